@@ -1,0 +1,9 @@
+//! An ONNX model: `model.onnx` with a shared encoder and all heads, the tokenizer's files, and `bam.json`.
+
+/// Its inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 of shape [batch, length];
+/// each task has an output of its name, float32 of shape [batch, outputs].
+pub const GRAPH: &str = "model.onnx";
+
+/// Names under which the graph's own metadata holds the tasks and the source checkpoint, as JSON and as a fingerprint.
+pub const TASKS: &str = "bam.tasks";
+pub const CHECKPOINT: &str = "bam.checkpoint";

@@ -1,0 +1,114 @@
+//! Predictions: a model's logits for a task's rows, one Arrow IPC file (Feather v2) per split.
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `id` | int64 | the example's row number in its split |
+//! | `swapped` | bool | whether this is the example with its two texts swapped |
+//! | `label` | int32 class, or float64 value | null where there is none |
+//! | `logits` | fixed-size list of float32 | one per class, or one scaled value of a regression |
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::array::{Array, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+
+use super::examples::{label_column, label_field, labels};
+use super::{FINGERPRINT, TASK, table};
+use crate::digest::Fingerprint;
+use crate::task::{Split, TaskSpec};
+
+/// An artifact of predictions.
+#[derive(Debug)]
+pub struct Predictions {
+    folder: PathBuf,
+    pub task: TaskSpec,
+    pub splits: Vec<Split>,
+}
+
+/// Rows of one split; row `i` has the logits `logits[i * outputs..(i + 1) * outputs]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PredictionRows {
+    pub ids: Vec<i64>,
+    pub swapped: Vec<bool>,
+    pub labels: Vec<Option<f64>>,
+    pub logits: Vec<f32>,
+}
+
+impl Predictions {
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path_of = |split: Split| folder.join(format!("{split}.arrow"));
+        let splits: Vec<_> = Split::ALL_IN_ARTIFACTS.into_iter().filter(|split| path_of(*split).is_file()).collect();
+        let first = splits.first().with_context(|| format!("no predictions in `{}`", folder.display()))?;
+        let reader = open_file(&path_of(*first))?;
+        let schema = reader.schema();
+        let task = schema.metadata().get(TASK).context("the predictions name no task")?;
+        Ok(Self { folder: folder.to_owned(), task: serde_json::from_str(task)?, splits })
+    }
+
+    pub fn read(&self, split: Split) -> Result<PredictionRows> {
+        let mut rows = PredictionRows::default();
+        for batch in open_file(&self.folder.join(format!("{split}.arrow")))? {
+            let batch = batch?;
+            rows.ids.extend(table::column::<Int64Array>(&batch, "id")?.values());
+            rows.swapped.extend(table::column::<BooleanArray>(&batch, "swapped")?.iter().map(Option::unwrap_or_default));
+            rows.labels.extend(labels(&batch)?);
+            let logits: &FixedSizeListArray = table::column(&batch, "logits")?;
+            let values = logits.values().as_any().downcast_ref::<Float32Array>().context("`logits` is not of float32")?;
+            rows.logits.extend(values.values());
+        }
+        Ok(rows)
+    }
+
+    /// Writes one split.
+    pub fn write(
+        folder: &Path,
+        split: Split,
+        task: &TaskSpec,
+        rows: &PredictionRows,
+        fingerprint: Fingerprint,
+    ) -> Result<()> {
+        let outputs = task.outputs() as i32;
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let metadata = HashMap::from([
+            (FINGERPRINT.to_owned(), fingerprint.to_string()),
+            (TASK.to_owned(), serde_json::to_string(task)?),
+        ]);
+        let schema = Arc::new(Schema::new_with_metadata(
+            vec![
+                Field::new("id", DataType::Int64, false),
+                Field::new("swapped", DataType::Boolean, false),
+                label_field(task),
+                Field::new("logits", DataType::FixedSizeList(item.clone(), outputs), false),
+            ],
+            metadata,
+        ));
+        let logits = FixedSizeListArray::try_new(item, outputs, Arc::new(Float32Array::from(rows.logits.clone())), None)?;
+        let batch = RecordBatch::try_new(
+            schema.clone(),
+            vec![
+                Arc::new(Int64Array::from(rows.ids.clone())),
+                Arc::new(BooleanArray::from(rows.swapped.clone())),
+                label_column(rows.labels.iter().copied(), task.is_regression()),
+                Arc::new(logits),
+            ],
+        )?;
+        let path = folder.join(format!("{split}.arrow"));
+        let file = File::create(&path).with_context(|| format!("creating `{}`", path.display()))?;
+        let mut writer = FileWriter::try_new(file, &schema)?;
+        for first in (0..batch.num_rows()).step_by(table::BATCH_ROWS) {
+            writer.write(&batch.slice(first, table::BATCH_ROWS.min(batch.num_rows() - first)))?;
+        }
+        Ok(writer.finish()?)
+    }
+}
+
+fn open_file(path: &Path) -> Result<FileReader<File>> {
+    let file = File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+    FileReader::try_new(file, None).with_context(|| format!("`{}` is not an Arrow IPC file", path.display()))
+}

@@ -1,0 +1,208 @@
+//! The closed set of stage kinds: what each reads, what it writes, and its parameters.
+//!
+//! To add a kind: one variant and one row here, its parameters in `stage/`, one file in `stages/`.
+
+mod params;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::artifact::ArtifactKind;
+pub use params::{
+    Anneal, DataParams, ExportParams, GrammarRows, Keep, Precision, PredictParams, Reduction, RegressionOutput,
+    ScoreParams, TokenizeParams, TrainParams,
+};
+
+/// A stage as a pipeline file gives it: the kind is the key of its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageSpec {
+    Data(Box<DataParams>),
+    Tokenize(TokenizeParams),
+    Train(Box<TrainParams>),
+    Predict(PredictParams),
+    Export(ExportParams),
+    Score(ScoreParams),
+}
+
+/// A stage kind's row: its name, the meaning's version, and what a stage of it writes.
+#[derive(Debug)]
+pub struct Kind {
+    pub name: &'static str,
+    /// Raised whenever the same key would give another output.
+    pub version: u32,
+    pub writes: ArtifactKind,
+    /// Parameters that name stages or files: their content is hashed, not their spelling.
+    pub references: &'static [&'static str],
+    pub about: &'static str,
+}
+
+/// In data order.
+#[rustfmt::skip]
+pub static KINDS: [Kind; 6] = [
+    Kind { name: "data",     version: 1, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
+    Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
+    Kind { name: "train",    version: 1, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
+    Kind { name: "predict",  version: 1, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
+    Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
+    Kind { name: "score",    version: 1, writes: ArtifactKind::Scores,      references: &["models", "tokens"],                  about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+];
+
+/// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StageRef(pub String);
+
+impl fmt::Display for StageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An edge of the pipeline: what a stage reads from another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// Its name in the key, such as `tokens.0` or `models.teacher@rte`.
+    pub slot: String,
+    pub stage: StageRef,
+    /// The artifact kinds that fit here.
+    pub accepts: &'static [ArtifactKind],
+    /// Path of the parameter that holds the reference, for error messages: `["tokens", "0"]`.
+    pub at: Vec<String>,
+}
+
+/// A file outside the store that a stage reads; its content is part of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// Its name in the key, such as `encoder/config.json`.
+    pub slot: String,
+    pub path: PathBuf,
+}
+
+impl StageSpec {
+    pub fn kind(&self) -> &'static Kind {
+        let index = match self {
+            Self::Data(_) => 0,
+            Self::Tokenize(_) => 1,
+            Self::Train(_) => 2,
+            Self::Predict(_) => 3,
+            Self::Export(_) => 4,
+            Self::Score(_) => 5,
+        };
+        &KINDS[index]
+    }
+
+    /// What the stage reads from other stages.
+    pub fn inputs(&self) -> Vec<Input> {
+        use ArtifactKind::{Checkpoint, Examples, OnnxModel, Predictions, Tokens};
+        match self {
+            Self::Data(_) => Vec::new(),
+            Self::Tokenize(params) => vec![one("examples", &params.examples, &[Examples])],
+            Self::Train(params) => {
+                let mut inputs = listed("tokens", &params.tokens, &[Tokens]);
+                inputs.extend(listed("teachers", &params.teachers, &[Predictions]));
+                inputs
+            }
+            Self::Predict(params) => {
+                vec![one("model", &params.model, &[Checkpoint]), one("tokens", &params.tokens, &[Tokens])]
+            }
+            Self::Export(params) => vec![one("model", &params.model, &[Checkpoint])],
+            Self::Score(params) => {
+                let mut inputs = listed("models", &params.models, &[Checkpoint, OnnxModel]);
+                for input in &mut inputs {
+                    // Scores carry the models' names, so those are part of what is computed.
+                    input.slot = format!("models.{}", input.stage);
+                }
+                inputs.extend(listed("tokens", &params.tokens, &[Tokens]));
+                inputs
+            }
+        }
+    }
+
+    /// The files outside the store that the stage reads.
+    ///
+    /// # Errors
+    /// When one that must be there isn't.
+    pub fn external(&self) -> Result<Vec<External>> {
+        match self {
+            Self::Data(params) => params.external(),
+            Self::Tokenize(params) => crate::artifact::encoder::tokenizer_files(&params.encoder),
+            Self::Train(params) => crate::artifact::encoder::all_files(&params.encoder),
+            Self::Predict(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The parameters that are hashed: all, defaults filled in, but for references to stages and
+    /// files, whose *content* the key holds instead.
+    pub fn key_params(&self) -> Value {
+        let Ok(Value::Object(tagged)) = serde_json::to_value(self) else {
+            unreachable!("a stage kind serializes to an object of one key");
+        };
+        let mut params = tagged.into_iter().next().expect("one kind").1;
+        if let Value::Object(map) = &mut params {
+            map.retain(|name, _| !self.kind().references.contains(&name.as_str()));
+        }
+        params
+    }
+
+    /// What the parameters say wrongly by themselves: the parameter, and a sentence.
+    pub fn mistakes(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Data(params) => params.mistakes(),
+            Self::Tokenize(params) => params.mistakes(),
+            Self::Train(params) => params.mistakes(),
+            Self::Score(params) => params.mistakes(),
+            Self::Predict(_) | Self::Export(_) => Vec::new(),
+        }
+    }
+}
+
+fn one(slot: &str, stage: &StageRef, accepts: &'static [ArtifactKind]) -> Input {
+    Input { slot: slot.to_owned(), stage: stage.clone(), accepts, at: vec![slot.to_owned()] }
+}
+
+fn listed(slot: &str, stages: &[StageRef], accepts: &'static [ArtifactKind]) -> Vec<Input> {
+    let numbered = |(index, stage): (usize, &StageRef)| Input {
+        slot: format!("{slot}.{index}"),
+        stage: stage.clone(),
+        accepts,
+        at: vec![slot.to_owned(), index.to_string()],
+    };
+    stages.iter().enumerate().map(numbered).collect()
+}
+
+/// `path` as an external file under a name in the key.
+pub(crate) fn external(slot: impl Into<String>, path: &Path) -> External {
+    External { slot: slot.into(), path: path.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_each_kind_as_serde_does() {
+        for (json, name) in [
+            (r#"{"tokenize": {"examples": "e", "encoder": "d"}}"#, "tokenize"),
+            (r#"{"train": {"tokens": ["t"], "encoder": "d"}}"#, "train"),
+            (r#"{"predict": {"model": "m", "tokens": "t"}}"#, "predict"),
+            (r#"{"export": {"model": "m"}}"#, "export"),
+            (r#"{"score": {"models": ["m"], "tokens": ["t"]}}"#, "score"),
+            (r#"{"data": {"task": "rte", "from": "glue"}}"#, "data"),
+        ] {
+            assert_eq!(serde_json::from_str::<StageSpec>(json).unwrap().kind().name, name);
+        }
+    }
+
+    #[test]
+    fn references_are_not_hashed_by_their_spelling() {
+        let spec: StageSpec = serde_json::from_str(r#"{"train": {"tokens": ["t"], "encoder": "d"}}"#).unwrap();
+        let params = spec.key_params();
+        assert!(params.get("tokens").is_none() && params.get("encoder").is_none());
+        assert_eq!(params["learning_rate"], 5e-5);
+    }
+}

@@ -1,0 +1,270 @@
+//! What a task is: its name, its files and columns, its labels in order, its metrics.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metric::Metric;
+
+/// One task, as a row of the built-in table ([`crate::tasks`]) or under `tasks:` of a pipeline file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// Name of the task; filled in from its place under `tasks:`.
+    #[serde(default)]
+    pub name: String,
+    /// File per split, relative to the data stage's `from`; `all` is split by `split`.
+    pub files: BTreeMap<Split, String>,
+    /// File format; by default told by the file's ending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Where the fields are in a file's rows.
+    pub columns: Columns,
+    /// Where they are in the test files, when that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_columns: Option<Columns>,
+    /// Class names in the order of their indices. Exclusive with `range`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// How the file spells each class, when not by its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spelled: Vec<String>,
+    /// Ascending bounds that cut a numeric column into the classes: a value below `cuts[0]` is class 0,
+    /// one at or above it and below `cuts[1]` class 1, and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<f64>,
+    /// Least and greatest value of a regression task, which is trained on `(y - min) / (max - min)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
+    /// Whether the order of the two texts carries no meaning, so that both orders may be trained on.
+    #[serde(default)]
+    pub symmetric: bool,
+    /// Metrics of the task, the one that chooses the best checkpoint first.
+    pub metrics: Vec<Metric>,
+    /// Shares of a seeded split of the file `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitShares>,
+    /// The task whose head answers this one, for a diagnostic set without training rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+}
+
+/// Columns of a file's rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    /// Whether the first line names the columns (TSV and CSV).
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// The text, or the first of a pair: a column's name, or its number from 1.
+    pub text: Column,
+    /// The second text of a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<Column>,
+    /// The label; a file without it is unlabelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Column>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A column by its name, or by its number counted from 1.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Column {
+    Name(String),
+    Number(usize),
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "`{name}`"),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl Serialize for Column {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Name(name) => serializer.serialize_str(name),
+            Self::Number(number) => serializer.serialize_u64(*number as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Column {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Column;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a column's name, or its number counted from 1")
+            }
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Column, E> {
+                Ok(Column::Name(name.to_owned()))
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Column, E> {
+                match number {
+                    0 => Err(E::invalid_value(serde::de::Unexpected::Unsigned(0), &self)),
+                    number => Ok(Column::Number(number as usize)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// File formats a task's rows can come in; each may be gzipped (`.gz`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Tab separated, no quoting.
+    Tsv,
+    /// Comma separated, with RFC 4180 quoting.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    Parquet,
+}
+
+/// Shares of a seeded split by content: a row's place depends on its texts and the seed alone, so it
+/// stays where it is when other rows come or go, and equal rows never land on two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitShares {
+    /// Share of the rows that become the dev split.
+    pub dev: f64,
+    /// Share of the rows that become the test split.
+    #[serde(default)]
+    pub test: f64,
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// A named part of a task's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    Train,
+    Dev,
+    DevMismatched,
+    Test,
+    TestMismatched,
+    /// A source file that `split` divides; no artifact holds a split of this name.
+    All,
+}
+
+impl Split {
+    pub const ALL_IN_ARTIFACTS: [Self; 5] =
+        [Self::Train, Self::Dev, Self::DevMismatched, Self::Test, Self::TestMismatched];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Dev => "dev",
+            Self::DevMismatched => "dev_mismatched",
+            Self::Test => "test",
+            Self::TestMismatched => "test_mismatched",
+            Self::All => "all",
+        }
+    }
+
+    pub fn is_test(self) -> bool {
+        matches!(self, Self::Test | Self::TestMismatched)
+    }
+
+    pub fn is_dev(self) -> bool {
+        matches!(self, Self::Dev | Self::DevMismatched)
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl TaskSpec {
+    /// Outputs of the task's head: one per class, or one for a regression.
+    pub fn outputs(&self) -> usize {
+        if self.is_regression() { 1 } else { self.labels.len() }
+    }
+
+    pub fn is_regression(&self) -> bool {
+        self.range.is_some()
+    }
+
+    pub fn is_pair(&self) -> bool {
+        self.columns.pair.is_some()
+    }
+
+    /// The task whose head answers this task's rows.
+    pub fn head(&self) -> &str {
+        self.head.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The columns of one split's file.
+    pub fn columns_of(&self, split: Split) -> &Columns {
+        self.test_columns.as_ref().filter(|_| split.is_test()).unwrap_or(&self.columns)
+    }
+
+    /// A head's outputs as a prediction in the label's own terms: the likeliest class, or the value
+    /// scaled back to the task's range and kept within it.
+    pub fn prediction(&self, logits: &[f32]) -> f64 {
+        match self.range {
+            Some([least, greatest]) => {
+                (f64::from(logits[0]) * (greatest - least) + least).clamp(least, greatest)
+            }
+            None => {
+                let first_best = logits.iter().enumerate().fold(0, |best, (class, logit)| {
+                    if *logit > logits[best] { class } else { best }
+                });
+                first_best as f64
+            }
+        }
+    }
+
+    /// What a definition says wrongly, if anything; each with its own sentence.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let mut say = |wrong: bool, what: &str| {
+            if wrong {
+                mistakes.push(format!("task `{}`: {what}", self.name));
+            }
+        };
+        say(self.labels.is_empty() == self.range.is_none(), "give either `labels` (classes) or `range` (regression)");
+        say(self.labels.len() == 1, "`labels` needs at least two classes");
+        say(self.range.is_some_and(|[least, greatest]| least >= greatest), "`range` is [least, greatest]");
+        say(
+            !self.spelled.is_empty() && self.spelled.len() != self.labels.len(),
+            "`spelled` gives one spelling per class of `labels`",
+        );
+        say(
+            !self.cuts.is_empty() && self.cuts.len() + 1 != self.labels.len(),
+            "`cuts` has one bound fewer than `labels` has classes",
+        );
+        say(!self.cuts.is_sorted(), "`cuts` ascend");
+        say(self.metrics.is_empty(), "`metrics` needs at least one metric");
+        say(
+            self.metrics.iter().any(|metric| metric.is_of_classes() == self.is_regression()),
+            "accuracy, f1 and matthews are for classes; pearson and spearman for regression",
+        );
+        say(self.symmetric && !self.is_pair(), "only a task of pairs can be `symmetric`");
+        say(self.files.is_empty(), "`files` names at least one file");
+        say(
+            self.files.contains_key(&Split::All) != self.split.is_some(),
+            "`files: {all: …}` and `split: {dev: …}` go together",
+        );
+        say(
+            self.split.is_some_and(|shares| {
+                !(0.0..1.0).contains(&shares.dev) || !(0.0..1.0).contains(&shares.test) || shares.dev + shares.test >= 1.0
+            }),
+            "the shares of `split` lie in 0..1 and leave rows to train on",
+        );
+        mistakes
+    }
+}

@@ -1,0 +1,40 @@
+//! How `bam-stage` finds its two big libraries when it runs, so that no variable has to be exported.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    link_libtorch();
+    name_onnxruntime();
+}
+
+/// Writes where libtorch lies into each program of this package.
+fn link_libtorch() {
+    // torch-sys says which folder it linked with: .deps/libtorch, the user's LIBTORCH, or his Python's torch.
+    let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a dependency of this package"));
+    println!("cargo::rerun-if-changed={}", lib.display());
+    if !lib.join("libtorch_cpu.so").exists() {
+        println!("cargo::error=no libtorch_cpu.so in {}: run `make setup`", lib.display());
+        return;
+    }
+    let link = |argument: &str| println!("cargo::rustc-link-arg={argument}");
+    // An installed bam-stage has its libraries beside it; one in target/ uses the folder that it was linked with.
+    // `--disable-new-dtags` lets these paths go before LD_LIBRARY_PATH, in which many a user has another libtorch.
+    link("-Wl,--disable-new-dtags");
+    link("-Wl,-rpath,$ORIGIN");
+    link(&format!("-Wl,-rpath,{}", lib.display()));
+    // Nothing calls into the CUDA half directly; it registers itself on being loaded. So the linker must keep it.
+    if lib.join("libtorch_cuda.so").exists() {
+        link("-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
+    }
+}
+
+/// Compiles in where ONNX Runtime lies; the last place where `bam-stage` looks.
+fn name_onnxruntime() {
+    println!("cargo::rerun-if-env-changed=ORT_DYLIB_PATH");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above");
+    let fetched = root.join(".deps/onnxruntime/lib/libonnxruntime.so");
+    let own = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
+    println!("cargo::rustc-env=BAM_ORT_DYLIB={}", own.unwrap_or(fetched).display());
+}
