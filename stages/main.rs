@@ -9,6 +9,7 @@ mod onnx;
 mod predict;
 mod report;
 mod score;
+mod text;
 mod tokenize;
 mod train;
 

@@ -1,0 +1,21 @@
+//! Paraphrase: whether two sentences say the same. Those that do not share most of their words.
+
+use bam_contract::artifact::examples::Example;
+
+use super::change::{Change, rename};
+use super::clause::{Clause, Style};
+use super::dice::Dice;
+
+pub(super) fn write(dice: &mut Dice) -> Example {
+    let clause = Clause::draw(dice);
+    let equivalent = dice.percent(50);
+    let mut other = clause.clone();
+    if !equivalent {
+        while !dice.pick(&Change::ALL).make(&mut other, dice) {}
+    }
+    if equivalent || dice.percent(50) {
+        rename(&mut other, dice);
+    }
+    let (text, pair) = (clause.say(Style::draw(dice)), other.say(Style::draw(dice)));
+    Example { text, pair: Some(pair), label: Some(f64::from(u8::from(equivalent))) }
+}

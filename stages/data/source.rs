@@ -1,0 +1,108 @@
+//! A source file: where it lies, how it is laid out, and its rows one by one.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bam_contract::fault::Fault;
+use bam_contract::task::{Columns, Format, Split, TaskSpec};
+use flate2::read::MultiGzDecoder;
+
+use super::{csv, jsonl, parquet, tsv};
+
+/// A row as the file has it, its label not yet understood.
+#[derive(Debug, PartialEq)]
+pub(super) struct Record {
+    /// Line of the file, or row of a Parquet file, from 1.
+    pub(super) number: u64,
+    pub(super) text: String,
+    pub(super) pair: Option<String>,
+    pub(super) label: Option<String>,
+}
+
+/// Rows, read as they are asked for.
+pub(super) type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) format: Format,
+    pub(super) columns: &'a Columns,
+    /// Test files may come without labels.
+    pub(super) label_may_lack: bool,
+}
+
+impl<'a> Source<'a> {
+    /// # Errors
+    /// When neither the task nor the file's ending tells the format.
+    pub(super) fn new(path: &'a Path, task: &'a TaskSpec, split: Split) -> Result<Self> {
+        let format = match task.format {
+            Some(format) => format,
+            None => format_of(path)?,
+        };
+        Ok(Self { path, format, columns: task.columns_of(split), label_may_lack: split.is_test() })
+    }
+
+    /// The file's rows.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or lacks a column; each row when it cannot be read.
+    pub(super) fn records(&self) -> Result<Records<'a>> {
+        match self.format {
+            Format::Tsv => tsv::records(*self),
+            Format::Csv => csv::records(*self),
+            Format::Jsonl => jsonl::records(*self),
+            Format::Parquet => parquet::records(*self),
+        }
+    }
+
+    /// The file's bytes, unpacked where its name ends in `.gz`.
+    pub(super) fn open(&self) -> Result<Box<dyn BufRead>> {
+        let file = File::open(self.path).with_context(|| format!("opening `{}`", self.path.display()))?;
+        Ok(match self.is_gzipped() {
+            true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
+            false => Box::new(BufReader::new(file)),
+        })
+    }
+
+    pub(super) fn is_gzipped(&self) -> bool {
+        self.path.extension().is_some_and(|ending| ending == "gz")
+    }
+
+    /// Where a row is, for messages.
+    pub(super) fn place(&self, number: u64) -> String {
+        match self.format {
+            Format::Parquet => format!("`{}` row {number}", self.path.display()),
+            _ => format!("`{}:{number}`", self.path.display()),
+        }
+    }
+
+    /// A mistake in a row.
+    pub(super) fn fault(&self, number: u64, what: impl AsRef<str>, hint: impl Into<String>) -> anyhow::Error {
+        Fault::new(format!("{}: {}", self.place(number), what.as_ref()), hint).into()
+    }
+
+    /// A field's text.
+    pub(super) fn utf8(&self, number: u64, bytes: Vec<u8>) -> Result<String> {
+        String::from_utf8(bytes).map_err(|_| {
+            let hint = "convert the file, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
+            self.fault(number, "not valid UTF-8", hint)
+        })
+    }
+}
+
+fn format_of(path: &Path) -> Result<Format> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let ending = name.strip_suffix(".gz").unwrap_or(&name).rsplit('.').next().unwrap_or_default();
+    match ending {
+        "tsv" => Ok(Format::Tsv),
+        "csv" => Ok(Format::Csv),
+        "jsonl" | "ndjson" => Ok(Format::Jsonl),
+        "parquet" => Ok(Format::Parquet),
+        _ => {
+            let message = format!("the ending of `{}` tells no format", path.display());
+            Err(Fault::new(message, "say `format: tsv`, `csv`, `jsonl` or `parquet` in the task's definition").into())
+        }
+    }
+}

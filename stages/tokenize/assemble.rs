@@ -1,0 +1,80 @@
+//! How one or two texts become a row: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to fit.
+
+use super::wordpiece::WordPieces;
+
+/// A row's ids, and how many tokens were cut off.
+#[derive(Debug, PartialEq)]
+pub(super) struct Row {
+    pub(super) input_ids: Vec<u32>,
+    pub(super) token_type_ids: Vec<u32>,
+    pub(super) lost: usize,
+}
+
+/// The row of a text's ids, or of a pair's, with at most `max_tokens` tokens in all.
+pub(super) fn row(text: &[u32], pair: Option<&[u32]>, max_tokens: usize, special: &WordPieces) -> Row {
+    let (cls, sep) = (special.cls_id, special.sep_id);
+    let Some(pair) = pair else {
+        let kept = text.len().min(max_tokens - 2);
+        let input_ids = [&[cls], &text[..kept], &[sep]].concat();
+        let token_type_ids = vec![0; input_ids.len()];
+        return Row { input_ids, token_type_ids, lost: text.len() - kept };
+    };
+    let (kept_text, kept_pair) = longest_first(text.len(), pair.len(), max_tokens - 3);
+    let input_ids = [&[cls], &text[..kept_text], &[sep], &pair[..kept_pair], &[sep]].concat();
+    let token_type_ids = [vec![0; kept_text + 2], vec![1; kept_pair + 1]].concat();
+    Row { input_ids, token_type_ids, lost: text.len() + pair.len() - kept_text - kept_pair }
+}
+
+/// How many tokens of each text stay within `room`: the longer loses its last one at a time, and the
+/// second where they are equal, as in BERT's own code.
+fn longest_first(mut text: usize, mut pair: usize, room: usize) -> (usize, usize) {
+    while text + pair > room {
+        if text > pair {
+            text -= 1;
+        } else {
+            pair -= 1;
+        }
+    }
+    (text, pair)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hand_worked_cuts() {
+        for (text, pair, room, kept) in [
+            (3, 4, 7, (3, 4)),
+            (3, 4, 6, (3, 3)),
+            (4, 4, 7, (4, 3)),
+            (4, 4, 6, (3, 3)),
+            (10, 10, 13, (7, 6)),
+            (20, 2, 13, (11, 2)),
+            (2, 20, 13, (2, 11)),
+            (9, 20, 13, (7, 6)),
+            (20, 9, 13, (7, 6)),
+            (0, 20, 13, (0, 13)),
+        ] {
+            assert_eq!(longest_first(text, pair, room), kept, "{text} + {pair} into {room}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_longer_side_loses(text in 0_usize..300, pair in 0_usize..300, room in 2_usize..200) {
+            let (kept_text, kept_pair) = longest_first(text, pair, room);
+            prop_assert_eq!(kept_text + kept_pair, room.min(text + pair));
+            prop_assert!(kept_text <= text && kept_pair <= pair);
+            // A side that lost is at most one shorter than the other: it was the longer until then.
+            if kept_text < text {
+                prop_assert!(kept_text >= kept_pair);
+            }
+            if kept_pair < pair {
+                prop_assert!(kept_pair + 1 >= kept_text);
+            }
+        }
+    }
+}

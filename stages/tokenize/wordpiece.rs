@@ -1,0 +1,112 @@
+//! The tokenizer of a Hugging Face encoder folder.
+
+use std::path::Path;
+
+use anyhow::{Context, Error, Result};
+use bam_contract::artifact::encoder::{TOKENIZER, tokenizer_file};
+use bam_contract::fault::Fault;
+use serde::Deserialize;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{AddedToken, Encoding, Tokenizer};
+
+const CLS: &str = "[CLS]";
+const SEP: &str = "[SEP]";
+const PAD: &str = "[PAD]";
+const UNKNOWN: &str = "[UNK]";
+const MASK: &str = "[MASK]";
+
+#[derive(Debug)]
+pub(super) struct WordPieces {
+    tokenizer: Tokenizer,
+    pub(super) cls_id: u32,
+    pub(super) sep_id: u32,
+    pub(super) pad_id: u32,
+}
+
+/// What `tokenizer_config.json` says of a tokenizer that is only a vocabulary; BERT's own settings where
+/// it says nothing.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Config {
+    do_lower_case: bool,
+    /// Without it accents go when letters are lowered.
+    strip_accents: Option<bool>,
+    tokenize_chinese_chars: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { do_lower_case: true, strip_accents: None, tokenize_chinese_chars: true }
+    }
+}
+
+impl WordPieces {
+    /// # Errors
+    /// When the folder has no tokenizer that can be read, or one without BERT's special tokens.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let path = tokenizer_file(folder)?;
+        let tokenizer = if path.ends_with(TOKENIZER) { whole(&path)? } else { from_vocabulary(&path, folder)? };
+        let id = |token: &str| {
+            tokenizer.token_to_id(token).ok_or_else(|| {
+                let message = format!("the tokenizer `{}` has no `{token}`", path.display());
+                Fault::new(
+                    message,
+                    "only encoders of BERT's kind fit, whose tokenizer has [CLS], [SEP], [PAD] and [UNK]",
+                )
+            })
+        };
+        id(UNKNOWN)?;
+        let (cls_id, sep_id, pad_id) = (id(CLS)?, id(SEP)?, id(PAD)?);
+        Ok(Self { tokenizer, cls_id, sep_id, pad_id })
+    }
+
+    /// Number of tokens, added ones included.
+    pub(super) fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// Each text by itself, without special tokens and uncut; in parallel, in the same order.
+    pub(super) fn encode<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Result<Vec<Encoding>> {
+        let texts: Vec<_> = texts.collect();
+        self.tokenizer.encode_batch_fast(texts, false).map_err(Error::from_boxed).context("tokenizing")
+    }
+}
+
+/// A `tokenizer.json`, its own padding and truncation switched off.
+fn whole(path: &Path) -> Result<Tokenizer> {
+    let read = Tokenizer::from_file(path).map_err(Error::from_boxed);
+    let mut tokenizer = read.with_context(|| format!("reading the tokenizer `{}`", path.display()))?;
+    tokenizer.with_padding(None).with_truncation(None).map_err(Error::from_boxed)?;
+    Ok(tokenizer)
+}
+
+/// BERT's tokenizer around a `vocab.txt`.
+fn from_vocabulary(path: &Path, folder: &Path) -> Result<Tokenizer> {
+    let config = folder.join("tokenizer_config.json");
+    let config: Config = if config.is_file() {
+        let text = std::fs::read_to_string(&config).with_context(|| format!("reading `{}`", config.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("`{}` is not a tokenizer's settings", config.display()))?
+    } else {
+        Config::default()
+    };
+    let vocabulary = WordPiece::read_file(&path.to_string_lossy()).map_err(Error::from_boxed);
+    let vocabulary = vocabulary.with_context(|| format!("reading the vocabulary `{}`", path.display()))?;
+    // They stand for themselves where a text holds them, as in `transformers`.
+    let special = [PAD, UNKNOWN, CLS, SEP, MASK].into_iter().filter(|token| vocabulary.contains_key(*token));
+    let special: Vec<_> = special.map(|token| AddedToken::from(token, true)).collect();
+    let model = WordPiece::builder()
+        .vocab(vocabulary)
+        .unk_token(UNKNOWN.to_owned())
+        .continuing_subword_prefix("##".to_owned())
+        .max_input_chars_per_word(100)
+        .build()
+        .map_err(Error::from_boxed)?;
+    let mut tokenizer = Tokenizer::new(model);
+    let normalizer =
+        BertNormalizer::new(true, config.tokenize_chinese_chars, config.strip_accents, config.do_lower_case);
+    tokenizer.with_normalizer(Some(normalizer)).with_pre_tokenizer(Some(BertPreTokenizer));
+    tokenizer.add_special_tokens(&special);
+    Ok(tokenizer)
+}
