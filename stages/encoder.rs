@@ -3,7 +3,7 @@
 //! Shapes in names: B rows of a batch, L positions, D hidden width, H attention heads, E = D / H,
 //! C outputs of a head.
 
-pub(crate) mod batch;
+mod batch;
 mod bert;
 mod checkpoint;
 mod config;

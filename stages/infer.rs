@@ -5,8 +5,9 @@ use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::metric::Metric;
 use bam_contract::task::TaskSpec;
 
-use crate::encoder::batch::passes;
 use crate::encoder::{Batch, Mode, Model};
+use crate::onnx::session::OnnxSession;
+use crate::padding::{Padded, passes};
 
 /// Rows that are sorted by length together; bounds what the search for the best passes costs.
 const WINDOW_ROWS: usize = 512;
@@ -23,12 +24,26 @@ pub(crate) fn logits(
     let pass_logits = |pass: &[usize]| {
         tch::no_grad(|| {
             let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
-            let pooled_bd = model.pooled_bd(&Batch::new(&token_rows, pad_id, model.device), mode);
+            let pooled_bd = model.pooled_bd(&Batch::new(&Padded::new(&token_rows, pad_id), model.device), mode);
             let logits_bc = model.logits_bc(head, &pooled_bd, mode);
             Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
         })
     };
     in_passes(rows, model.tasks[head].outputs(), pass_logits, progress).expect("libtorch gives fp32 logits")
+}
+
+/// The same under ONNX Runtime, of the task's own output of the graph.
+pub(crate) fn onnx_logits(
+    session: &mut OnnxSession,
+    task: &TaskSpec,
+    rows: &TokenRows,
+    pad_id: u32,
+) -> Result<Vec<f32>> {
+    let pass_logits = |pass: &[usize]| {
+        let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
+        session.run(&Padded::new(&token_rows, pad_id), &task.name)
+    };
+    in_passes(rows, task.outputs(), pass_logits, |_| {})
 }
 
 /// Outputs of `compute` for all rows, in the order of the rows.

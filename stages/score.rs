@@ -120,7 +120,9 @@ fn onnx_answers(input: &JobInput, sets: &[DevSet], job: &Job) -> Result<Answers>
     let info = ModelInfo::read(&input.path)?;
     let mut session = OnnxSession::open(&input.path, job.threads)?;
     sets.iter()
-        .map(|set| info.head(&set.task).map(|head| session.logits(head, &set.rows, set.pad_id)).transpose())
+        .map(|set| {
+            info.head(&set.task).map(|head| infer::onnx_logits(&mut session, head, &set.rows, set.pad_id)).transpose()
+        })
         .collect()
 }
 
@@ -129,12 +131,11 @@ fn differences(model: &JobInput, sets: &[DevSet], answers: &Answers, expected: &
     let difference = |(set, (answer, expected)): (&DevSet, (&Option<Vec<f32>>, &Option<Vec<f32>>))| {
         let (answer, expected) = (answer.as_ref()?, expected.as_ref()?);
         // NaN must not pass for a small difference, as it would through `f64::max`.
-        let greatest =
-            answer
-                .iter()
-                .zip(expected)
-                .map(|(a, b)| f64::from((a - b).abs()))
-                .fold(0.0, |greatest: f64, each| if each.is_nan() || each > greatest { each } else { greatest });
+        let greatest = answer
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| f64::from((a - b).abs()))
+            .fold(0.0, |greatest: f64, each| if each.is_nan() || each > greatest { each } else { greatest });
         let (model, task) = (model.stage.clone(), set.task.name.clone());
         Some(LogitDifference { model, task, split: set.split, rows: set.rows.len(), max_abs_difference: greatest })
     };

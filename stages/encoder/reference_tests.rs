@@ -10,6 +10,8 @@ use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
 use tch::{Device, Kind, Tensor};
 
+use crate::padding::Padded;
+
 use super::{Batch, Mode, Model, NewModel, Parameter, safetensors_file};
 
 fn fixtures() -> PathBuf {
@@ -25,6 +27,10 @@ fn tiny_bert(tasks: Vec<TaskSpec>) -> Model {
     let encoder = fixtures().join("tiny-bert");
     let regression_output = RegressionOutput::Linear;
     NewModel { encoder: &encoder, layers: None, tasks, regression_output, seed: 1 }.open(Device::Cpu).unwrap()
+}
+
+fn batch(rows: &[(&TokenRows, usize)]) -> Batch {
+    Batch::new(&Padded::new(rows, 0), Device::Cpu)
 }
 
 struct Reference {
@@ -79,7 +85,7 @@ fn logits_equal_pytorchs_with_and_without_fused_attention() {
     let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();
     for train in [false, true] {
         let mode = Mode { train, precision: Precision::Fp32 };
-        let pooled = model.pooled_bd(&Batch::new(&all, 0, Device::Cpu), mode);
+        let pooled = model.pooled_bd(&batch(&all), mode);
         reference.assert_near("pooled", &pooled, 2e-6);
         reference.assert_near("logits.nli", &model.logits_bc(0, &pooled, mode), 5e-6);
         reference.assert_near("logits.sim", &model.logits_bc(1, &pooled, mode), 5e-6);
@@ -97,7 +103,7 @@ fn loss_and_every_gradient_equal_pytorchs() {
     for pass in [0..2, 2..rows.len()] {
         let part: Vec<_> = pass.clone().map(|row| (&rows, row)).collect();
         let of_pass = |name: &str| reference.get(name).narrow(0, pass.start as i64, pass.len() as i64);
-        let pooled = model.pooled_bd(&Batch::new(&part, 0, Device::Cpu), mode);
+        let pooled = model.pooled_bd(&batch(&part), mode);
         let class_loss = model.logits_bc(0, &pooled, mode).cross_entropy_loss::<Tensor>(
             &of_pass("labels_classes"),
             None,
@@ -126,7 +132,7 @@ fn a_row_answers_alone_as_it_does_in_a_batch() {
     let (model, rows) = (reference.model(), reference.rows());
     let mode = Mode::eval(Precision::Fp32);
     for row in 0..rows.len() {
-        let alone = model.pooled_bd(&Batch::new(&[(&rows, row)], 0, Device::Cpu), mode);
+        let alone = model.pooled_bd(&batch(&[(&rows, row)]), mode);
         let difference = (alone.squeeze_dim(0) - reference.get("pooled").get(row as i64)).abs().max().double_value(&[]);
         assert!(difference < 2e-6, "row {row} differs by {difference:e}");
     }
@@ -139,7 +145,7 @@ fn bf16_is_near_fp32() {
     let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();
     for train in [false, true] {
         let mode = Mode { train, precision: Precision::Bf16 };
-        reference.assert_near("pooled", &model.pooled_bd(&Batch::new(&all, 0, Device::Cpu), mode), 0.1);
+        reference.assert_near("pooled", &model.pooled_bd(&batch(&all), mode), 0.1);
     }
 }
 

@@ -1,14 +1,119 @@
-pub(crate) struct OnnxSession;
+//! ONNX Runtime: found when it is first needed, then one session per model.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, ensure};
+use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, TASKS};
+use bam_contract::digest::Fingerprint;
+use bam_contract::fault::Fault;
+use bam_contract::task::TaskSpec;
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::value::TensorRef;
+
+use super::bert::INPUTS;
+use crate::padding::Padded;
+
+const LIBRARY: &str = "libonnxruntime.so";
+const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// A model that ONNX Runtime has loaded, on the CPU.
+#[derive(Debug)]
+pub(crate) struct OnnxSession {
+    session: Session,
+    /// The graph's tasks, in the order of its outputs.
+    pub(crate) tasks: Vec<TaskSpec>,
+    /// The checkpoint that the graph was written from.
+    pub(crate) checkpoint: Fingerprint,
+}
+
 impl OnnxSession {
-    pub(crate) fn open(_: &std::path::Path, _: usize) -> anyhow::Result<Self> {
-        anyhow::bail!("stub")
+    /// Opens the model of an artifact's folder. Its operators use that many threads.
+    ///
+    /// # Errors
+    /// When ONNX Runtime isn't found, can't load the graph, or the graph's metadata was not written by `export`.
+    pub(crate) fn open(folder: &Path, threads: usize) -> Result<Self> {
+        let path = folder.join(GRAPH);
+        let environment = environment()?;
+        let session = load(&environment, &path, threads)
+            .with_context(|| format!("ONNX Runtime can't load `{}`", path.display()))?;
+        let metadata = session.metadata()?;
+        let property = |name: &str| {
+            metadata.custom(name).with_context(|| format!("the metadata of `{}` has no `{name}`", path.display()))
+        };
+        let tasks = serde_json::from_str(&property(TASKS)?).with_context(|| format!("`{TASKS}` holds no tasks"))?;
+        let checkpoint = property(CHECKPOINT)?.parse().with_context(|| format!("`{CHECKPOINT}` is no fingerprint"))?;
+        drop(metadata);
+        Ok(Self { session, tasks, checkpoint })
     }
-    pub(crate) fn logits(
-        &mut self,
-        _: &bam_contract::task::TaskSpec,
-        _: &bam_contract::artifact::tokens::TokenRows,
-        _: u32,
-    ) -> anyhow::Result<Vec<f32>> {
-        anyhow::bail!("stub")
+
+    /// A task's outputs for padded rows, row by row.
+    pub(crate) fn run(&mut self, rows: &Padded, task: &str) -> Result<Vec<f32>> {
+        let mut inputs = Vec::with_capacity(INPUTS.len());
+        for (name, values) in INPUTS.into_iter().zip([&rows.input_ids, &rows.attention_mask, &rows.token_type_ids]) {
+            inputs.push((name, TensorRef::from_array_view(([rows.rows, rows.length], values.as_slice()))?));
+        }
+        let outputs = self.session.run(inputs)?;
+        let output = outputs.get(task).with_context(|| format!("the graph has no output `{task}`"))?;
+        let (_, values) = output.try_extract_tensor::<f32>()?;
+        Ok(values.to_vec())
+    }
+}
+
+fn load(environment: &Environment, path: &Path, threads: usize) -> ort::Result<Session> {
+    Session::builder(environment)?
+        .with_intra_threads(threads.max(1))?
+        .with_deterministic_compute(true)?
+        .commit_from_file(path)
+}
+
+/// ONNX Runtime's environment, of which a process has one.
+fn environment() -> Result<Environment> {
+    static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+    let mut made = ENVIRONMENT.lock().expect("nothing panics while it holds this lock");
+    if let Some(environment) = made.as_ref() {
+        return Ok(environment.clone());
+    }
+    let path = library(env::var_os(VARIABLE).map(PathBuf::from))?;
+    let builder = ort::init_from(&path).map_err(|error| {
+        Fault::new(
+            format!("ONNX Runtime can't be loaded: {error}"),
+            format!("`make setup` fetches one that fits; one of your own is named with `{VARIABLE}`"),
+        )
+    })?;
+    let environment = builder.with_name("bam").with_telemetry(false).build()?;
+    Ok(made.insert(environment).clone())
+}
+
+/// Where ONNX Runtime lies: where the user says, else beside this program, else where it was when this program was built.
+fn library(own: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(own) = own.filter(|path| !path.as_os_str().is_empty()) {
+        ensure!(
+            own.is_file(),
+            Fault::new(
+                format!("`{VARIABLE}` names `{}`, which does not exist", own.display()),
+                format!("give the path of a `{LIBRARY}`, or unset the variable"),
+            )
+        );
+        return Ok(own);
+    }
+    let beside = env::current_exe()?.with_file_name(LIBRARY);
+    let built_with = PathBuf::from(env!("BAM_ORT_DYLIB"));
+    let message = format!("ONNX Runtime is neither at `{}` nor at `{}`", beside.display(), built_with.display());
+    [beside, built_with].into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Fault::new(message, format!("run `make setup`, or name your `{LIBRARY}` with `{VARIABLE}`")).into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_named_by_the_user_must_exist() {
+        let error = library(Some("/nowhere/libonnxruntime.so".into())).unwrap_err();
+        assert_eq!(error.to_string(), "`ORT_DYLIB_PATH` names `/nowhere/libonnxruntime.so`, which does not exist");
     }
 }

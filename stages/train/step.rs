@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 use super::loss::{class_targets, loss_sum, value_targets};
 use super::sampler::Draw;
 use super::training_set::TrainingSet;
-use crate::encoder::batch::passes;
 use crate::encoder::{Batch, Mode, Model};
+use crate::padding::{Padded, passes};
 
 /// Adds the gradients of a batch's loss to the parameters' and returns the loss.
 ///
@@ -43,7 +43,7 @@ pub(super) fn accumulate_gradients(
 /// Sum of the losses of rows that go through the encoder together, each answered by its task's head.
 fn pass_loss(model: &Model, set: &TrainingSet, rows: &[Draw], gold_share: f64, mode: Mode) -> Tensor {
     let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
-    let pooled_bd = model.pooled_bd(&Batch::new(&token_rows, set.pad_id(), model.device), mode);
+    let pooled_bd = model.pooled_bd(&Batch::new(&Padded::new(&token_rows, set.pad_id()), model.device), mode);
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
         let places: Vec<i64> = (0..rows.len()).filter(|at| rows[*at].task == task).map(|at| at as i64).collect();

@@ -1,0 +1,124 @@
+//! Rows of unequal length side by side: padded to the longest, and cut so that little of it is padding.
+
+use bam_contract::artifact::tokens::TokenRows;
+
+/// Rows padded to the longest of them, row by row: B rows of L positions.
+#[derive(Debug)]
+pub(crate) struct Padded {
+    pub(crate) rows: usize,
+    pub(crate) length: usize,
+    pub(crate) input_ids: Vec<i64>,
+    pub(crate) token_type_ids: Vec<i64>,
+    /// 1 at tokens, 0 at padding.
+    pub(crate) attention_mask: Vec<i64>,
+}
+
+impl Padded {
+    /// The given rows, each of its own task's tokens.
+    pub(crate) fn new(rows: &[(&TokenRows, usize)], pad_id: u32) -> Self {
+        let length = rows.iter().map(|(tokens, row)| tokens.tokens(*row)).max().unwrap_or(0);
+        let size = rows.len() * length;
+        let mut padded = Self {
+            rows: rows.len(),
+            length,
+            input_ids: vec![i64::from(pad_id); size],
+            token_type_ids: vec![0; size],
+            attention_mask: vec![0; size],
+        };
+        for (index, (tokens, row)) in rows.iter().enumerate() {
+            let start = index * length;
+            let places = start..start + tokens.tokens(*row);
+            for (place, id) in padded.input_ids[places.clone()].iter_mut().zip(tokens.input_ids(*row)) {
+                *place = i64::from(*id);
+            }
+            for (place, id) in padded.token_type_ids[places.clone()].iter_mut().zip(tokens.token_type_ids(*row)) {
+                *place = i64::from(*id);
+            }
+            padded.attention_mask[places].fill(1);
+        }
+        padded
+    }
+}
+
+/// What one more pass costs beside its tokens, in tokens: its kernels' overhead, and weights read and cast again.
+const PASS_OVERHEAD_TOKENS: usize = 128;
+/// Most tokens of one pass, padding included; bounds the memory of its activations.
+const PASS_TOKENS: usize = 8192;
+
+/// Cuts `lengths`, which ascend, into runs so that the sum over runs of `rows x longest + overhead` is least.
+///
+/// The rows of a batch may take any number of passes, since gradients add up; so a batch is drawn by
+/// the method's rules alone, and padding is saved within it. Returns the end of each run.
+pub(crate) fn passes(lengths: &[usize]) -> Vec<usize> {
+    debug_assert!(lengths.is_sorted());
+    // cost[end]: the least cost of the first `end` rows; start[end]: where the last run of that starts.
+    let mut cost = vec![0; lengths.len() + 1];
+    let mut start = vec![0; lengths.len() + 1];
+    for end in 1..=lengths.len() {
+        let longest = lengths[end - 1];
+        let fits = |first: &usize| *first == end - 1 || (end - first) * longest <= PASS_TOKENS;
+        let best =
+            (0..end).filter(fits).map(|first| (cost[first] + (end - first) * longest + PASS_OVERHEAD_TOKENS, first));
+        (cost[end], start[end]) = best.min().expect("a single row always fits");
+    }
+    let mut ends: Vec<_> =
+        std::iter::successors(Some(lengths.len()), |end| Some(start[*end])).take_while(|end| *end > 0).collect();
+    ends.reverse();
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn padded_tokens(lengths: &[usize], ends: &[usize]) -> usize {
+        let starts = std::iter::once(&0).chain(ends);
+        starts.zip(ends).map(|(start, end)| (end - start) * lengths[end - 1] + PASS_OVERHEAD_TOKENS).sum()
+    }
+
+    #[test]
+    fn short_rows_are_not_padded_to_a_long_one() {
+        let lengths = [vec![10; 64], vec![128; 8]].concat();
+        assert_eq!(passes(&lengths), [64, 72]);
+    }
+
+    proptest! {
+        #[test]
+        fn passes_cover_all_rows_within_the_bound(mut lengths in prop::collection::vec(1_usize..512, 1..200)) {
+            lengths.sort_unstable();
+            let ends = passes(&lengths);
+            prop_assert!(ends.is_sorted() && *ends.last().unwrap() == lengths.len());
+            let starts = std::iter::once(&0).chain(&ends);
+            for (start, end) in starts.zip(&ends) {
+                prop_assert!(end > start && (end - start) * lengths[end - 1] <= PASS_TOKENS.max(lengths[end - 1]));
+            }
+            // Never dearer than one pass over everything, where that fits.
+            if lengths.len() * lengths[lengths.len() - 1] <= PASS_TOKENS {
+                prop_assert!(padded_tokens(&lengths, &ends) <= padded_tokens(&lengths, &[lengths.len()]));
+            }
+        }
+
+        #[test]
+        fn tokens_come_first_and_padding_is_masked(lengths in prop::collection::vec(1_usize..9, 1..6)) {
+            let mut tokens = TokenRows::default();
+            for (row, length) in lengths.iter().enumerate() {
+                let ids: Vec<u32> = (1..=*length as u32).collect();
+                tokens.push(row as i64, false, None, &ids, &vec![1; *length], 0);
+            }
+            let rows: Vec<_> = (0..lengths.len()).map(|row| (&tokens, row)).collect();
+            let padded = Padded::new(&rows, 0);
+            let longest = *lengths.iter().max().unwrap();
+            prop_assert_eq!((padded.rows, padded.length), (lengths.len(), longest));
+            for (row, length) in lengths.iter().enumerate() {
+                for place in 0..longest {
+                    let at = row * longest + place;
+                    let is_token = place < *length;
+                    prop_assert_eq!(padded.input_ids[at], if is_token { place as i64 + 1 } else { 0 });
+                    prop_assert_eq!(padded.token_type_ids[at], i64::from(is_token));
+                    prop_assert_eq!(padded.attention_mask[at], i64::from(is_token));
+                }
+            }
+        }
+    }
+}
