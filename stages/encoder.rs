@@ -16,4 +16,5 @@ mod safetensors_file;
 pub(crate) use batch::Batch;
 pub(crate) use bert::{Model, NewModel};
 pub(crate) use checkpoint::{CheckpointFiles, write_checkpoint};
+pub(crate) use config::BertConfig;
 pub(crate) use layers::{Mode, Parameter};

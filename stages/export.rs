@@ -14,6 +14,7 @@ use bam_contract::stage::ExportParams;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 
+use crate::encoder::BertConfig;
 use crate::onnx::bert;
 use crate::report::{Outcome, Reporter};
 
@@ -27,20 +28,14 @@ pub(crate) fn run(_params: &ExportParams, job: &Job, reporter: &Reporter) -> Res
         fs::copy(model.join(name), job.output.join(name)).with_context(|| format!("copying `{name}`"))?;
     }
     let bytes = fs::metadata(job.output.join(GRAPH))?.len();
-    let (heads, checkpoint) = (info.tasks.len(), info.fingerprint);
+    let heads = info.tasks.len();
     ModelInfo { fingerprint: job.fingerprint, ..info }.write(&job.output)?;
     reporter.progress(1, 1, "graph", "");
-    let mut outcome =
-        Outcome::from(format!("{heads} head{}, {:.1} MB", if heads == 1 { "" } else { "s" }, bytes as f64 / 1e6));
-    outcome.provenance.insert("checkpoint".to_owned(), checkpoint.to_string().into());
-    Ok(outcome)
+    Ok(Outcome::from(format!("{heads} head{}, {:.1} MB", if heads == 1 { "" } else { "s" }, bytes as f64 / 1e6)))
 }
 
 fn write_graph(model: &Path, info: &ModelInfo, job: &Job) -> Result<()> {
-    let config = model.join(CONFIG);
-    let text = fs::read_to_string(&config).with_context(|| format!("reading `{}`", config.display()))?;
-    let config: bert::BertConfig =
-        serde_json::from_str(&text).with_context(|| format!("`{}` describes no BERT", config.display()))?;
+    let config = BertConfig::read(model)?;
     let weights = model.join(WEIGHTS);
     let weights_file = File::open(&weights).with_context(|| format!("opening `{}`", weights.display()))?;
     // SAFETY: the file belongs to an artifact, which nothing changes once it is committed.
@@ -50,7 +45,8 @@ fn write_graph(model: &Path, info: &ModelInfo, job: &Job) -> Result<()> {
 
     let metadata = [
         (FINGERPRINT, job.fingerprint.to_string()),
-        (CHECKPOINT, info.fingerprint.to_string()),
+        // By content, not by fingerprint: a checkpoint made again with the same bytes gives the same graph.
+        (CHECKPOINT, job.input("model")?.digest.to_string()),
         (TASKS, serde_json::to_string(&info.tasks)?),
     ];
     let graph = bert::graph(&config, info, &checkpoint)?;

@@ -4,6 +4,7 @@
 /// each task has an output of its name, float32 of shape [batch, outputs].
 pub const GRAPH: &str = "model.onnx";
 
-/// Names under which the graph's own metadata holds the tasks and the source checkpoint, as JSON and as a fingerprint.
+/// Names under which the graph's own metadata holds the tasks, as JSON, and the digest of
+/// the source checkpoint's content.
 pub const TASKS: &str = "bam.tasks";
 pub const CHECKPOINT: &str = "bam.checkpoint";

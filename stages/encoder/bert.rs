@@ -77,7 +77,7 @@ impl NewModel<'_> {
         tch::manual_seed(self.seed);
         let fresh =
             |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu)).normal_(0.0, config.initializer_range);
-        let width = config.hidden_size;
+        let width = config.hidden_size as i64;
         let mut add = |prefix: &str, outputs: i64| {
             tensors.insert(format!("{prefix}.weight"), fresh([outputs, width]));
             tensors.insert(format!("{prefix}.bias"), Tensor::zeros([outputs], (Kind::Float, Device::Cpu)));
@@ -122,15 +122,15 @@ impl Model {
         path: &Path,
         device: Device,
     ) -> Result<Self> {
-        let BertConfig { hidden_size: d, intermediate_size: f, .. } = config;
+        let (d, f) = (config.hidden_size as i64, config.intermediate_size as i64);
         let activation = Activation::by_name(&config.hidden_act)?;
         let mut loader = Loader { tensors, path, device, eps: config.layer_norm_eps, parameters: Vec::new() };
         let embeddings = Embeddings {
-            word: loader.parameter("bert.embeddings.word_embeddings.weight", &[config.vocab_size, d])?,
+            word: loader.parameter("bert.embeddings.word_embeddings.weight", &[config.vocab_size as i64, d])?,
             position: loader
-                .parameter("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, d])?,
+                .parameter("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings as i64, d])?,
             token_type: loader
-                .parameter("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, d])?,
+                .parameter("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size as i64, d])?,
             norm: loader.norm("bert.embeddings.LayerNorm", d)?,
         };
         let mut layers = Vec::new();
@@ -249,7 +249,7 @@ impl Layer {
     /// softmax(Q K^T / sqrt(E) + mask) V, over all heads.
     fn attend_bld(&self, hidden_bld: &Tensor, mask_b11l: Option<&Tensor>, mode: Mode, config: &BertConfig) -> Tensor {
         let (b, l, d) = hidden_bld.size3().expect("hidden states have three dimensions");
-        let heads = config.num_attention_heads;
+        let heads = config.num_attention_heads as i64;
         let joined = Linear::forward_joined(&[&self.query, &self.key, &self.value], hidden_bld, mode);
         let joined_3bhle = joined.view([b, l, 3, heads, d / heads]).permute([2, 0, 3, 1, 4]);
         let [query_bhle, key_bhle, value_bhle] = [0, 1, 2].map(|part| joined_3bhle.select(0, part));

@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 /// The fields the network is built from; `written` keeps the whole file, for the checkpoint's own.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct BertConfig {
-    pub(crate) vocab_size: i64,
-    pub(crate) hidden_size: i64,
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
     pub(crate) num_hidden_layers: usize,
-    pub(crate) num_attention_heads: i64,
-    pub(crate) intermediate_size: i64,
-    pub(crate) max_position_embeddings: i64,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) max_position_embeddings: usize,
     #[serde(default = "two")]
-    pub(crate) type_vocab_size: i64,
+    pub(crate) type_vocab_size: usize,
     #[serde(default = "gelu")]
     pub(crate) hidden_act: String,
     #[serde(default = "tenth")]
@@ -34,7 +34,7 @@ pub(crate) struct BertConfig {
     pub(crate) written: Map<String, Value>,
 }
 
-fn two() -> i64 {
+fn two() -> usize {
     2
 }
 fn gelu() -> String {
@@ -67,7 +67,7 @@ impl BertConfig {
             return Err(Fault::new(message, "only `absolute` ones are known").into());
         }
         let mut config: Self = serde_json::from_value(Value::Object(written.clone())).with_context(not_a_bert)?;
-        if config.hidden_size % config.num_attention_heads != 0 {
+        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             let message = format!(
                 "`{}`: hidden_size {} is not a multiple of num_attention_heads {}",
                 path.display(),

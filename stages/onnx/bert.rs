@@ -3,12 +3,13 @@
 //! Shapes: B batch, L length, D hidden width, H attention heads, F feed-forward width. Values have the names of the
 //! modules that make them, always under `bert.` or a head's prefix, so that no task's name can be one of them.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
 use bam_contract::fault::Fault;
 use bam_contract::stage::RegressionOutput;
 use safetensors::SafeTensors;
-use serde::Deserialize;
+
+use crate::encoder::BertConfig;
 
 use super::graph::{Graph, float, int, ints};
 
@@ -17,26 +18,11 @@ const MASKED: f32 = -10_000.0;
 
 pub(crate) const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
-/// What the graph needs of a Hugging Face `config.json`.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct BertConfig {
-    pub(crate) vocab_size: usize,
-    pub(crate) hidden_size: usize,
-    pub(crate) num_hidden_layers: usize,
-    pub(crate) num_attention_heads: usize,
-    pub(crate) intermediate_size: usize,
-    pub(crate) hidden_act: String,
-    pub(crate) max_position_embeddings: usize,
-    pub(crate) type_vocab_size: usize,
-    pub(crate) layer_norm_eps: f32,
-}
-
 /// The whole model: a shared encoder, and one output per task, `[batch, outputs]`, with the task's name.
 ///
 /// # Errors
 /// When the checkpoint lacks a tensor that the configuration calls for, or uses an activation that has no graph here.
 pub(crate) fn graph<'a>(config: &BertConfig, info: &ModelInfo, checkpoint: &'a SafeTensors<'a>) -> Result<Graph<'a>> {
-    config.check()?;
     let mut bert = Bert { config, graph: Graph::new("bert", checkpoint) };
     for input in INPUTS {
         bert.graph.input(input);
@@ -177,7 +163,7 @@ impl Bert<'_, '_> {
                 Ok(self.gated(x, &erf, name))
             }
             // The same with tanh(√(2/π) · (x + 0.044715·x³)) in place of erf.
-            "gelu_new" => {
+            "gelu_new" | "gelu_pytorch_tanh" => {
                 let three = graph.scalar("bert.gelu.three", 3.0);
                 let factor = graph.scalar("bert.gelu.cubic", 0.044_715);
                 let root = graph.scalar("bert.gelu.root_two_over_pi", (2.0 / std::f32::consts::PI).sqrt());
@@ -192,7 +178,11 @@ impl Bert<'_, '_> {
             "tanh" => Ok(graph.node("Tanh", &[x], name)),
             other => {
                 let message = format!("the encoder's activation `{other}` has no ONNX form here");
-                Err(Fault::new(message, "`hidden_act` in config.json can be gelu, gelu_new, relu or tanh").into())
+                Err(Fault::new(
+                    message,
+                    "`hidden_act` in config.json can be gelu, gelu_new, gelu_pytorch_tanh, relu or tanh",
+                )
+                .into())
             }
         }
     }
@@ -209,7 +199,7 @@ impl Bert<'_, '_> {
         let width = [self.config.hidden_size];
         let scale = self.graph.weight(&format!("{name}.weight"), &width)?;
         let shift = self.graph.weight(&format!("{name}.bias"), &width)?;
-        let attributes = vec![int("axis", -1), float("epsilon", self.config.layer_norm_eps)];
+        let attributes = vec![int("axis", -1), float("epsilon", self.config.layer_norm_eps as f32)];
         Ok(self.graph.node_with("LayerNormalization", &[x, &scale, &shift], name, attributes))
     }
 
@@ -226,21 +216,5 @@ impl Bert<'_, '_> {
         let weight = self.graph.weight(&format!("{name}.weight"), &[outputs, self.config.hidden_size])?;
         let bias = self.graph.weight(&format!("{name}.bias"), &[outputs])?;
         Ok(self.graph.node_with("Gemm", &[x_bd, &weight, &bias], output, vec![int("transB", 1)]))
-    }
-}
-
-impl BertConfig {
-    /// # Errors
-    /// When the attention heads don't share the width evenly.
-    fn check(&self) -> Result<()> {
-        let (width, heads) = (self.hidden_size, self.num_attention_heads);
-        ensure!(
-            heads > 0 && width.is_multiple_of(heads),
-            Fault::new(
-                format!("`num_attention_heads` {heads} does not divide `hidden_size` {width}"),
-                "`config.json` must come from the same model as `model.safetensors`"
-            )
-        );
-        Ok(())
     }
 }

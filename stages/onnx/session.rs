@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
-use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, TASKS};
-use bam_contract::digest::Fingerprint;
+use bam_contract::artifact::onnx::GRAPH;
 use bam_contract::fault::Fault;
-use bam_contract::task::TaskSpec;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -23,30 +21,19 @@ const VARIABLE: &str = "ORT_DYLIB_PATH";
 #[derive(Debug)]
 pub(crate) struct OnnxSession {
     session: Session,
-    /// The graph's tasks, in the order of its outputs.
-    pub(crate) tasks: Vec<TaskSpec>,
-    /// The checkpoint that the graph was written from.
-    pub(crate) checkpoint: Fingerprint,
 }
 
 impl OnnxSession {
     /// Opens the model of an artifact's folder. Its operators use that many threads.
     ///
     /// # Errors
-    /// When ONNX Runtime isn't found, can't load the graph, or the graph's metadata was not written by `export`.
+    /// When ONNX Runtime isn't found, or can't load the graph.
     pub(crate) fn open(folder: &Path, threads: usize) -> Result<Self> {
         let path = folder.join(GRAPH);
         let environment = environment()?;
         let session = load(&environment, &path, threads)
             .with_context(|| format!("ONNX Runtime can't load `{}`", path.display()))?;
-        let metadata = session.metadata()?;
-        let property = |name: &str| {
-            metadata.custom(name).with_context(|| format!("the metadata of `{}` has no `{name}`", path.display()))
-        };
-        let tasks = serde_json::from_str(&property(TASKS)?).with_context(|| format!("`{TASKS}` holds no tasks"))?;
-        let checkpoint = property(CHECKPOINT)?.parse().with_context(|| format!("`{CHECKPOINT}` is no fingerprint"))?;
-        drop(metadata);
-        Ok(Self { session, tasks, checkpoint })
+        Ok(Self { session })
     }
 
     /// A task's outputs for padded rows, row by row.

@@ -108,14 +108,14 @@ impl TrainingSet {
 
     /// Checks that the encoder has a word vector for every token id and a position for every token.
     pub(super) fn check_fits(&self, model: &Model) -> Result<()> {
-        let vocabulary = self.tokenizer.vocabulary_size as i64;
+        let vocabulary = self.tokenizer.vocabulary_size;
         if vocabulary > model.config.vocab_size {
             let message =
                 format!("the tokenizer has {vocabulary} pieces, the encoder {} word vectors", model.config.vocab_size);
             return Err(Fault::new(message, "take config.json, weights and tokenizer from the same encoder").into());
         }
         let longest = self.tasks.iter().flat_map(|task| (0..task.rows.len()).map(|row| task.rows.tokens(row))).max();
-        let positions = model.config.max_position_embeddings as usize;
+        let positions = model.config.max_position_embeddings;
         if longest.is_some_and(|longest| longest > positions) {
             let message =
                 format!("rows of up to {} tokens, but the encoder has {positions} positions", longest.unwrap_or(0));
