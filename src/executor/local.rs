@@ -54,6 +54,8 @@ impl Executor for Local {
         let engine = std::process::id();
         let mut command = Command::new(&self.program);
         command.arg(job).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file.try_clone()?);
+        // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
+        command.process_group(0);
         // SAFETY: between fork and exec only two system calls are made, both of which are allowed there.
         unsafe { command.pre_exec(move || die_with(engine)) };
         let mut child = command

@@ -72,7 +72,7 @@ fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, TaskS
         for flaw in &flaws {
             let path = [&path[..], &flaw.path].concat();
             let place = if flaw.in_name { mistakes.source.key(&path) } else { mistakes.source.value(&path) };
-            mistakes.add(place, format!("{} in task `{name}`", flaw.message), flaw.hint.clone());
+            mistakes.add(place, flaw.message(&format!("task `{name}`")), flaw.hint.clone());
         }
         let Some(task) = task else { continue };
         if flaws.is_empty() {
@@ -108,12 +108,12 @@ fn type_stage(
     }
     let unknown_task = fill_defaults(&mut sketch, seed, definitions, mistakes);
     let (spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
-    let mut flawed = BTreeSet::new();
+    let mut flawed = sketch.flawed;
     for flaw in flaws {
         let at = &flaw.path[1.min(flaw.path.len())..];
         let source = &mistakes.source;
         let place = if flaw.in_name { sketch.origin.key(source, at) } else { sketch.origin.value(source, at) };
-        mistakes.add_in(owner, place, format!("{} in stage `{}`", flaw.message, owner.0), flaw.hint);
+        mistakes.add_in(owner, place, flaw.message(&format!("stage `{}`", owner.0)), flaw.hint);
         flawed.extend(at.first().cloned());
     }
     flawed.extend(unknown_task.then(|| "task".to_owned()));

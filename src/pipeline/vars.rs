@@ -1,6 +1,6 @@
 //! `$name` in strings, axes in stage names, and `family@*` in lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bam_contract::fault::closest;
 use serde_json::{Map, Value};
@@ -17,6 +17,8 @@ pub(crate) struct Sketch {
     pub(crate) kind: String,
     pub(crate) params: Map<String, Value>,
     pub(crate) origin: Origin,
+    /// Parameters already found wrong, which say nothing more.
+    pub(crate) flawed: BTreeSet<String>,
 }
 
 /// How an expanded stage was written, to find its places in the file.
@@ -91,7 +93,9 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 params: params.clone(),
                 entries: BTreeMap::new(),
             };
+            let mut flawed = BTreeSet::new();
             for (at, missing) in unknown {
+                flawed.extend(at.first().cloned());
                 let known = bindings.iter().chain(&vars).map(|(name, _)| name.as_str());
                 let hint = closest(&missing, known).map(|near| did_you_mean(&format!("${near}")));
                 let axis = draft.axes.iter().any(|(axis, _)| *axis == missing);
@@ -108,7 +112,7 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                     continue;
                 }
             };
-            sketches.push(Sketch { name, kind: kind.clone(), params, origin });
+            sketches.push(Sketch { name, kind: kind.clone(), params, origin, flawed });
         }
     }
     gather(&mut sketches, mistakes);

@@ -4,11 +4,14 @@
 //! input came out byte for byte as before is found in the store and does not run.
 
 mod event;
+#[cfg(test)]
+mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -21,10 +24,10 @@ use bam_contract::manifest::{Key, Manifest, Provenance};
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
 
 use crate::executor::{End, Executor, Message, Worker};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Edge, Pipeline};
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
-use crate::store::{Finished, Pending, Store};
+use crate::store::{Finished, Found, Pending, Store};
 
 /// Workers at a time: each may use all the threads it is given.
 const MOST_WORKERS: usize = 1;
@@ -38,17 +41,15 @@ pub(crate) struct Resources {
     pub(crate) device: String,
 }
 
-/// Runs a pipeline, telling `observers` of all that happens.
+/// Runs a pipeline, telling `observers` of all that happens. [`Message::Interrupted`], sent from outside, ends it.
 pub(crate) fn run(
     pipeline: &Pipeline,
     store: &Store,
     executor: &dyn Executor,
     resources: &Resources,
+    (sender, messages): (Sender<Message>, Receiver<Message>),
     observers: &mut [&mut dyn Observer],
 ) -> Result<Outcome> {
-    let (sender, messages) = mpsc::channel();
-    let interrupt = sender.clone();
-    ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let count = pipeline.stages.len();
     let mut run = Run {
         pipeline,
@@ -59,9 +60,11 @@ pub(crate) fn run(
         planner: Planner::new(pipeline, store),
         states: (0..count).map(|_| State::Waiting).collect(),
         contents: vec![None; count],
+        folders: vec![None; count],
         ready: VecDeque::new(),
         working: BTreeMap::new(),
         tally: Tally::default(),
+        git_revision: OnceCell::new(),
         sender,
         messages,
     };
@@ -81,10 +84,13 @@ struct Run<'a, 'o> {
     states: Vec<State>,
     /// Content of the artifacts that are there, by stage.
     contents: Vec<Option<Digest>>,
+    /// Folders of those artifacts.
+    folders: Vec<Option<PathBuf>>,
     /// Stages that are to run and wait for a free worker.
     ready: VecDeque<(usize, Key, Vec<Reason>)>,
     working: BTreeMap<usize, Working>,
     tally: Tally,
+    git_revision: OnceCell<Option<String>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
@@ -176,12 +182,9 @@ impl Run<'_, '_> {
 
     fn cached(&mut self, at: usize, manifest: &Manifest) -> Result<()> {
         let stage = &self.pipeline.stages[at];
-        self.states[at] = State::Cached;
-        self.contents[at] = Some(manifest.content);
+        self.settle(at, State::Cached, manifest)?;
         self.tally.cached += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
-        self.store.set_latest(&stage.name, &manifest.key.kind, manifest.fingerprint)?;
-        self.store.forget_failure(&stage.name);
         let mut reran: Vec<&str> = stage
             .inputs
             .iter()
@@ -193,31 +196,41 @@ impl Run<'_, '_> {
         Ok(())
     }
 
+    /// Notes that a stage's artifact is there.
+    fn settle(&mut self, at: usize, state: State, manifest: &Manifest) -> Result<()> {
+        let name = &self.pipeline.stages[at].name;
+        self.states[at] = state;
+        self.contents[at] = Some(manifest.content);
+        self.folders[at] = Some(self.store.folder(&manifest.key.kind, manifest.fingerprint));
+        self.store.forget_failure(name);
+        self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint)
+    }
+
     fn start(&mut self, at: usize, key: Key, reasons: Vec<Reason>) -> Result<()> {
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
-        if reasons.iter().any(|reason| matches!(reason, Reason::Damaged { .. })) {
-            let aside = self.store.set_aside(&key.kind, fingerprint)?;
-            let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
-            self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
+        match self.store.find(&key.kind, fingerprint) {
+            Found::Absent => {}
+            // Another stage of the same key has made it meanwhile, or another run.
+            Found::Sound(manifest) => return self.cached(at, &manifest),
+            Found::Damaged(_) => {
+                let aside = self.store.set_aside(&key.kind, fingerprint)?;
+                let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
+                self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
+            }
         }
         let pending = self.store.begin(&key.kind, fingerprint)?;
-        let input = |edge: &crate::pipeline::Edge| {
-            let maker = &self.pipeline.stages[edge.stage];
-            let (_, manifest) = self.store.latest(&maker.name).context("an input is gone")?;
-            let manifest = manifest.with_context(|| format!("the artifact of `{}` is gone", maker.name))?;
-            Ok(JobInput {
-                slot: edge.slot.clone(),
-                stage: maker.name.clone(),
-                path: self.store.folder(&manifest.key.kind, manifest.fingerprint),
-                digest: manifest.content,
-            })
+        let input = |edge: &Edge| JobInput {
+            slot: edge.slot.clone(),
+            stage: self.pipeline.stages[edge.stage].name.clone(),
+            path: self.folders[edge.stage].clone().expect("a stage starts when its inputs are there"),
+            digest: self.contents[edge.stage].expect("a stage starts when its inputs are there"),
         };
         let job = Job {
             stage: stage.name.clone(),
             fingerprint,
             spec: stage.spec.clone(),
-            inputs: stage.inputs.iter().map(input).collect::<Result<_>>()?,
+            inputs: stage.inputs.iter().map(input).collect(),
             output: pending.output(),
             threads: self.resources.threads,
             device: self.resources.device.clone(),
@@ -276,7 +289,7 @@ impl Run<'_, '_> {
             threads: self.resources.threads,
             device: device.to_owned(),
             bam_version: env!("CARGO_PKG_VERSION").to_owned(),
-            git_revision: git_revision(),
+            git_revision: self.git_revision.get_or_init(git_revision).clone(),
             worker: facts,
         };
         let artifact = stage.spec.kind().writes;
@@ -289,10 +302,7 @@ impl Run<'_, '_> {
                 return self.failed(at, &pending, causes, hint, wall_secs);
             }
         };
-        self.store.set_latest(&stage.name, &manifest.key.kind, manifest.fingerprint)?;
-        self.store.forget_failure(&stage.name);
-        self.states[at] = State::Ran;
-        self.contents[at] = Some(manifest.content);
+        self.settle(at, State::Ran, &manifest)?;
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
         Ok(())
