@@ -108,9 +108,12 @@ fn type_stage(
     }
     let unknown_task = fill_defaults(&mut sketch, seed, definitions, mistakes);
     let (spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
-    let mut flawed = sketch.flawed;
+    let mut flawed: BTreeSet<String> = sketch.unknown.iter().filter_map(|at| at.first().cloned()).collect();
     for flaw in flaws {
         let at = &flaw.path[1.min(flaw.path.len())..];
+        if sketch.unknown.iter().any(|unknown| unknown == at) {
+            continue;
+        }
         let source = &mistakes.source;
         let place = if flaw.in_name { sketch.origin.key(source, at) } else { sketch.origin.value(source, at) };
         mistakes.add_in(owner, place, flaw.message(&format!("stage `{}`", owner.0)), flaw.hint);

@@ -1,6 +1,6 @@
 //! `$name` in strings, axes in stage names, and `family@*` in lists.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bam_contract::fault::closest;
 use serde_json::{Map, Value};
@@ -17,8 +17,8 @@ pub(crate) struct Sketch {
     pub(crate) kind: String,
     pub(crate) params: Map<String, Value>,
     pub(crate) origin: Origin,
-    /// Parameters already found wrong, which say nothing more.
-    pub(crate) flawed: BTreeSet<String>,
+    /// Paths of parameters with unknown variables, which say nothing more.
+    pub(crate) unknown: Vec<EntryPath>,
 }
 
 /// How an expanded stage was written, to find its places in the file.
@@ -93,17 +93,16 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 params: params.clone(),
                 entries: BTreeMap::new(),
             };
-            let mut flawed = BTreeSet::new();
-            for (at, missing) in unknown {
-                flawed.extend(at.first().cloned());
+            for (at, missing) in &unknown {
                 let known = bindings.iter().chain(&vars).map(|(name, _)| name.as_str());
-                let hint = closest(&missing, known).map(|near| did_you_mean(&format!("${near}")));
-                let axis = draft.axes.iter().any(|(axis, _)| *axis == missing);
+                let hint = closest(missing, known).map(|near| did_you_mean(&format!("${near}")));
+                let axis = draft.axes.iter().any(|(axis, _)| axis == missing);
                 let hint = if axis { Some(format!("name the stage `{written}@{missing}`")) } else { hint };
-                let place = origin.value(&mistakes.source, &at);
+                let place = origin.value(&mistakes.source, at);
                 let message = format!("unknown variable `${missing}` in stage `{written}`");
                 mistakes.add_in((written, &name), place, message, hint);
             }
+            let unknown = unknown.into_iter().map(|(at, _)| at).collect();
             let params = match substituted {
                 Value::Object(params) => params,
                 Value::Null => Map::new(),
@@ -112,7 +111,7 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                     continue;
                 }
             };
-            sketches.push(Sketch { name, kind: kind.clone(), params, origin, flawed });
+            sketches.push(Sketch { name, kind: kind.clone(), params, origin, unknown });
         }
     }
     gather(&mut sketches, mistakes);
