@@ -88,7 +88,7 @@ impl Draft {
                 }
                 _ => {
                     let known = closest(&name, TOP);
-                    let hint = known.map_or_else(|| format!("known: {}", TOP.join(", ")), |near| did_you_mean(near));
+                    let hint = known.map_or_else(|| format!("known: {}", TOP.join(", ")), did_you_mean);
                     mistakes.add(mistakes.source.key(&path), format!("unknown entry `{name}`"), Some(hint));
                 }
             }

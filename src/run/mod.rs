@@ -69,7 +69,7 @@ pub(crate) fn run(
         messages,
     };
     store.sweep();
-    let outcome = run.to_the_end();
+    let outcome = run.follow();
     run.planner.finish()?;
     outcome
 }
@@ -126,7 +126,7 @@ impl Run<'_, '_> {
         }
     }
 
-    fn to_the_end(&mut self) -> Result<Outcome> {
+    fn follow(&mut self) -> Result<Outcome> {
         let started = Instant::now();
         let names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
         self.tell(&RunEvent::Started { pipeline: &self.pipeline.name, stages: &names });
@@ -274,10 +274,12 @@ impl Run<'_, '_> {
         let wall_secs = started.elapsed().as_secs_f64();
         let (summary, facts) = match (last, &end.trouble) {
             (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
-            (Some(Event::Failed { causes, hint }), _) => return self.failed(at, &pending, causes, hint, wall_secs),
+            (Some(Event::Failed { causes, hint }), _) => {
+                return self.failed(at, &pending, &causes, hint.as_deref(), wall_secs);
+            }
             (_, trouble) => {
                 let trouble = trouble.clone().unwrap_or_else(|| "the worker ended without a word".to_owned());
-                return self.failed(at, &pending, vec![trouble], None, wall_secs);
+                return self.failed(at, &pending, &[trouble], None, wall_secs);
             }
         };
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or(&self.resources.device);
@@ -297,9 +299,8 @@ impl Run<'_, '_> {
         let manifest = match pending.commit(finished) {
             Ok(manifest) => manifest,
             Err((pending, error)) => {
-                let causes = error.chain().map(ToString::to_string).collect();
-                let hint = hint_of(&error).map(ToOwned::to_owned);
-                return self.failed(at, &pending, causes, hint, wall_secs);
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                return self.failed(at, &pending, &causes, hint_of(&error), wall_secs);
             }
         };
         self.settle(at, State::Ran, &manifest)?;
@@ -312,8 +313,8 @@ impl Run<'_, '_> {
         &mut self,
         at: usize,
         pending: &Pending,
-        causes: Vec<String>,
-        hint: Option<String>,
+        causes: &[String],
+        hint: Option<&str>,
         seconds: f64,
     ) -> Result<()> {
         let stage = &self.pipeline.stages[at].name;
@@ -324,8 +325,7 @@ impl Run<'_, '_> {
         let lines: Vec<&str> = text.lines().collect();
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
         let log: PathBuf = self.store.shown(&log);
-        let hint = hint.as_deref();
-        self.tell(&RunEvent::Failed { stage, index: at, causes: &causes, hint, log: &log, log_tail, seconds });
+        self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log: &log, log_tail, seconds });
         Ok(())
     }
 

@@ -9,6 +9,22 @@ use std::process::{Command, Output, Stdio};
 
 use regex::Regex;
 
+/// Two tasks through every stage kind, for the fake worker.
+const PIPELINE: &str = "\
+name: small
+seed: 17
+vars: { encoder: enc, max_tokens: 128 }
+for:  { task: [sentiment, entailment] }
+stages:
+  examples@task:    { data:     { task: $task, grammar: { train: 20, dev: 10 } } }
+  tokens@task:      { tokenize: { examples: examples@$task, encoder: $encoder, max_tokens: $max_tokens } }
+  teacher@task:     { train:    { tokens: [tokens@$task], encoder: $encoder, epochs: 3, learning_rate: 5e-5 } }
+  predictions@task: { predict:  { model: teacher@$task, tokens: tokens@$task } }
+  student:          { train:    { tokens: [tokens@*], teachers: [predictions@*], encoder: $encoder, epochs: 6 } }
+  onnx:             { export:   { model: student } }
+  scores:           { score:    { models: [teacher@*, student, onnx], tokens: [tokens@*] } }
+";
+
 /// A temporary folder to run `bam` in.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
@@ -37,6 +53,13 @@ impl Sandbox {
         for name in ["config.json", "model.safetensors", "tokenizer.json"] {
             sandbox.write(&format!("enc/{name}"), name);
         }
+        sandbox
+    }
+
+    /// With the fake worker, and a `pipeline.yaml` of every stage kind.
+    pub(crate) fn with_small_pipeline() -> Self {
+        let sandbox = Self::with_fake_worker();
+        sandbox.write("pipeline.yaml", PIPELINE);
         sandbox
     }
 
