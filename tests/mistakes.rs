@@ -245,6 +245,29 @@ hint: did you mean `data`?
 }
 
 #[test]
+fn what_follows_from_a_mistake_is_not_told() {
+    let said = say("\
+for: { task: rte }
+stages:
+  x@task: { data: { task: $task, grammar: { train: 5, dev: 5 } } }
+  t@task: { tokenize: { examples: x@$task, encoder: enc } }
+  m: { train: { tokens: [t@*], encoder: enc } }
+  p: { predict: { model: m, tokens: t@rte } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: axis `task` is not a list of values
+  --> pipeline.yaml:1:8
+   |
+ 1 | for: { task: rte }
+   |        ^^^^
+
+hint: write `task: [a, b]`
+"
+    );
+}
+
+#[test]
 fn two_teachers_of_one_task() {
     let said = say("\
 stages:

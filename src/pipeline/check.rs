@@ -13,7 +13,7 @@ use super::draft::{Draft, did_you_mean};
 use super::graph;
 use super::mistake::Mistakes;
 use super::typed::{PLACEHOLDER, set_default, typed};
-use super::vars::{Origin, Sketch, family_of};
+use super::vars::{Origin, Sketch, family_of, lost_families};
 use super::{Edge, Stage};
 
 /// A stage with its types, before its references are known to lead anywhere.
@@ -29,13 +29,14 @@ struct Typed {
 pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistakes) -> Vec<Stage> {
     let definitions = definitions(draft, mistakes);
     let names: BTreeSet<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
+    let lost = lost_families(draft, &sketches);
     let stages: Vec<Typed> =
         sketches.into_iter().filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, mistakes)).collect();
     let index = index_by_name(&stages, mistakes);
     let edges: Vec<Vec<Edge>> = stages
         .iter()
         .map(|stage| {
-            let mut edges = resolve(stage, &stages, &index, &names, mistakes);
+            let mut edges = resolve(stage, &stages, &index, (&names, &lost), mistakes);
             edges.extend(references(stage, &stages, &index));
             edges
         })
@@ -194,7 +195,7 @@ fn resolve(
     stage: &Typed,
     stages: &[Typed],
     index: &HashMap<String, usize>,
-    names: &BTreeSet<String>,
+    (names, lost): (&BTreeSet<String>, &BTreeSet<&str>),
     mistakes: &mut Mistakes,
 ) -> Vec<Edge> {
     let mut edges = Vec::new();
@@ -207,7 +208,7 @@ fn resolve(
         let place = stage.origin.value(&mistakes.source, &at);
         let Some(target) = index.get(name).copied() else {
             // A stage that exists but is itself wrong has been told of already.
-            if !names.contains(name) {
+            if !names.contains(name) && !lost.contains(family_of(name)) {
                 let hint = missing_stage_hint(name, names);
                 mistakes.add_in(owner, place, format!("no stage `{name}`, which stage `{}` reads", stage.name), hint);
             }
