@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(digests.of(&path).unwrap(), Digest::of(b"one"));
         assert!(digests.changed().is_none());
 
-        let old = SystemTime::now() - Duration::from_secs(60);
+        let old = SystemTime::now() - Duration::from_mins(1);
         fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         digests.of(&path).unwrap();
         let cache = dir.path().join("cache");

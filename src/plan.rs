@@ -56,12 +56,11 @@ impl<'a> Planner<'a> {
         let mut plan = Plan { decisions: Vec::new(), last_secs: Vec::new() };
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
             let decision = self.decide(at, &contents)?;
-            let (content, last_secs) = match &decision {
-                Decision::Cached(manifest) => (Some(manifest.content), Some(manifest.provenance.wall_secs)),
-                _ => {
-                    let last = self.store.latest(&stage.name).and_then(|(_, manifest)| manifest);
-                    (None, last.map(|manifest| manifest.provenance.wall_secs))
-                }
+            let (content, last_secs) = if let Decision::Cached(manifest) = &decision {
+                (Some(manifest.content), Some(manifest.provenance.wall_secs))
+            } else {
+                let last = self.store.latest(&stage.name).and_then(|(_, manifest)| manifest);
+                (None, last.map(|manifest| manifest.provenance.wall_secs))
             };
             contents.push(content);
             plan.last_secs.push(last_secs);

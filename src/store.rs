@@ -120,9 +120,12 @@ impl Store {
     /// Takes a damaged artifact out of the store; returns where it lies now.
     pub(crate) fn set_aside(&self, kind: &str, fingerprint: Fingerprint) -> Result<PathBuf> {
         let damaged = self.folder_in_root("damaged")?;
-        let free = |number: &u32| !damaged.join(format!("{fingerprint}.{number}")).exists();
-        let number = (1..).find(free).unwrap_or_default();
-        let aside = damaged.join(format!("{fingerprint}.{number}"));
+        let mut number = 1;
+        let mut aside = damaged.join(fingerprint.to_string());
+        while aside.exists() {
+            number += 1;
+            aside = damaged.join(format!("{fingerprint}.{number}"));
+        }
         fs::rename(self.folder(kind, fingerprint), &aside)
             .with_context(|| format!("moving a damaged artifact to `{}`", self.shown(&aside).display()))?;
         Ok(aside)

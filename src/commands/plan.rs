@@ -1,5 +1,7 @@
 //! `bam plan`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde_json::json;
 
@@ -20,9 +22,9 @@ pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
     match &args.why {
         Some(stage) => {
             for at in pipeline.find(stage)? {
-                let mut text = String::new();
-                causes(&pipeline, &plan, at, 0, &mut text);
-                ui::data(&text);
+                let mut tree = Causes { pipeline: &pipeline, plan: &plan, told: BTreeSet::new(), text: String::new() };
+                tree.add(at, 0);
+                ui::data(&tree.text);
             }
         }
         None if args.json => print_json(&pipeline, &plan),
@@ -96,21 +98,37 @@ fn print_json(pipeline: &Pipeline, plan: &Plan) {
     }
 }
 
-/// The stage's causes, and those of the stages it waits on, indented below.
-fn causes(pipeline: &Pipeline, plan: &Plan, at: usize, depth: usize, text: &mut String) {
-    let indent = "  ".repeat(depth);
-    let name = &pipeline.stages[at].name;
-    let (state, reasons, on): (_, &[Reason], &[usize]) = match &plan.decisions[at] {
-        Decision::Cached(manifest) => (format!("is cached ({})", manifest.fingerprint.short()), &[], &[]),
-        Decision::Run { reasons, .. } => ("runs".to_owned(), reasons, &[]),
-        Decision::Waits { on, reasons } if reasons.is_empty() => ("runs if what it reads changes".to_owned(), &[], on),
-        Decision::Waits { on, reasons } => ("runs".to_owned(), reasons, on),
-    };
-    *text += &format!("{indent}{name} {state}\n");
-    for reason in reasons {
-        *text += &format!("{indent}  because {reason}\n");
-    }
-    for input in on {
-        causes(pipeline, plan, *input, depth + 1, text);
+/// The tree of a stage's causes, as text.
+struct Causes<'a> {
+    pipeline: &'a Pipeline,
+    plan: &'a Plan,
+    told: BTreeSet<usize>,
+    text: String,
+}
+
+impl Causes<'_> {
+    /// Adds a stage's causes, and those of the stages it waits on below; each stage is told of once.
+    fn add(&mut self, at: usize, depth: usize) {
+        let indent = "  ".repeat(depth);
+        let name = &self.pipeline.stages[at].name;
+        let (state, reasons, on): (_, &[Reason], &[usize]) = match &self.plan.decisions[at] {
+            Decision::Cached(manifest) => (format!("is cached ({})", manifest.fingerprint.short()), &[], &[]),
+            Decision::Run { reasons, .. } => ("runs".to_owned(), reasons, &[]),
+            Decision::Waits { on, reasons } if reasons.is_empty() => {
+                ("runs if what it reads changes".to_owned(), &[], on)
+            }
+            Decision::Waits { on, reasons } => ("runs".to_owned(), reasons, on),
+        };
+        if !self.told.insert(at) {
+            self.text += &format!("{indent}{name}: see above\n");
+            return;
+        }
+        self.text += &format!("{indent}{name} {state}\n");
+        for reason in reasons {
+            self.text += &format!("{indent}  because {reason}\n");
+        }
+        for input in on {
+            self.add(*input, depth + 1);
+        }
     }
 }

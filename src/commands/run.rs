@@ -1,17 +1,18 @@
 //! `bam run`.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bam_contract::artifact::scores::Scores;
 use bam_contract::stage::StageSpec;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::cli::RunArgs;
-use crate::executor::Local;
-use crate::pipeline::Pipeline;
+use crate::executor::{Local, Message};
+use crate::pipeline::{Pipeline, Stage};
 use crate::run::{self, Observer, Outcome, Resources, RunEvent};
 use crate::store::Store;
 use crate::ui;
@@ -24,9 +25,13 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let mut record = Record::new(args, &resources);
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
-    let outcome = run::run(&pipeline, store, &executor, &resources, &mut [told.as_mut(), &mut record])?;
+    let (sender, messages) = mpsc::channel();
+    let interrupt = sender.clone();
+    ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
+    let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
+    let outcome = run::run(&pipeline, store, &executor, &resources, (sender, messages), observers)?;
     store.save_run(&record.time, &record.to_json(outcome)?)?;
-    tell_scores(&pipeline, store, args.json)?;
+    tell_scores(&pipeline, &record.made, store, args.json)?;
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(1),
@@ -34,14 +39,11 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     })
 }
 
-/// Prints the scores of the pipeline's `score` stages that are current.
-fn tell_scores(pipeline: &Pipeline, store: &Store, as_json: bool) -> Result<()> {
-    let scored: Vec<_> = pipeline.stages.iter().filter(|stage| matches!(stage.spec, StageSpec::Score(_))).collect();
+/// Prints the scores of those `score` stages that are `made`.
+fn tell_scores(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
+    let is_scored = |stage: &&Stage| matches!(stage.spec, StageSpec::Score(_)) && made.contains(&stage.name);
+    let scored: Vec<&Stage> = pipeline.stages.iter().filter(is_scored).collect();
     for stage in &scored {
-        // A stage that failed has a link to its last success; those are not this run's scores.
-        if store.failed_log(&stage.name).is_some() {
-            continue;
-        }
         let Ok(scores) = Scores::read(&store.latest_link(&stage.name)) else { continue };
         if as_json {
             let mut line = serde_json::to_value(&scores)?;
@@ -65,6 +67,8 @@ struct Record {
     time: String,
     head: Value,
     stages: Vec<Value>,
+    /// Names of the stages whose artifact is there.
+    made: Vec<String>,
 }
 
 impl Record {
@@ -79,7 +83,7 @@ impl Record {
             "device": resources.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
-        Self { time: now.replace(':', "-"), head, stages: Vec::new() }
+        Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: Vec::new() }
     }
 
     fn to_json(&self, outcome: Outcome) -> Result<Vec<u8>> {
@@ -100,6 +104,9 @@ impl Observer for Record {
             event,
             RunEvent::Cached { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. } | RunEvent::Skipped { .. }
         );
+        if let RunEvent::Cached { stage, .. } | RunEvent::Ran { stage, .. } = event {
+            self.made.push((*stage).to_owned());
+        }
         if settled {
             self.stages.push(serde_json::to_value(event).expect("an event is plain data"));
         }

@@ -57,6 +57,8 @@ impl Executor for Local {
         if std::env::var_os(WAIT_POLICY).is_none() {
             command.env(WAIT_POLICY, "passive");
         }
+        // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
+        command.process_group(0);
         // SAFETY: between fork and exec only two system calls are made, both of which are allowed there.
         unsafe { command.pre_exec(move || die_with(engine)) };
         let mut child = command

@@ -13,7 +13,7 @@ use super::draft::{Draft, did_you_mean};
 use super::graph;
 use super::mistake::Mistakes;
 use super::typed::{PLACEHOLDER, set_default, typed};
-use super::vars::{Origin, Sketch, family_of};
+use super::vars::{Origin, Sketch, family_of, lost_families};
 use super::{Edge, Stage};
 
 /// A stage with its types, before its references are known to lead anywhere.
@@ -29,13 +29,14 @@ struct Typed {
 pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistakes) -> Vec<Stage> {
     let definitions = definitions(draft, mistakes);
     let names: BTreeSet<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
+    let lost = lost_families(draft, &sketches);
     let stages: Vec<Typed> =
         sketches.into_iter().filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, mistakes)).collect();
     let index = index_by_name(&stages, mistakes);
     let edges: Vec<Vec<Edge>> = stages
         .iter()
         .map(|stage| {
-            let mut edges = resolve(stage, &stages, &index, &names, mistakes);
+            let mut edges = resolve(stage, &stages, &index, (&names, &lost), mistakes);
             edges.extend(references(stage, &stages, &index));
             edges
         })
@@ -72,7 +73,7 @@ fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, TaskS
         for flaw in &flaws {
             let path = [&path[..], &flaw.path].concat();
             let place = if flaw.in_name { mistakes.source.key(&path) } else { mistakes.source.value(&path) };
-            mistakes.add(place, format!("{} in task `{name}`", flaw.message), flaw.hint.clone());
+            mistakes.add(place, flaw.message(&format!("task `{name}`")), flaw.hint.clone());
         }
         let Some(task) = task else { continue };
         if flaws.is_empty() {
@@ -108,12 +109,15 @@ fn type_stage(
     }
     let unknown_task = fill_defaults(&mut sketch, seed, definitions, mistakes);
     let (spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
-    let mut flawed = BTreeSet::new();
+    let mut flawed: BTreeSet<String> = sketch.unknown.iter().filter_map(|at| at.first().cloned()).collect();
     for flaw in flaws {
         let at = &flaw.path[1.min(flaw.path.len())..];
+        if sketch.unknown.iter().any(|unknown| unknown == at) {
+            continue;
+        }
         let source = &mistakes.source;
         let place = if flaw.in_name { sketch.origin.key(source, at) } else { sketch.origin.value(source, at) };
-        mistakes.add_in(owner, place, format!("{} in stage `{}`", flaw.message, owner.0), flaw.hint);
+        mistakes.add_in(owner, place, flaw.message(&format!("stage `{}`", owner.0)), flaw.hint);
         flawed.extend(at.first().cloned());
     }
     flawed.extend(unknown_task.then(|| "task".to_owned()));
@@ -191,7 +195,7 @@ fn resolve(
     stage: &Typed,
     stages: &[Typed],
     index: &HashMap<String, usize>,
-    names: &BTreeSet<String>,
+    (names, lost): (&BTreeSet<String>, &BTreeSet<&str>),
     mistakes: &mut Mistakes,
 ) -> Vec<Edge> {
     let mut edges = Vec::new();
@@ -204,7 +208,7 @@ fn resolve(
         let place = stage.origin.value(&mistakes.source, &at);
         let Some(target) = index.get(name).copied() else {
             // A stage that exists but is itself wrong has been told of already.
-            if !names.contains(name) {
+            if !names.contains(name) && !lost.contains(family_of(name)) {
                 let hint = missing_stage_hint(name, names);
                 mistakes.add_in(owner, place, format!("no stage `{name}`, which stage `{}` reads", stage.name), hint);
             }

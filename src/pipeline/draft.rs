@@ -21,6 +21,8 @@ pub(crate) struct Draft {
     pub(crate) seed: Option<u64>,
     pub(crate) vars: Vec<(String, Value)>,
     pub(crate) axes: Vec<(String, Vec<Value>)>,
+    /// Axes that are wrong in themselves; stages that use one are left out without a word.
+    pub(crate) broken_axes: Vec<String>,
     pub(crate) tasks: Vec<(String, Value)>,
     pub(crate) stages: Vec<(String, Value)>,
 }
@@ -74,7 +76,10 @@ impl Draft {
                     for (axis, values) in json_entries(value, &path, mistakes) {
                         let at = mistakes.source.key(&[name.clone(), axis.clone()]);
                         match values {
-                            Value::Array(values) if !values.is_empty() => self.axes.push((axis, values)),
+                            Value::Array(values) if !values.is_empty() => {
+                                self.axes.push((axis, values));
+                                continue;
+                            }
                             Value::Array(_) | Value::Null => {
                                 mistakes.add(at, format!("axis `{axis}` has no values"), None);
                             }
@@ -84,11 +89,12 @@ impl Draft {
                                 Some(format!("write `{axis}: [a, b]`")),
                             ),
                         }
+                        self.broken_axes.push(axis);
                     }
                 }
                 _ => {
                     let known = closest(&name, TOP);
-                    let hint = known.map_or_else(|| format!("known: {}", TOP.join(", ")), |near| did_you_mean(near));
+                    let hint = known.map_or_else(|| format!("known: {}", TOP.join(", ")), did_you_mean);
                     mistakes.add(mistakes.source.key(&path), format!("unknown entry `{name}`"), Some(hint));
                 }
             }

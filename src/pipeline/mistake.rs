@@ -13,7 +13,7 @@ pub(crate) struct Mistake {
     owner: Option<(String, String)>,
 }
 
-/// Mistakes in the order they were found; the error that a bad pipeline file gives.
+/// The error that a bad pipeline file gives.
 #[derive(Debug)]
 pub(crate) struct Mistakes {
     pub(crate) source: Source,
@@ -46,6 +46,15 @@ impl Mistakes {
         if !told {
             self.push(Mistake { place: Some(place), message: message.into(), hint, owner });
         }
+    }
+
+    /// In the order of their places; those of the command line first.
+    pub(crate) fn sorted(mut self) -> Self {
+        self.list.sort_by_key(|mistake| match mistake.place {
+            Some(Place::File { line, column, .. }) => (line, column),
+            _ => (0, 0),
+        });
+        self
     }
 
     fn push(&mut self, mistake: Mistake) {

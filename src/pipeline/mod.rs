@@ -57,7 +57,7 @@ impl Pipeline {
         let sketches = vars::expand(&draft, &mut mistakes);
         let stages = check::check(&draft, sketches, &mut mistakes);
         if !mistakes.list.is_empty() {
-            return Err(mistakes.into());
+            return Err(mistakes.sorted().into());
         }
         Ok(Self { name: draft.name, stages, source: mistakes.source })
     }

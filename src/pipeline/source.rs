@@ -95,7 +95,9 @@ impl<'a> Walk<'a> {
     /// Notes the next node and all below it. `None` ends the pass: end of file, an error, or a key that is no scalar.
     fn node(&mut self, path: &mut EntryPath) -> Option<()> {
         let (event, span) = self.next()?;
-        self.values.insert(path.clone(), place(span));
+        let is_scalar = matches!(event, Event::Scalar(..) | Event::Alias(_));
+        // A list or mapping is pointed at by its first character.
+        self.values.insert(path.clone(), if is_scalar { place(span) } else { place(Span::empty(span.start)) });
         match event {
             Event::MappingStart(..) => loop {
                 match self.next()? {
@@ -127,7 +129,7 @@ impl<'a> Walk<'a> {
 }
 
 fn place(span: Span) -> Place {
-    // A span that runs over lines (a block) is pointed at by its first character.
+    // So is a text that runs over lines.
     let width = if span.start.line() == span.end.line() { span.len().max(1) } else { 1 };
     Place::File { line: span.start.line(), column: span.start.col() + 1, width }
 }

@@ -13,12 +13,16 @@ use super::source::EntryPath;
 /// Text that stands in for a value that is missing or of the wrong type, so that the rest can be checked.
 pub(crate) const PLACEHOLDER: &str = "?";
 
+const MISSING: &str = "missing parameter";
+
 #[derive(Debug, PartialEq)]
 pub(crate) struct Flaw {
     pub(crate) path: EntryPath,
     /// Whether the entry's name is at fault, and not its value.
     pub(crate) in_name: bool,
-    pub(crate) message: String,
+    /// What is wrong, and how: "unknown parameter `x`" and "", "`x`" and " is …".
+    subject: String,
+    predicate: String,
     pub(crate) hint: Option<String>,
 }
 
@@ -92,10 +96,17 @@ fn path_of(path: &serde_path_to_error::Path) -> EntryPath {
 }
 
 impl Flaw {
+    /// The whole sentence, `place` being such as "stage `student`".
+    pub(crate) fn message(&self, place: &str) -> String {
+        format!("{} in {place}{}", self.subject, self.predicate)
+    }
+
     /// Puts serde's complaint into a user's words.
     fn read(mut path: EntryPath, complaint: &str) -> Self {
         let quoted: Vec<&str> = complaint.split('`').skip(1).step_by(2).collect();
-        let named = path.last().cloned().unwrap_or_default();
+        // An entry of a list is called by the list's name.
+        let named = path.iter().rev().find(|name| name.parse::<usize>().is_err()).cloned().unwrap_or_default();
+        let subject = format!("`{named}`");
         let choices = |name: &str, known: &[&str]| match closest(name, known.iter().copied()) {
             Some(near) => Some(did_you_mean(near)),
             None if known.is_empty() => None,
@@ -106,30 +117,34 @@ impl Flaw {
                 if named != *name {
                     path.push((*name).to_owned());
                 }
-                Self { path, in_name: true, message: format!("unknown parameter `{name}`"), hint: choices(name, known) }
+                Self::of_name(path, format!("unknown parameter `{name}`"), choices(name, known))
             }
             [name] if complaint.starts_with("missing field") => {
                 path.push((*name).to_owned());
-                Self { path, in_name: true, message: format!("missing parameter `{name}`"), hint: None }
+                Self::of_name(path, format!("{MISSING} `{name}`"), None)
             }
             [name, known @ ..] if complaint.starts_with("unknown variant") => {
-                let message = format!("`{named}` cannot be `{name}`");
-                Self { path, in_name: false, message, hint: choices(name, known) }
+                let hint = choices(name, known);
+                Self { path, in_name: false, subject, predicate: format!(" cannot be `{name}`"), hint }
             }
             _ => {
                 let (given, wanted) = complaint.split_once(", expected ").unwrap_or((complaint, ""));
                 let given = given.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
-                let message = match in_words(wanted) {
-                    "" => format!("`{named}`: {given}"),
-                    wanted => format!("`{named}` is {}, not {wanted}", given_in_words(given)),
+                let predicate = match in_words(wanted) {
+                    "" => format!(": {given}"),
+                    wanted => format!(" is {}, not {wanted}", given_in_words(given)),
                 };
-                Self { path, in_name: false, message, hint: None }
+                Self { path, in_name: false, subject, predicate, hint: None }
             }
         }
     }
 
+    fn of_name(path: EntryPath, subject: String, hint: Option<String>) -> Self {
+        Self { path, in_name: true, subject, predicate: String::new(), hint }
+    }
+
     fn missing(&self) -> bool {
-        self.message.starts_with("missing")
+        self.subject.starts_with(MISSING)
     }
 }
 
@@ -171,7 +186,7 @@ mod tests {
 
     fn flaws(value: Value) -> Vec<(String, String, Option<String>)> {
         let (_, flaws) = typed::<StageSpec>(value);
-        flaws.into_iter().map(|flaw| (flaw.path.join("."), flaw.message, flaw.hint)).collect()
+        flaws.into_iter().map(|flaw| (flaw.path.join("."), flaw.message("s"), flaw.hint)).collect()
     }
 
     #[test]
@@ -184,21 +199,21 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("train.anneal", "`anneal` cannot be `linaer`", Some("did you mean `linear`?")),
-                ("train.batch", "`batch` is the text \"many\", not a whole number from 0", None),
-                ("train.epoch", "unknown parameter `epoch`", Some("did you mean `epochs`?")),
-                ("train.seed", "`seed` is the number `-1`, not a whole number from 0", None),
-                ("train.tokens.1", "`1` is the number `5`, not text", None),
+                ("train.anneal", "`anneal` in s cannot be `linaer`", Some("did you mean `linear`?")),
+                ("train.batch", "`batch` in s is the text \"many\", not a whole number from 0", None),
+                ("train.epoch", "unknown parameter `epoch` in s", Some("did you mean `epochs`?")),
+                ("train.seed", "`seed` in s is the number `-1`, not a whole number from 0", None),
+                ("train.tokens.1", "`tokens` in s is the number `5`, not text", None),
                 (
                     "train.zzz",
-                    "unknown parameter `zzz`",
+                    "unknown parameter `zzz` in s",
                     Some(
                         "known: tokens, teachers, encoder, layers, epochs, learning_rate, batch, warmup, layer_decay, \
                          weight_decay, bias_correction, clip_norm, anneal, sampling, reduction, regression_output, keep, \
                          precision, seed"
                     )
                 ),
-                ("train.encoder", "missing parameter `encoder`", None),
+                ("train.encoder", "missing parameter `encoder` in s", None),
             ]
         );
     }
@@ -206,6 +221,9 @@ mod tests {
     #[test]
     fn a_required_parameter_of_the_wrong_type_is_one_flaw() {
         let found = flaws(json!({"train": {"tokens": 5, "encoder": "dir"}}));
-        assert_eq!(found, [("train.tokens".to_owned(), "`tokens` is the number `5`, not a list".to_owned(), None)]);
+        assert_eq!(
+            found,
+            [("train.tokens".to_owned(), "`tokens` in s is the number `5`, not a list".to_owned(), None)]
+        );
     }
 }

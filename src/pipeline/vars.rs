@@ -1,6 +1,6 @@
 //! `$name` in strings, axes in stage names, and `family@*` in lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bam_contract::fault::closest;
 use serde_json::{Map, Value};
@@ -17,6 +17,8 @@ pub(crate) struct Sketch {
     pub(crate) kind: String,
     pub(crate) params: Map<String, Value>,
     pub(crate) origin: Origin,
+    /// Paths of parameters that variables or stages are missing for; nothing more is said of those.
+    pub(crate) unknown: Vec<EntryPath>,
 }
 
 /// How an expanded stage was written, to find its places in the file.
@@ -91,15 +93,16 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 params: params.clone(),
                 entries: BTreeMap::new(),
             };
-            for (at, missing) in unknown {
+            for (at, missing) in &unknown {
                 let known = bindings.iter().chain(&vars).map(|(name, _)| name.as_str());
-                let hint = closest(&missing, known).map(|near| did_you_mean(&format!("${near}")));
-                let axis = draft.axes.iter().any(|(axis, _)| *axis == missing);
+                let hint = closest(missing, known).map(|near| did_you_mean(&format!("${near}")));
+                let axis = draft.axes.iter().any(|(axis, _)| axis == missing);
                 let hint = if axis { Some(format!("name the stage `{written}@{missing}`")) } else { hint };
-                let place = origin.value(&mistakes.source, &at);
+                let place = origin.value(&mistakes.source, at);
                 let message = format!("unknown variable `${missing}` in stage `{written}`");
                 mistakes.add_in((written, &name), place, message, hint);
             }
+            let unknown = unknown.into_iter().map(|(at, _)| at).collect();
             let params = match substituted {
                 Value::Object(params) => params,
                 Value::Null => Map::new(),
@@ -108,11 +111,20 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                     continue;
                 }
             };
-            sketches.push(Sketch { name, kind: kind.clone(), params, origin });
+            sketches.push(Sketch { name, kind: kind.clone(), params, origin, unknown });
         }
     }
-    gather(&mut sketches, mistakes);
+    gather(draft, &mut sketches, mistakes);
     sketches
+}
+
+/// Families of which no stage could be made, for a reason that has been told.
+pub(crate) fn lost_families<'a>(draft: &'a Draft, sketches: &[Sketch]) -> BTreeSet<&'a str> {
+    let mut families: BTreeSet<&str> = draft.stages.iter().map(|(written, _)| family_of(written)).collect();
+    for sketch in sketches {
+        families.remove(family_of(&sketch.name));
+    }
+    families
 }
 
 fn lone_entry(value: &Value) -> Option<(&String, &Value)> {
@@ -162,6 +174,8 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
             for (name, _) in &mut instances {
                 *name = format!("{name}@{part}");
             }
+        } else if draft.broken_axes.iter().any(|axis| axis == part) {
+            return Vec::new();
         } else {
             let near = closest(part, draft.axes.iter().map(|(axis, _)| axis.as_str()));
             let hint = near.map_or_else(|| format!("give it values: `for: {{ {part}: [ … ] }}`"), did_you_mean);
@@ -177,7 +191,8 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
 }
 
 /// Replaces `family@*` in lists by the stages it matches, in their order.
-fn gather(sketches: &mut [Sketch], mistakes: &mut Mistakes) {
+fn gather(draft: &Draft, sketches: &mut [Sketch], mistakes: &mut Mistakes) {
+    let lost = lost_families(draft, sketches);
     let names: Vec<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
     for sketch in sketches {
         for (param, value) in &mut sketch.params {
@@ -192,7 +207,10 @@ fn gather(sketches: &mut [Sketch], mistakes: &mut Mistakes) {
                 };
                 let found: Vec<&String> = names.iter().filter(|name| matches(pattern, name)).collect();
                 if found.is_empty() {
-                    let family = family_of(pattern);
+                    sketch.unknown.push(vec![param.clone()]);
+                }
+                let family = family_of(pattern);
+                if found.is_empty() && !lost.contains(family) {
                     let near = closest(family, names.iter().map(|name| family_of(name)).filter(|near| *near != family));
                     let hint = near.map(|near| did_you_mean(&pattern.replacen(family, near, 1)));
                     let place = sketch.origin.value(&mistakes.source, &[param.clone(), index.to_string()]);

@@ -4,11 +4,14 @@
 //! input came out byte for byte as before is found in the store and does not run.
 
 mod event;
+#[cfg(test)]
+mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -21,10 +24,10 @@ use bam_contract::manifest::{Key, Manifest, Provenance};
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
 
 use crate::executor::{End, Executor, Message, Worker};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Edge, Pipeline};
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
-use crate::store::{Finished, Pending, Store};
+use crate::store::{Finished, Found, Pending, Store};
 
 /// Workers at a time: each may use all the threads it is given.
 const MOST_WORKERS: usize = 1;
@@ -38,17 +41,15 @@ pub(crate) struct Resources {
     pub(crate) device: String,
 }
 
-/// Runs a pipeline, telling `observers` of all that happens.
+/// Runs a pipeline, telling `observers` of all that happens. [`Message::Interrupted`], sent from outside, ends it.
 pub(crate) fn run(
     pipeline: &Pipeline,
     store: &Store,
     executor: &dyn Executor,
     resources: &Resources,
+    (sender, messages): (Sender<Message>, Receiver<Message>),
     observers: &mut [&mut dyn Observer],
 ) -> Result<Outcome> {
-    let (sender, messages) = mpsc::channel();
-    let interrupt = sender.clone();
-    ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let count = pipeline.stages.len();
     let mut run = Run {
         pipeline,
@@ -59,14 +60,16 @@ pub(crate) fn run(
         planner: Planner::new(pipeline, store),
         states: (0..count).map(|_| State::Waiting).collect(),
         contents: vec![None; count],
+        folders: vec![None; count],
         ready: VecDeque::new(),
         working: BTreeMap::new(),
         tally: Tally::default(),
+        git_revision: OnceCell::new(),
         sender,
         messages,
     };
     store.sweep();
-    let outcome = run.to_the_end();
+    let outcome = run.follow();
     run.planner.finish()?;
     outcome
 }
@@ -81,10 +84,13 @@ struct Run<'a, 'o> {
     states: Vec<State>,
     /// Content of the artifacts that are there, by stage.
     contents: Vec<Option<Digest>>,
+    /// Folders of those artifacts.
+    folders: Vec<Option<PathBuf>>,
     /// Stages that are to run and wait for a free worker.
     ready: VecDeque<(usize, Key, Vec<Reason>)>,
     working: BTreeMap<usize, Working>,
     tally: Tally,
+    git_revision: OnceCell<Option<String>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
@@ -120,7 +126,7 @@ impl Run<'_, '_> {
         }
     }
 
-    fn to_the_end(&mut self) -> Result<Outcome> {
+    fn follow(&mut self) -> Result<Outcome> {
         let started = Instant::now();
         let names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
         self.tell(&RunEvent::Started { pipeline: &self.pipeline.name, stages: &names });
@@ -176,12 +182,9 @@ impl Run<'_, '_> {
 
     fn cached(&mut self, at: usize, manifest: &Manifest) -> Result<()> {
         let stage = &self.pipeline.stages[at];
-        self.states[at] = State::Cached;
-        self.contents[at] = Some(manifest.content);
+        self.settle(at, State::Cached, manifest)?;
         self.tally.cached += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
-        self.store.set_latest(&stage.name, &manifest.key.kind, manifest.fingerprint)?;
-        self.store.forget_failure(&stage.name);
         let mut reran: Vec<&str> = stage
             .inputs
             .iter()
@@ -193,31 +196,41 @@ impl Run<'_, '_> {
         Ok(())
     }
 
+    /// Notes that a stage's artifact is there.
+    fn settle(&mut self, at: usize, state: State, manifest: &Manifest) -> Result<()> {
+        let name = &self.pipeline.stages[at].name;
+        self.states[at] = state;
+        self.contents[at] = Some(manifest.content);
+        self.folders[at] = Some(self.store.folder(&manifest.key.kind, manifest.fingerprint));
+        self.store.forget_failure(name);
+        self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint)
+    }
+
     fn start(&mut self, at: usize, key: Key, reasons: Vec<Reason>) -> Result<()> {
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
-        if reasons.iter().any(|reason| matches!(reason, Reason::Damaged { .. })) {
-            let aside = self.store.set_aside(&key.kind, fingerprint)?;
-            let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
-            self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
+        match self.store.find(&key.kind, fingerprint) {
+            Found::Absent => {}
+            // Another stage of the same key has made it meanwhile, or another run.
+            Found::Sound(manifest) => return self.cached(at, &manifest),
+            Found::Damaged(_) => {
+                let aside = self.store.set_aside(&key.kind, fingerprint)?;
+                let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
+                self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
+            }
         }
         let pending = self.store.begin(&key.kind, fingerprint)?;
-        let input = |edge: &crate::pipeline::Edge| {
-            let maker = &self.pipeline.stages[edge.stage];
-            let (_, manifest) = self.store.latest(&maker.name).context("an input is gone")?;
-            let manifest = manifest.with_context(|| format!("the artifact of `{}` is gone", maker.name))?;
-            Ok(JobInput {
-                slot: edge.slot.clone(),
-                stage: maker.name.clone(),
-                path: self.store.folder(&manifest.key.kind, manifest.fingerprint),
-                digest: manifest.content,
-            })
+        let input = |edge: &Edge| JobInput {
+            slot: edge.slot.clone(),
+            stage: self.pipeline.stages[edge.stage].name.clone(),
+            path: self.folders[edge.stage].clone().expect("a stage starts when its inputs are there"),
+            digest: self.contents[edge.stage].expect("a stage starts when its inputs are there"),
         };
         let job = Job {
             stage: stage.name.clone(),
             fingerprint,
             spec: stage.spec.clone(),
-            inputs: stage.inputs.iter().map(input).collect::<Result<_>>()?,
+            inputs: stage.inputs.iter().map(input).collect(),
             output: pending.output(),
             threads: self.resources.threads,
             device: self.resources.device.clone(),
@@ -261,10 +274,12 @@ impl Run<'_, '_> {
         let wall_secs = started.elapsed().as_secs_f64();
         let (summary, facts) = match (last, &end.trouble) {
             (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
-            (Some(Event::Failed { causes, hint }), _) => return self.failed(at, &pending, causes, hint, wall_secs),
+            (Some(Event::Failed { causes, hint }), _) => {
+                return self.failed(at, &pending, &causes, hint.as_deref(), wall_secs);
+            }
             (_, trouble) => {
                 let trouble = trouble.clone().unwrap_or_else(|| "the worker ended without a word".to_owned());
-                return self.failed(at, &pending, vec![trouble], None, wall_secs);
+                return self.failed(at, &pending, &[trouble], None, wall_secs);
             }
         };
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or(&self.resources.device);
@@ -276,7 +291,7 @@ impl Run<'_, '_> {
             threads: self.resources.threads,
             device: device.to_owned(),
             bam_version: env!("CARGO_PKG_VERSION").to_owned(),
-            git_revision: git_revision(),
+            git_revision: self.git_revision.get_or_init(git_revision).clone(),
             worker: facts,
         };
         let artifact = stage.spec.kind().writes;
@@ -284,15 +299,11 @@ impl Run<'_, '_> {
         let manifest = match pending.commit(finished) {
             Ok(manifest) => manifest,
             Err((pending, error)) => {
-                let causes = error.chain().map(ToString::to_string).collect();
-                let hint = hint_of(&error).map(ToOwned::to_owned);
-                return self.failed(at, &pending, causes, hint, wall_secs);
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                return self.failed(at, &pending, &causes, hint_of(&error), wall_secs);
             }
         };
-        self.store.set_latest(&stage.name, &manifest.key.kind, manifest.fingerprint)?;
-        self.store.forget_failure(&stage.name);
-        self.states[at] = State::Ran;
-        self.contents[at] = Some(manifest.content);
+        self.settle(at, State::Ran, &manifest)?;
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
         Ok(())
@@ -302,8 +313,8 @@ impl Run<'_, '_> {
         &mut self,
         at: usize,
         pending: &Pending,
-        causes: Vec<String>,
-        hint: Option<String>,
+        causes: &[String],
+        hint: Option<&str>,
         seconds: f64,
     ) -> Result<()> {
         let stage = &self.pipeline.stages[at].name;
@@ -314,8 +325,7 @@ impl Run<'_, '_> {
         let lines: Vec<&str> = text.lines().collect();
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
         let log: PathBuf = self.store.shown(&log);
-        let hint = hint.as_deref();
-        self.tell(&RunEvent::Failed { stage, index: at, causes: &causes, hint, log: &log, log_tail, seconds });
+        self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log: &log, log_tail, seconds });
         Ok(())
     }
 

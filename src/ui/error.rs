@@ -26,7 +26,7 @@ pub(crate) fn failure(causes: &[String], hint: Option<&str>) -> String {
     let mut text = String::new();
     for (depth, cause) in causes.iter().enumerate() {
         if depth == 0 {
-            text += &format!("{} {cause}", heading("error:"));
+            let _ = write!(text, "{} {cause}", heading("error:"));
         } else {
             let _ = write!(text, "\n  caused by: {cause}");
         }

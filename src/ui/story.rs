@@ -1,11 +1,11 @@
 //! The story of a run, on stderr: a line per stage, a live line for what is under way, a summary.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
 
 use console::{Style, measure_text_width};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::units::{bytes, clock, count, duration, plural};
 use super::{error, story};
@@ -18,12 +18,15 @@ const BAR_CELLS: u64 = 10;
 const MOST_REASONS: usize = 4;
 const MOST_SUMMARY_COLUMNS: usize = 40;
 const SLOWEST: usize = 3;
+/// Stands for the time in a stage's line while it is under way.
+const CLOCK: &str = "<clock>";
 
 #[derive(Debug)]
 pub(crate) struct Story {
     stages: usize,
     name_width: usize,
-    live: ProgressBar,
+    /// Redrawn lines, one per stage under way; hidden where there is no terminal.
+    live: MultiProgress,
     under_way: HashMap<usize, UnderWay>,
     /// Seconds of the stages that ran.
     ran: Vec<(String, f64)>,
@@ -33,12 +36,12 @@ pub(crate) struct Story {
 struct UnderWay {
     started: Instant,
     said: Instant,
+    bar: ProgressBar,
 }
 
 impl Story {
     pub(crate) fn new() -> Self {
-        let live = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        live.set_style(ProgressStyle::with_template("{wide_msg}").expect("a fixed template"));
+        let live = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         Self { stages: 0, name_width: 0, live, under_way: HashMap::new(), ran: Vec::new() }
     }
 
@@ -70,6 +73,10 @@ impl Story {
     }
 
     fn because(&self, reasons: &[Reason]) {
+        // On a first run every stage is new, which needs no telling.
+        if reasons == [Reason::NeverRan] {
+            return;
+        }
         for reason in reasons.iter().take(MOST_REASONS) {
             self.below(&format!("because {reason}"));
         }
@@ -78,29 +85,47 @@ impl Story {
         }
     }
 
-    fn progress(&mut self, index: usize, stage: &str, state: &str) {
-        let Some(under_way) = self.under_way.get_mut(&index) else { return };
-        let time = format!("[{:^8}]", clock(under_way.started.elapsed()));
-        let speak = !self.live.is_hidden() || under_way.said.elapsed() >= PLAIN_PERIOD;
-        if !speak {
-            return;
+    /// Adds the live line of a stage, whose clock goes on between reports.
+    fn begin(&mut self, index: usize, stage: &str) {
+        let (before, after) = self.running(index, stage);
+        let clock = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "[{:^8}]", clock(state.elapsed()));
+        };
+        let template = ProgressStyle::with_template("{prefix} {clock}  {wide_msg}").expect("a fixed template");
+        let bar = ProgressBar::no_length().with_style(template.with_key("clock", clock)).with_prefix(before);
+        let bar = self.live.add(bar.with_message(after));
+        if !self.live.is_hidden() {
+            bar.enable_steady_tick(Duration::from_secs(1));
         }
-        under_way.said = Instant::now();
-        let text = format!("{}  {state}", self.head("RUNNING", &stderr().cyan().bold(), &time, index, stage));
-        if self.live.is_hidden() {
-            self.say(&text);
-        } else {
-            self.live.set_message(text);
+        let now = Instant::now();
+        self.under_way.insert(index, UnderWay { started: now, said: now, bar });
+    }
+
+    /// What stands before and after the clock of a stage under way.
+    fn running(&self, index: usize, stage: &str) -> (String, String) {
+        let line = self.head("RUNNING", &stderr().cyan().bold(), CLOCK, index, stage);
+        let (before, after) = line.split_once(CLOCK).expect("the head has the time in it");
+        (before.trim_end().to_owned(), after.trim_start().to_owned())
+    }
+
+    fn progress(&mut self, index: usize, stage: &str, state: &str) {
+        let (before, after) = self.running(index, stage);
+        let Some(under_way) = self.under_way.get_mut(&index) else { return };
+        if !self.live.is_hidden() {
+            under_way.bar.set_message(format!("{after}  {state}"));
+        } else if under_way.said.elapsed() >= PLAIN_PERIOD {
+            under_way.said = Instant::now();
+            story(&format!("{before} [{:^8}]  {after}  {state}", clock(under_way.started.elapsed())));
         }
     }
 
     fn settle(&mut self, index: usize) {
-        self.under_way.remove(&index);
-        self.live.set_message("");
+        if let Some(under_way) = self.under_way.remove(&index) {
+            under_way.bar.finish_and_clear();
+        }
     }
 
     fn summary(&mut self, seconds: f64, tally: &Tally) {
-        self.live.finish_and_clear();
         let mut parts = Vec::new();
         let saved =
             if tally.saved_secs >= 1.0 { format!(" ({} saved)", duration(tally.saved_secs)) } else { String::new() };
@@ -137,11 +162,7 @@ impl Observer for Story {
                     self.below(&format!("{} reran, same bytes", reran.join(", ")));
                 }
             }
-            RunEvent::Running { stage, index, .. } => {
-                let now = Instant::now();
-                self.under_way.insert(*index, UnderWay { started: now, said: now });
-                self.progress(*index, stage, "");
-            }
+            RunEvent::Running { stage, index, .. } => self.begin(*index, stage),
             RunEvent::Progress { stage, index, done, total, unit, detail } => {
                 let state = format!("{}  {unit} {}/{}  {detail}", bar(*done, *total), count(*done), count(*total));
                 self.progress(*index, stage, &state);
@@ -175,9 +196,10 @@ impl Observer for Story {
                 self.say(&format!("{head}  needs {needs}"));
             }
             RunEvent::Interrupted { tally } => {
-                self.live.finish_and_clear();
+                self.under_way.drain().for_each(|(_, stage)| stage.bar.finish_and_clear());
                 let done = tally.cached + tally.ran;
-                story(&format!("interrupted; {done} of {} stand, and stay cached", plural(self.stages, "stage")));
+                let (is, stays) = if done == 1 { ("is", "stays") } else { ("are", "stay") };
+                story(&format!("interrupted: {done} of {} {is} done and {stays} cached", plural(self.stages, "stage")));
             }
             RunEvent::Finished { seconds, tally } => self.summary(*seconds, tally),
         }
@@ -201,5 +223,5 @@ fn bar(done: u64, total: u64) -> String {
     let full = (done.min(total) * BAR_CELLS).checked_div(total).unwrap_or(0) as usize;
     let rest = BAR_CELLS as usize - full;
     let mark = if rest > 0 { "╸" } else { "" };
-    format!("{}{mark}{}", "━".repeat(full), dim().apply_to("─".repeat(rest.saturating_sub(1))))
+    format!("{}{mark}{}", "━".repeat(full), dim().apply_to("━".repeat(rest.saturating_sub(1))))
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// `0.4s`, `12.3s`, `2m 11s`, `1h 04m`.
+/// `9ms`, `0.4s`, `12.3s`, `2m 11s`, `1h 04m`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
+        _ if seconds < 0.095 => format!("{:.0}ms", seconds * 1000.0),
         _ if seconds < 59.95 => format!("{seconds:.1}s"),
         0..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
         _ => format!("{}h {:02}m", whole / 3600, whole % 3600 / 60),
@@ -73,7 +74,7 @@ mod tests {
     fn figures() {
         assert_eq!(
             [0.04, 59.94, 59.96, 131.2, 3600.0, 7384.0].map(duration),
-            ["0.0s", "59.9s", "1m 00s", "2m 11s", "1h 00m", "2h 03m"]
+            ["40ms", "59.9s", "1m 00s", "2m 11s", "1h 00m", "2h 03m"]
         );
         assert_eq!([0, 1023, 1024, 1_181_116_006].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.1 GiB"]);
         assert_eq!([0, 999, 1236, 1_234_567].map(count), ["0", "999", "1,236", "1,234,567"]);

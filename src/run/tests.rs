@@ -1,0 +1,186 @@
+//! Random pipelines, with workers that are a function: exactly the right stages rerun.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+
+use anyhow::Result;
+use bam_contract::digest::Digest;
+use bam_contract::event::Event;
+use bam_contract::job::Job;
+use proptest::prelude::*;
+
+use super::{Observer, Outcome, Resources, RunEvent, run};
+use crate::executor::{End, Executor, Message, Worker};
+use crate::pipeline::Pipeline;
+use crate::store::Store;
+
+/// Writes files that depend on parameters and input bytes alone, or, for one stage, on nothing.
+#[derive(Default)]
+struct Function {
+    constant: Option<String>,
+    started: Cell<usize>,
+}
+
+struct Nobody;
+
+impl Worker for Nobody {
+    fn kill(&self) {}
+}
+
+impl Executor for Function {
+    fn start(&self, stage: usize, job: &Path, log: &Path, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+        self.started.set(self.started.get() + 1);
+        let job = Job::read(job)?;
+        fs::write(log, "")?;
+        let inputs: Vec<_> = job.inputs.iter().map(|input| (&input.slot, input.digest)).collect();
+        let given = format!("{} {inputs:?}", job.spec.key_params());
+        let text = if self.constant.as_deref() == Some(job.stage.as_str()) { String::new() } else { given };
+        let body = format!("{} {}", Digest::of(text.as_bytes()), job.fingerprint);
+        for name in ["a.parquet", "a.arrow", "config.json", "model.safetensors", "bam.json"] {
+            fs::write(job.output.join(name), &body)?;
+        }
+        let event = Event::Done { summary: String::new(), provenance: serde_json::Map::new() };
+        messages.send(Message::Event { stage, event })?;
+        messages.send(Message::Ended { stage, end: End { trouble: None, peak_memory_bytes: 0 } })?;
+        Ok(Box::new(Nobody))
+    }
+}
+
+#[derive(Default)]
+struct Ran(BTreeSet<String>);
+
+impl Observer for Ran {
+    fn tell(&mut self, event: &RunEvent<'_>) {
+        if let RunEvent::Ran { stage, .. } = event {
+            self.0.insert((*stage).to_owned());
+        }
+    }
+}
+
+const TASKS: [&str; 4] = ["acceptability", "sentiment", "paraphrase", "entailment"];
+
+/// One stage of a random pipeline: its name, its YAML with `VALUE` for one parameter, and what it reads.
+type Line = (String, String, Vec<String>);
+
+/// Data and tokens of each task, then models that each learn some tasks, some from teachers among those before.
+fn random_pipeline() -> impl Strategy<Value = Vec<Line>> {
+    let model = (proptest::collection::vec(any::<bool>(), TASKS.len()), any::<u8>());
+    proptest::collection::vec(model, 1..5).prop_map(|models| {
+        let mut lines: Vec<Line> = Vec::new();
+        for task in TASKS {
+            let data = format!("{{ data: {{ task: {task}, grammar: {{ train: 5, dev: 5 }}, limit: VALUE }} }}");
+            lines.push((format!("x-{task}"), data, vec![]));
+            let tokenize = format!("{{ tokenize: {{ examples: x-{task}, encoder: ENCODER, max_tokens: VALUE }} }}");
+            lines.push((format!("t-{task}"), tokenize, vec![format!("x-{task}")]));
+        }
+        let mut predicted: Vec<(usize, &str)> = Vec::new();
+        for (number, (mut learns, teachers)) in models.into_iter().enumerate() {
+            learns[number % TASKS.len()] = true;
+            let tasks: Vec<&str> = TASKS.into_iter().zip(learns).filter_map(|(task, learns)| learns.then_some(task)).collect();
+            let tokens: Vec<String> = tasks.iter().map(|task| format!("t-{task}")).collect();
+            let teacher = |task: &&str| {
+                let known: Vec<_> = predicted.iter().filter(|(_, known)| known == task).collect();
+                let chosen = known.get(usize::from(teachers) % (known.len() + 1))?;
+                Some(format!("p{}-{task}", chosen.0))
+            };
+            let teachers: Vec<String> = tasks.iter().filter_map(teacher).collect();
+            let (tokens_list, teachers_list) = (tokens.join(", "), teachers.join(", "));
+            let train =
+                format!("{{ train: {{ tokens: [{tokens_list}], teachers: [{teachers_list}], encoder: ENCODER, layers: {}, batch: VALUE }} }}", number + 1);
+            lines.push((format!("m{number}"), train, [tokens, teachers].concat()));
+            for task in tasks {
+                let predict = format!("{{ predict: {{ model: m{number}, tokens: t-{task} }} }}");
+                lines.push((format!("p{number}-{task}"), predict, vec![format!("m{number}"), format!("t-{task}")]));
+                predicted.push((number, task));
+            }
+        }
+        lines
+    })
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        // In memory where there is such a folder: every commit is synced, which takes a disk its time.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let encoder = folder.path().join("encoder");
+        fs::create_dir(&encoder).unwrap();
+        for name in ["config.json", "model.safetensors", "vocab.txt"] {
+            fs::write(encoder.join(name), name).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// Runs with `VALUE` as 64, or 65 in the stage `changed`; returns the stages that ran.
+    fn run(&self, lines: &[Line], changed: Option<&str>, executor: &Function) -> BTreeSet<String> {
+        let encoder = self.folder.path().join("encoder").display().to_string();
+        let mut text = "stages:\n".to_owned();
+        for (name, yaml, _) in lines {
+            let value = if changed == Some(name.as_str()) { "65" } else { "64" };
+            text += &format!("  {name}: {}\n", yaml.replace("VALUE", value).replace("ENCODER", &encoder));
+        }
+        let file = self.folder.path().join("pipeline.yaml");
+        fs::write(&file, text).unwrap();
+        let pipeline = Pipeline::load(&file, &[]).unwrap();
+        let store = Store::open(&self.folder.path().join("artifacts")).unwrap();
+        let resources = Resources { threads: 1, device: "cpu".to_owned() };
+        let mut ran = Ran::default();
+        let outcome = run(&pipeline, &store, executor, &resources, mpsc::channel(), &mut [&mut ran]).unwrap();
+        assert_eq!(outcome, Outcome::Done);
+        ran.0
+    }
+}
+
+fn descendants(lines: &[Line], of: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::from([of.to_owned()]);
+    for (name, _, reads) in lines {
+        if reads.iter().any(|read| found.contains(read)) {
+            found.insert(name.clone());
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_change_reruns_its_descendants_and_equal_bytes_stop_it(
+        lines in random_pipeline(),
+        chosen in any::<prop::sample::Index>(),
+    ) {
+        let changeable: Vec<&str> =
+            lines.iter().filter(|(_, yaml, _)| yaml.contains("VALUE")).map(|(name, ..)| name.as_str()).collect();
+        let changed = changeable[chosen.index(changeable.len())];
+        let all: BTreeSet<String> = lines.iter().map(|(name, ..)| name.clone()).collect();
+
+        let bench = Bench::new();
+        let function = Function::default();
+        prop_assert_eq!(bench.run(&lines, None, &function), all);
+        prop_assert_eq!(bench.run(&lines, None, &function), BTreeSet::new());
+        prop_assert_eq!(bench.run(&lines, Some(changed), &function), descendants(&lines, changed));
+        // Taking the change back finds everything again.
+        prop_assert_eq!(bench.run(&lines, None, &function), BTreeSet::new());
+
+        let bench = Bench::new();
+        let constant = Function { constant: Some(changed.to_owned()), ..Function::default() };
+        bench.run(&lines, None, &constant);
+        prop_assert_eq!(bench.run(&lines, Some(changed), &constant), BTreeSet::from([changed.to_owned()]));
+    }
+}
+
+#[test]
+fn two_stages_of_one_key_are_computed_once() {
+    let data = "{ data: { task: sentiment, grammar: { train: 5, dev: 5 }, limit: VALUE } }";
+    let lines = [("one".to_owned(), data.to_owned(), vec![]), ("two".to_owned(), data.to_owned(), vec![])];
+    let function = Function::default();
+    assert_eq!(Bench::new().run(&lines, None, &function), BTreeSet::from(["one".to_owned()]));
+    assert_eq!(function.started.get(), 1);
+}

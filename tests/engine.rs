@@ -1,0 +1,258 @@
+//! `bam` from outside, with a fake worker: what runs, what is found again, and what is said of it.
+
+mod support;
+
+use std::process::Command;
+
+use support::Sandbox;
+
+const SCORES: &str = "\
+TASK  METRIC    TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
+rte   accuracy     50.0     50.0  50.0  +0.0             1.0e-6
+";
+
+#[test]
+fn a_first_run_makes_everything_and_a_second_finds_it() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let first = sandbox.bam(&["run"]);
+    assert_eq!(
+        first.stderr,
+        "    Pipeline small: 11 stages
+         RAN [time]  ( 1/11) examples@sentiment      made by data, peak <memory>  <hex>
+         RAN [time]  ( 2/11) examples@entailment     made by data, peak <memory>  <hex>
+         RAN [time]  ( 3/11) tokens@sentiment        made by tokenize, peak <memory>  <hex>
+         RAN [time]  ( 4/11) tokens@entailment       made by tokenize, peak <memory>  <hex>
+         RAN [time]  ( 5/11) teacher@sentiment       made by train, peak <memory>  <hex>
+         RAN [time]  ( 6/11) teacher@entailment      made by train, peak <memory>  <hex>
+         RAN [time]  ( 7/11) predictions@sentiment   made by predict, peak <memory>  <hex>
+         RAN [time]  ( 8/11) predictions@entailment  made by predict, peak <memory>  <hex>
+         RAN [time]  ( 9/11) student                 made by train, peak <memory>  <hex>
+         RAN [time]  (10/11) onnx                    made by export, peak <memory>  <hex>
+         RAN [time]  (11/11) scores                  made by score, peak <memory>  <hex>
+────────────
+     Summary [time]  11 stages: 11 ran
+
+"
+    );
+    assert_eq!((first.code, first.stdout.as_str()), (0, SCORES));
+    assert_eq!(sandbox.names_in("artifacts/tmp"), Vec::<String>::new());
+    assert_eq!(sandbox.names_in("artifacts/latest").len(), 11);
+    assert_eq!(
+        sandbox.names_in("artifacts/latest/student"),
+        ["bam.json", "config.json", "log.txt", "manifest.json", "model.safetensors"]
+    );
+    assert_eq!(sandbox.read("artifacts/latest/student/log.txt"), "a library prints this\n");
+
+    let second = sandbox.bam(&["run"]);
+    assert_eq!(
+        second.stderr,
+        "    Pipeline small: 11 stages
+      CACHED             ( 1/11) examples@sentiment      made by data                              <hex>
+      CACHED             ( 2/11) examples@entailment     made by data                              <hex>
+      CACHED             ( 3/11) tokens@sentiment        made by tokenize                          <hex>
+      CACHED             ( 4/11) tokens@entailment       made by tokenize                          <hex>
+      CACHED             ( 5/11) teacher@sentiment       made by train                             <hex>
+      CACHED             ( 6/11) teacher@entailment      made by train                             <hex>
+      CACHED             ( 7/11) predictions@sentiment   made by predict                           <hex>
+      CACHED             ( 8/11) predictions@entailment  made by predict                           <hex>
+      CACHED             ( 9/11) student                 made by train                             <hex>
+      CACHED             (10/11) onnx                    made by export                            <hex>
+      CACHED             (11/11) scores                  made by score                             <hex>
+────────────
+     Summary [time]  11 stages: 11 cached
+
+"
+    );
+    assert_eq!((second.code, second.stdout.as_str()), (0, SCORES));
+    assert_eq!(sandbox.names_in("artifacts/runs").len(), 2);
+}
+
+#[test]
+fn a_parameter_reruns_what_it_should_and_says_old_and_new() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "student"]);
+    sandbox.edit("pipeline.yaml", "max_tokens: 128", "max_tokens: 96");
+    let plan = sandbox.bam(&["plan"]);
+    let expected = "\
+STAGE                   DECISION  WHY                                                                LAST TIME
+examples@sentiment      cached                                                                           <secs>
+examples@entailment     cached                                                                           <secs>
+tokens@sentiment        run       param max_tokens: 128 → 96 (pipeline.yaml:3:35)                        <secs>
+tokens@entailment       run       param max_tokens: 128 → 96 (pipeline.yaml:3:35)                        <secs>
+teacher@sentiment       waits     on tokens@sentiment; cached if the bytes stay the same                 <secs>
+teacher@entailment      waits     on tokens@entailment; cached if the bytes stay the same                <secs>
+predictions@sentiment   waits     on tokens@sentiment and 1 more; cached if the bytes stay the same      <secs>
+predictions@entailment  waits     on tokens@entailment and 1 more; cached if the bytes stay the same     <secs>
+student                 waits     on tokens@sentiment and 3 more; cached if the bytes stay the same      <secs>
+onnx                    run       never ran                                                                 –
+scores                  run       never ran                                                                 –
+
+11 stages: 2 cached, 9 to run, about <secs> and 2 stages that never ran
+";
+    let squeezed =
+        |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(squeezed(&plan.stdout), squeezed(expected));
+    assert_eq!(
+        sandbox.bam(&["plan", "--why", "predictions@sentiment"]).stdout,
+        "predictions@sentiment runs if what it reads changes
+  tokens@sentiment runs
+    because param max_tokens: 128 → 96 (pipeline.yaml:3:35)
+  teacher@sentiment runs if what it reads changes
+    tokens@sentiment: see above
+"
+    );
+    let run = sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    assert_eq!(
+        run.stderr,
+        "    Pipeline small: 3 stages
+      CACHED             (1/3) examples@sentiment  made by data                              <hex>
+         RAN [time]  (2/3) tokens@sentiment    made by tokenize, peak <memory>  <hex>
+                         because param max_tokens: 128 → 96 (pipeline.yaml:3:35)
+         RAN [time]  (3/3) teacher@sentiment   made by train, peak <memory>  <hex>
+                         because input tokens.0 (tokens@sentiment): new bytes
+────────────
+     Summary [time]  3 stages: 1 cached, 2 ran
+"
+    );
+    let differences = sandbox.bam(&["show", "tokens@sentiment", "tokens@entailment"]);
+    assert_eq!(
+        differences.stdout,
+        "tokens@sentiment (<hex>) → tokens@entailment (<hex>)
+  param max_tokens: 96 → 128
+  input examples: new bytes
+"
+    );
+    assert_eq!(
+        sandbox.bam(&["run", "--set", "vars.max_tokens=128", "pipeline.yaml", "student"]).stages("RAN"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn comments_order_and_spelling_rerun_nothing() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "teacher"]);
+    sandbox.edit("pipeline.yaml", "name: small", "# a comment\nname: small");
+    sandbox.edit("pipeline.yaml", "epochs: 3, learning_rate: 5e-5", "learning_rate: 0.00005, epochs: 3.0, batch: 32");
+    let run = sandbox.bam(&["run", "pipeline.yaml", "teacher"]);
+    assert_eq!(run.stages("RAN"), [""; 0], "{}", run.stderr);
+    assert_eq!(run.stages("CACHED").len(), 6);
+}
+
+#[test]
+fn an_external_file_that_changes_is_seen_and_one_that_is_touched_is_not() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let again = sandbox.read("enc/tokenizer.json");
+    sandbox.write("enc/tokenizer.json", &again);
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), [""; 0]);
+    sandbox.write("enc/tokenizer.json", "another");
+    let run = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    assert!(run.stderr.contains("because file encoder/tokenizer.json changed\n"), "{}", run.stderr);
+}
+
+#[test]
+fn equal_bytes_stop_the_rerun() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "same"}"#);
+    sandbox.bam(&["run", "pipeline.yaml", "predictions@sentiment"]);
+    let run = sandbox.bam(&["run", "--set", "vars.max_tokens=96", "pipeline.yaml", "predictions@sentiment"]);
+    assert_eq!(
+        run.stderr,
+        "    Pipeline small: 4 stages
+      CACHED             (1/4) examples@sentiment     made by data                              <hex>
+         RAN [time]  (2/4) tokens@sentiment       made by tokenize, peak <memory>  <hex>
+                         because param max_tokens: 128 → 96 (--set vars.max_tokens=96)
+      CACHED             (3/4) teacher@sentiment      made by train                             <hex>
+                         tokens@sentiment reran, same bytes
+      CACHED             (4/4) predictions@sentiment  made by predict                           <hex>
+                         tokens@sentiment reran, same bytes
+────────────
+     Summary [time]  4 stages: 3 cached, 1 ran
+"
+    );
+}
+
+#[test]
+fn json_is_one_event_a_line() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let run = sandbox.command(&["run", "--json", "pipeline.yaml", "examples@sentiment"]).output().unwrap();
+    assert_eq!(String::from_utf8(run.stderr).unwrap(), "");
+    let events: Vec<String> = String::from_utf8(run.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {}", value["event"].as_str().unwrap(), value["stage"].as_str().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "started ",
+            "running examples@sentiment",
+            "progress examples@sentiment",
+            "metric examples@sentiment",
+            "ran examples@sentiment",
+            "finished "
+        ]
+    );
+}
+
+#[test]
+fn show_explains_an_artifact() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    let by_name = sandbox.bam(&["show", "teacher@sentiment"]);
+    let part = by_name.stdout.split("\nmade from\n").nth(1).unwrap();
+    let expected = "  input tokens.0: <hex> tokens@sentiment (<hex>)
+  file encoder/config.json: <hex>
+  file encoder/model.safetensors: <hex>
+  file encoder/tokenizer.json: <hex>
+  param anneal: linear
+  param batch: 32
+  param bias_correction: true
+  param clip_norm: 1.0
+  param epochs: 3.0
+  param keep: last
+  param layer_decay: 1.0
+  param learning_rate: 0.00005
+  param precision: fp32
+  param reduction: mean
+  param regression_output: linear
+  param sampling: 0.75
+  param seed: 17
+  param warmup: 0.1
+  param weight_decay: 0.01
+
+FILE                SIZE  BLAKE3
+bam.json           139 B  <hex>
+config.json        142 B  <hex>
+model.safetensors  148 B  <hex>
+
+metrics
+  dev/rte/accuracy: 0.5
+";
+    assert_eq!(part.replace("5e-5", "0.00005"), expected);
+    let by_path = sandbox.bam(&["show", "artifacts/latest/teacher@sentiment/bam.json"]);
+    assert_eq!(by_path, by_name);
+    let missing = sandbox.bam(&["show", "teacher@sentimnt"]);
+    assert_eq!(
+        (missing.code, missing.stderr.as_str()),
+        (2, "error: no artifact `teacher@sentimnt`\n\nhint: did you mean `teacher@sentiment`?\n")
+    );
+}
+
+#[test]
+fn bam_does_not_need_libtorch() {
+    let listed = Command::new("ldd").arg(env!("CARGO_BIN_EXE_bam")).output();
+    let Ok(listed) = listed else {
+        println!("skipped: `ldd` is not here to list the libraries that `bam` needs");
+        return;
+    };
+    let libraries = String::from_utf8(listed.stdout).unwrap();
+    assert!(libraries.contains("libc.so"), "{libraries}");
+    for heavy in ["torch", "libc10", "onnxruntime", "libgomp"] {
+        assert!(!libraries.contains(heavy), "{libraries}");
+    }
+}

@@ -1,0 +1,339 @@
+//! Bad pipeline files: every mistake is told at once, with its place, before anything runs.
+
+mod support;
+
+use support::{Said, Sandbox};
+
+/// What `bam run` says of a pipeline file; nothing must have been made.
+fn say(pipeline: &str) -> Said {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("pipeline.yaml", pipeline);
+    let said = sandbox.bam(&["run"]);
+    assert_eq!(sandbox.names_in("artifacts"), [""; 0], "nothing was made");
+    assert_eq!((said.code, said.stdout.as_str()), (2, ""));
+    said
+}
+
+#[test]
+fn an_unknown_parameter() {
+    let said = say("\
+stages:
+  x: { data: { task: rte, grammar: { train: 5, dev: 5 }, limit: 3 } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: `task` of stage `x`: the grammar writes acceptability, sentiment, paraphrase, similarity, entailment; not `rte`
+  --> pipeline.yaml:2:22
+   |
+ 2 |   x: { data: { task: rte, grammar: { train: 5, dev: 5 }, limit: 3 } }
+   |                      ^^^
+"
+    );
+    let said = say("\
+stages:
+  x:
+    data:
+      task: sentiment
+      grammar: { train: 5, dev: 5, trian: 6 }
+      limt: 3
+");
+    assert_eq!(
+        said.stderr,
+        "error: unknown parameter `trian` in stage `x`
+  --> pipeline.yaml:5:36
+   |
+ 5 |       grammar: { train: 5, dev: 5, trian: 6 }
+   |                                    ^^^^^
+
+hint: did you mean `train`?
+
+error: unknown parameter `limt` in stage `x`
+  --> pipeline.yaml:6:7
+   |
+ 6 |       limt: 3
+   |       ^^^^
+
+hint: did you mean `limit`?
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn a_missing_stage_a_wrong_kind_and_a_wrong_type_at_once() {
+    let said = say("\
+vars: { n: 5 }
+for: { task: [sentiment, entailment] }
+stages:
+  x@task: { data: { task: $task, grammar: { train: $n, dev: 5 } } }
+  tokens@task: { tokenize: { examples: y@$task, encoder: enc } }
+  model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+  onnx: { export: {} }
+");
+    assert_eq!(
+        said.stderr,
+        "error: no stage `y@sentiment`, which stage `tokens@sentiment` reads
+  --> pipeline.yaml:5:40
+   |
+ 5 |   tokens@task: { tokenize: { examples: y@$task, encoder: enc } }
+   |                                        ^^^^^^^
+
+hint: did you mean `x@sentiment`?
+
+error: `tokens` of stage `model` reads tokens, but stage `x@sentiment` makes examples
+  --> pipeline.yaml:6:30
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                              ^^^
+
+hint: did you mean `tokens@sentiment`?
+
+error: `tokens` of stage `model` reads tokens, but stage `x@entailment` makes examples
+  --> pipeline.yaml:6:30
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                              ^^^
+
+hint: did you mean `tokens@entailment`?
+
+error: `epochs` in stage `model` is the text \"three\", not a number
+  --> pipeline.yaml:6:58
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                                                          ^^^^^
+
+error: `anneal` of stage `model`: a fixed share of the gold label lies in 0 to 1
+  --> pipeline.yaml:6:73
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                                                                         ^
+
+error: missing parameter `model` in stage `onnx`
+  --> pipeline.yaml:7:19
+   |
+ 7 |   onnx: { export: {} }
+   |                   ^
+
+6 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn a_cycle() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  a: { train: { tokens: [t], teachers: [p], encoder: enc } }
+  p: { predict: { model: a, tokens: t } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: stages wait for each other: a → p → a
+  --> pipeline.yaml:4:41
+   |
+ 4 |   a: { train: { tokens: [t], teachers: [p], encoder: enc } }
+   |                                         ^
+
+hint: a stage cannot read what is made from its own output
+"
+    );
+}
+
+#[test]
+fn missing_files() {
+    let said = say("\
+vars: { glue: /no/such/folder }
+stages:
+  x: { data: { task: rte, from: $glue } }
+  t: { tokenize: { examples: x, encoder: nowhere } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: data folder `/no/such/folder` does not exist
+  --> pipeline.yaml:1:15
+   |
+ 1 | vars: { glue: /no/such/folder }
+   |               ^^^^^^^^^^^^^^^
+
+hint: name the data folder with `from:`, for example `--set vars.glue=DIR`
+
+error: encoder folder `nowhere` does not exist
+  --> pipeline.yaml:4:42
+   |
+ 4 |   t: { tokenize: { examples: x, encoder: nowhere } }
+   |                                          ^^^^^^^
+
+hint: `make setup` brings the default encoder; another is named with `--set vars.encoder=DIR`
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn tasks_axes_and_variables() {
+    let said = say("\
+sed: 3
+for: { task: [sentiment], seed: [] }
+tasks:
+  mood: { files: { train: a.tsv, dev: b.tsv }, columns: { text: 1 }, labels: [good], metrics: [acuracy] }
+stages:
+  x@tsk: { data: { task: sentimnt, grammar: { train: 5, dev: 5 } } }
+  y: { data: { task: sentimnt, grammar: { train: $rows, dev: 5 } } }
+  z: { dta: {} }
+");
+    assert_eq!(
+        said.stderr,
+        "error: unknown entry `sed`
+  --> pipeline.yaml:1:1
+   |
+ 1 | sed: 3
+   | ^^^
+
+hint: did you mean `seed`?
+
+error: axis `seed` has no values
+  --> pipeline.yaml:2:27
+   |
+ 2 | for: { task: [sentiment], seed: [] }
+   |                           ^^^^
+
+error: `metrics` in task `mood` cannot be `acuracy`
+  --> pipeline.yaml:4:96
+   |
+ 4 |   mood: { files: { train: a.tsv, dev: b.tsv }, columns: { text: 1 }, labels: [good], metrics: [acuracy] }
+   |                                                                                                ^^^^^^^
+
+hint: did you mean `accuracy`?
+
+error: axis `tsk` of stage `x@tsk` has no values
+  --> pipeline.yaml:6:3
+   |
+ 6 |   x@tsk: { data: { task: sentimnt, grammar: { train: 5, dev: 5 } } }
+   |   ^^^^^
+
+hint: did you mean `task`?
+
+error: no task `sentimnt`, which stage `y` reads
+  --> pipeline.yaml:7:22
+   |
+ 7 |   y: { data: { task: sentimnt, grammar: { train: $rows, dev: 5 } } }
+   |                      ^^^^^^^^
+
+hint: did you mean `sentiment`?
+
+error: unknown variable `$rows` in stage `y`
+  --> pipeline.yaml:7:50
+   |
+ 7 |   y: { data: { task: sentimnt, grammar: { train: $rows, dev: 5 } } }
+   |                                                  ^^^^^
+
+error: unknown kind `dta` of stage `z`
+  --> pipeline.yaml:8:8
+   |
+ 8 |   z: { dta: {} }
+   |        ^^^
+
+hint: did you mean `data`?
+
+7 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn what_follows_from_a_mistake_is_not_told() {
+    let said = say("\
+for: { task: rte }
+stages:
+  x@task: { data: { task: $task, grammar: { train: 5, dev: 5 } } }
+  t@task: { tokenize: { examples: x@$task, encoder: enc } }
+  m: { train: { tokens: [t@*], encoder: enc } }
+  p: { predict: { model: m, tokens: t@rte } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: axis `task` is not a list of values
+  --> pipeline.yaml:1:8
+   |
+ 1 | for: { task: rte }
+   |        ^^^^
+
+hint: write `task: [a, b]`
+"
+    );
+}
+
+#[test]
+fn two_teachers_of_one_task() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  a: { train: { tokens: [t], encoder: enc } }
+  p: { predict: { model: a, tokens: t } }
+  q: { predict: { model: a, tokens: t, precision: bf16 } }
+  s: { train: { tokens: [t], teachers: [p, q], encoder: enc } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: stage `s` has two teachers for task `sentiment`: `p` and `q`
+  --> pipeline.yaml:7:44
+   |
+ 7 |   s: { train: { tokens: [t], teachers: [p, q], encoder: enc } }
+   |                                            ^
+"
+    );
+}
+
+#[test]
+fn overrides_that_name_nothing() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "pipeline.yaml",
+        "vars: { rows: 5 }\nstages:\n  x: { data: { task: sentiment, grammar: { train: $rows, dev: 5 } } }\n",
+    );
+    let said = sandbox.bam(&["plan", "--set", "vars.row=6", "--set", "stages.x.data.limt=2"]);
+    assert_eq!(
+        (said.code, said.stderr.as_str()),
+        (
+            2,
+            "error: `--set vars.row=6`: `pipeline.yaml` has no `vars.row`
+
+hint: did you mean `vars.rows`?
+
+error: unknown parameter `limt` in stage `x`
+  --> --set stages.x.data.limt=2
+
+hint: did you mean `limit`?
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+        )
+    );
+    let good = sandbox.bam(&["plan", "--set", "vars.rows=6", "--set", "stages.x.data.limit=2"]);
+    assert_eq!((good.code, good.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn what_is_no_yaml_or_no_file() {
+    assert_eq!(
+        say("stages:\n  a: [1, 2\n  b: 3\n").stderr,
+        "error: not YAML: did not find expected ',' or ']'
+  --> pipeline.yaml:3:4
+   |
+ 3 |   b: 3
+   |    ^
+"
+    );
+    let sandbox = Sandbox::with_fake_worker();
+    let said = sandbox.bam(&["run", "none.yaml"]);
+    let expected = "error: pipeline file `none.yaml` does not exist
+
+hint: name another with `bam run FILE`, or change to its folder with `-C DIR`
+";
+    assert_eq!((said.code, said.stderr.as_str()), (2, expected));
+}
