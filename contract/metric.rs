@@ -129,6 +129,27 @@ mod tests {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
     }
 
+    /// Against scikit-learn's and scipy's values, dumped by `tests/fixtures/make_metrics.py`.
+    #[test]
+    fn metrics_equal_those_of_the_references() {
+        #[derive(Deserialize)]
+        struct Case {
+            name: String,
+            predicted: Vec<f64>,
+            gold: Vec<f64>,
+            expected: std::collections::BTreeMap<Metric, f64>,
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/metrics.json");
+        let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(cases.len(), 5);
+        for case in cases {
+            for (metric, expected) in case.expected {
+                let value = metric.of(&case.predicted, &case.gold);
+                assert!((value - expected).abs() < 1e-9, "{}: {metric:?} is {value}, not {expected}", case.name);
+            }
+        }
+    }
+
     #[test]
     fn undefined_metrics_are_zero() {
         for metric in [Metric::Matthews, Metric::Pearson, Metric::Spearman, Metric::F1] {
