@@ -82,16 +82,17 @@ fn question(dice: &mut Dice, broken: bool) -> String {
 
 /// "The boys praised themselves"; broken, with a pronoun of the other number.
 fn reflexive(dice: &mut Dice, broken: bool) -> String {
-    let (subject, many) = somebody(dice);
-    let (nearby, _) = somebody(dice);
-    let one = dice.pick(&["himself", "herself"]);
+    let (noun, many) = (dice.pick(PEOPLE), dice.percent(50));
+    let one = match noun.own[0] {
+        "girl" => "herself",
+        "boy" | "policeman" | "waiter" => "himself",
+        _ => *dice.pick(&["himself", "herself"]),
+    };
+    let subject = noun.own[usize::from(many)];
     let pronoun = if many == broken { one } else { "themselves" };
     let verb = dice.pick(TO_PEOPLE).own[2];
-    if dice.percent(40) {
-        format!("{subject} near {nearby} {verb} {pronoun}")
-    } else {
-        format!("{subject} {verb} {pronoun}")
-    }
+    let nearby = if dice.percent(40) { format!(" near {}", somebody(dice).0) } else { String::new() };
+    format!("the {subject}{nearby} {verb} {pronoun}")
 }
 
 /// "The boy has repaired the car"; broken, with the wrong form of either verb.
