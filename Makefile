@@ -36,21 +36,24 @@ data: ## fetch the sentiment ratings that pipelines/sentiment.yaml reads into .d
 	@$(PYTHON) setup/setup.py data
 
 install: build ## install below PREFIX=/usr/local (and DESTDIR=): bin/bam, lib/bam, share/bam
-	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/pipelines $(SHARE)/encoders
+	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/pipelines $(SHARE)/encoders $(SHARE)/licenses
+	rm -f $(LIB)/*.so*
 	install -m 755 $(TARGET)/bam $(DESTDIR)$(PREFIX)/bin/bam
 	install -m 755 $(TARGET)/bam-stage $(LIB)/bam-stage
 ifeq ($(call own,LIBTORCH)$(call own,LIBTORCH_USE_PYTORCH),)
 	install -m 644 $(addprefix .deps/libtorch/lib/,libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13) $(LIB)
+	cp -R .deps/libtorch/licenses/. $(SHARE)/licenses
 else
 	@echo "note: the installed bam-stage uses your libtorch where it lies now; keep it there"
 endif
 ifeq ($(ORT_DYLIB_PATH),)
 	install -m 644 .deps/onnxruntime/lib/libonnxruntime.so $(LIB)
+	cp -R .deps/onnxruntime/licenses/. $(SHARE)/licenses
 else
 	@echo "note: the installed bam-stage uses $(ORT_DYLIB_PATH); keep it there"
 endif
 	cp -R .deps/encoders/. $(SHARE)/encoders
-	cp -R .deps/libtorch/licenses/. .deps/onnxruntime/licenses/. LICENSE $(SHARE)/
+	install -m 644 LICENSE $(SHARE)/LICENSE
 	@# In the tree the encoders lie in .deps/, here beside pipeline.yaml.
 	sed 's#\.deps/encoders/#encoders/#g' pipeline.yaml > $(SHARE)/pipeline.yaml
 	cp -R pipelines/. $(SHARE)/pipelines

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod encoder;
 pub mod examples;
+pub mod history;
 pub mod onnx;
 pub mod predictions;
 pub mod scores;

@@ -109,10 +109,7 @@ mod tests {
     #[test]
     fn known_digest() {
         // The BLAKE3 paper's digest of no bytes.
-        assert_eq!(
-            Digest::of(b"").to_string(),
-            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
-        );
+        assert_eq!(Digest::of(b"").to_string(), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub struct JobInput {
 
 impl Job {
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading the job file `{}`", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading the job file `{}`", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("the job file `{}` is not a job", path.display()))
     }
 
@@ -49,8 +50,6 @@ impl Job {
 
     /// The inputs of a list, such as all of `tokens.0`, `tokens.1` …, in order.
     pub fn inputs_of<'a>(&'a self, list: &'a str) -> impl Iterator<Item = &'a JobInput> {
-        self.inputs.iter().filter(move |input| {
-            input.slot.strip_prefix(list).is_some_and(|rest| rest.starts_with('.'))
-        })
+        self.inputs.iter().filter(move |input| input.slot.strip_prefix(list).is_some_and(|rest| rest.starts_with('.')))
     }
 }

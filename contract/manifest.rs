@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::artifact::ArtifactKind;
+use crate::artifact::{ArtifactKind, history};
 use crate::digest::{Digest, Fingerprint};
 
 /// The name of a computation, spelt out. Its canonical JSON is what a [`Fingerprint`] is the hash of,
@@ -34,7 +34,8 @@ fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let sorted: BTreeMap<_, _> = map.iter().collect();
-            let fields: Vec<_> = sorted.iter().map(|(name, value)| format!("{}:{}", json!(name), canonical(value))).collect();
+            let fields: Vec<_> =
+                sorted.iter().map(|(name, value)| format!("{}:{}", json!(name), canonical(value))).collect();
             format!("{{{}}}", fields.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
@@ -83,10 +84,15 @@ pub struct Provenance {
     pub worker: Map<String, Value>,
 }
 
+/// Files of an artifact that tell how it came about and hold times; no stage reads them.
+const RECORDS: [&str; 2] = ["log.txt", history::FILE];
+
 impl Manifest {
-    /// Digest of an artifact's content: of its files' names and content digests, in order of name.
+    /// Digest of an artifact's content: of its files' names and content digests, in order of name, without
+    /// the records.
     pub fn content_of(files: &BTreeMap<String, FileEntry>) -> Digest {
-        let lines: String = files.iter().map(|(name, entry)| format!("{} {name}\n", entry.content)).collect();
+        let content = files.iter().filter(|(name, _)| !RECORDS.contains(&name.as_str()));
+        let lines: String = content.map(|(name, entry)| format!("{} {name}\n", entry.content)).collect();
         Digest::of(lines.as_bytes())
     }
 }
@@ -98,6 +104,9 @@ mod tests {
     #[test]
     fn canonical_json_sorts_names_at_every_depth() {
         let value: Value = serde_json::from_str(r#"{"b": [ {"z": 1, "a": 5e-5} ], "a": "\""}"#).unwrap();
-        assert_eq!(canonical(&value), r#"{"a":"\"","b":[{"a":0.00005,"z":1}]}"#.replace("0.00005", &json!(5e-5).to_string()));
+        assert_eq!(
+            canonical(&value),
+            r#"{"a":"\"","b":[{"a":0.00005,"z":1}]}"#.replace("0.00005", &json!(5e-5).to_string())
+        );
     }
 }

@@ -216,13 +216,14 @@ impl TaskSpec {
     /// scaled back to the task's range and kept within it.
     pub fn prediction(&self, logits: &[f32]) -> f64 {
         match self.range {
-            Some([least, greatest]) => {
-                (f64::from(logits[0]) * (greatest - least) + least).clamp(least, greatest)
-            }
+            Some([least, greatest]) => (f64::from(logits[0]) * (greatest - least) + least).clamp(least, greatest),
             None => {
-                let first_best = logits.iter().enumerate().fold(0, |best, (class, logit)| {
-                    if *logit > logits[best] { class } else { best }
-                });
+                let first_best = logits.iter().enumerate().fold(
+                    0,
+                    |best, (class, logit)| {
+                        if *logit > logits[best] { class } else { best }
+                    },
+                );
                 first_best as f64
             }
         }
@@ -261,7 +262,9 @@ impl TaskSpec {
         );
         say(
             self.split.is_some_and(|shares| {
-                !(0.0..1.0).contains(&shares.dev) || !(0.0..1.0).contains(&shares.test) || shares.dev + shares.test >= 1.0
+                !(0.0..1.0).contains(&shares.dev)
+                    || !(0.0..1.0).contains(&shares.test)
+                    || shares.dev + shares.test >= 1.0
             }),
             "the shares of `split` lie in 0..1 and leave rows to train on",
         );

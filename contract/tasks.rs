@@ -88,7 +88,8 @@ impl Row {
             Err(_) => Column::Name(name.to_owned()),
         };
         let strings = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        let path = |file: &str| if self.folder.is_empty() { file.to_owned() } else { format!("{}/{file}", self.folder) };
+        let path =
+            |file: &str| if self.folder.is_empty() { file.to_owned() } else { format!("{}/{file}", self.folder) };
         let pair = self.pair.map(column);
         let by_name = |text: &str| Columns { header: true, text: column(text), pair: pair.clone(), label: None };
         TaskSpec {

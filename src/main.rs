@@ -1,1 +1,32 @@
-fn main() {}
+//! `bam` runs pipelines of stages, and only those that something changed for.
+//!
+//! A pipeline file becomes a sound [`pipeline`]; [`plan`] decides about each stage, by its key ([`fingerprint`]) and
+//! what the [`store`] holds; [`run`] has an [`executor`] start workers and commits what they make; [`ui`] tells of it.
+
+mod cli; // the command line
+mod commands; // one file per command
+mod executor; // where workers run
+mod fingerprint; // keys of stages, digests of files
+mod pipeline; // pipeline.yaml: read, expanded, checked
+mod plan; // cached, run or wait
+mod reason; // why a stage runs: old → new
+mod run; // the loop
+mod store; // artifacts/
+mod ui; // all that is printed
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Exit code of a mistake in usage, pipeline file or environment.
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    match commands::dispatch(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            ui::error::tell(&error);
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}

@@ -2,24 +2,49 @@
 //! JSON event a line, and writes nowhere but into the job's output folder.
 
 mod data;
+mod encoder;
+mod export;
+mod infer;
+mod onnx;
+mod predict;
 mod report;
+mod score;
 mod text;
 mod tokenize;
+mod train;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Result, anyhow};
 use bam_contract::job::Job;
 use bam_contract::stage::StageSpec;
 
+use crate::report::{Outcome, Reporter};
+
+/// The stages, in data order.
+fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
+    match &job.spec {
+        StageSpec::Data(params) => data::run(params, job, reporter),
+        StageSpec::Tokenize(params) => tokenize::run(params, job, reporter),
+        StageSpec::Train(params) => train::run(params, job, reporter),
+        StageSpec::Predict(params) => predict::run(params, job, reporter),
+        StageSpec::Export(params) => export::run(params, job, reporter),
+        StageSpec::Score(params) => score::run(params, job, reporter),
+    }
+}
+
 fn main() -> ExitCode {
-    let path = std::env::args_os().nth(1).expect("a job file");
-    let reporter = report::Reporter::default();
-    let outcome = Job::read(path.as_ref()).and_then(|job| match &job.spec {
-        StageSpec::Data(params) => data::run(params, &job, &reporter),
-        StageSpec::Tokenize(params) => tokenize::run(params, &job, &reporter),
-        _ => anyhow::bail!("not yet"),
-    });
-    match outcome {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [job] = arguments.as_slice() else {
+        eprintln!("bam-stage {}: computes one stage for `bam`\nusage: bam-stage JOB.json", env!("CARGO_PKG_VERSION"));
+        return ExitCode::from(2);
+    };
+    let reporter = Reporter::default();
+    // libtorch's errors arrive as panics; a person should read them as errors.
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(Path::new(job), &reporter)));
+    match outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(panic.as_ref())))) {
         Ok(outcome) => {
             reporter.done(outcome);
             ExitCode::SUCCESS
@@ -29,4 +54,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(path: &Path, reporter: &Reporter) -> Result<Outcome> {
+    let job = Job::read(path)?;
+    tch::set_num_threads(job.threads as i32);
+    rayon::ThreadPoolBuilder::new().num_threads(job.threads).build_global()?;
+    compute(&job, reporter)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("the stage panicked").to_owned()
 }

@@ -10,7 +10,6 @@ use crate::digest::Fingerprint;
 use crate::stage::RegressionOutput;
 use crate::task::TaskSpec;
 
-pub const HISTORY: &str = "history.parquet";
 const FILE: &str = "bam.json";
 
 /// What a model folder (checkpoint or ONNX) says beyond Hugging Face's own files.
@@ -32,7 +31,8 @@ impl ModelInfo {
 
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
-        fs::write(&path, serde_json::to_string_pretty(self)? + "\n").with_context(|| format!("writing `{}`", path.display()))
+        fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
+            .with_context(|| format!("writing `{}`", path.display()))
     }
 
     /// The head that answers a task's rows, if there is one.

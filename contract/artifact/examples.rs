@@ -66,7 +66,8 @@ pub(super) fn labels(batch: &RecordBatch) -> Result<Vec<Option<f64>>> {
     if let Some(values) = column.as_any().downcast_ref::<Float64Array>() {
         return Ok(values.iter().collect());
     }
-    let classes = column.as_any().downcast_ref::<Int32Array>().context("column `label` is neither int32 nor float64")?;
+    let classes =
+        column.as_any().downcast_ref::<Int32Array>().context("column `label` is neither int32 nor float64")?;
     Ok(classes.iter().map(|class| class.map(f64::from)).collect())
 }
 

@@ -56,10 +56,12 @@ impl Predictions {
         for batch in open_file(&self.folder.join(format!("{split}.arrow")))? {
             let batch = batch?;
             rows.ids.extend(table::column::<Int64Array>(&batch, "id")?.values());
-            rows.swapped.extend(table::column::<BooleanArray>(&batch, "swapped")?.iter().map(Option::unwrap_or_default));
+            rows.swapped
+                .extend(table::column::<BooleanArray>(&batch, "swapped")?.iter().map(Option::unwrap_or_default));
             rows.labels.extend(labels(&batch)?);
             let logits: &FixedSizeListArray = table::column(&batch, "logits")?;
-            let values = logits.values().as_any().downcast_ref::<Float32Array>().context("`logits` is not of float32")?;
+            let values =
+                logits.values().as_any().downcast_ref::<Float32Array>().context("`logits` is not of float32")?;
             rows.logits.extend(values.values());
         }
         Ok(rows)
@@ -88,7 +90,8 @@ impl Predictions {
             ],
             metadata,
         ));
-        let logits = FixedSizeListArray::try_new(item, outputs, Arc::new(Float32Array::from(rows.logits.clone())), None)?;
+        let logits =
+            FixedSizeListArray::try_new(item, outputs, Arc::new(Float32Array::from(rows.logits.clone())), None)?;
         let batch = RecordBatch::try_new(
             schema.clone(),
             vec![

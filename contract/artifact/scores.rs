@@ -38,6 +38,7 @@ pub struct Score {
 pub struct LogitDifference {
     pub model: String,
     pub task: String,
+    pub split: Split,
     pub rows: usize,
     pub max_abs_difference: f64,
 }
@@ -60,7 +61,10 @@ impl Scores {
         let mut table = BTreeMap::<_, BTreeMap<_, _>>::new();
         for score in self.scores.iter().filter(|score| score.split == Split::Dev) {
             if let Some((metric, value)) = score.metrics.first() {
-                table.entry((score.task.as_str(), *metric, score.rows)).or_default().insert(score.model.as_str(), *value);
+                table
+                    .entry((score.task.as_str(), *metric, score.rows))
+                    .or_default()
+                    .insert(score.model.as_str(), *value);
             }
         }
         table

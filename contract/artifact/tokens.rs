@@ -96,7 +96,15 @@ impl TokenRows {
     }
 
     /// Appends a row.
-    pub fn push(&mut self, id: i64, swapped: bool, label: Option<f64>, input_ids: &[u32], token_type_ids: &[u32], lost: usize) {
+    pub fn push(
+        &mut self,
+        id: i64,
+        swapped: bool,
+        label: Option<f64>,
+        input_ids: &[u32],
+        token_type_ids: &[u32],
+        lost: usize,
+    ) {
         self.ids.push(id);
         self.swapped.push(swapped);
         self.labels.push(label);
@@ -122,7 +130,8 @@ impl Tokens {
         for batch in batches {
             let batch = batch?;
             rows.ids.extend(table::column::<Int64Array>(&batch, "id")?.values());
-            rows.swapped.extend(table::column::<BooleanArray>(&batch, "swapped")?.iter().map(Option::unwrap_or_default));
+            rows.swapped
+                .extend(table::column::<BooleanArray>(&batch, "swapped")?.iter().map(Option::unwrap_or_default));
             rows.labels.extend(labels(&batch)?);
             rows.lost_tokens.extend(table::column::<Int32Array>(&batch, "lost_tokens")?.values());
             let input_ids: &ListArray = table::column(&batch, "input_ids")?;
@@ -130,8 +139,11 @@ impl Tokens {
             for row in 0..batch.num_rows() {
                 let ids = input_ids.value(row);
                 let types = token_type_ids.value(row);
-                rows.input_ids.extend(ids.as_any().downcast_ref::<Int32Array>().context("`input_ids` is not of int32")?.values());
-                rows.token_type_ids.extend(types.as_any().downcast_ref::<Int8Array>().context("`token_type_ids` is not of int8")?.values());
+                rows.input_ids
+                    .extend(ids.as_any().downcast_ref::<Int32Array>().context("`input_ids` is not of int32")?.values());
+                rows.token_type_ids.extend(
+                    types.as_any().downcast_ref::<Int8Array>().context("`token_type_ids` is not of int8")?.values(),
+                );
                 rows.offsets.push(rows.input_ids.len());
             }
         }

@@ -1,0 +1,151 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run pipelines that turn text data sets into one small multi-task model, and rerun only what changed.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  bam run                               run pipeline.yaml
+  bam plan                              what would run, and why
+  bam run --set vars.max_tokens=96      the same with another value
+  bam show student                      what a stage made, and from what
+
+Exit codes: 0 done, 1 a stage failed, 2 usage, pipeline file or environment, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    /// Change to this folder first; paths in a pipeline file are relative to it
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+
+    /// Folder of what was made
+    #[arg(long, global = true, value_name = "DIR", env = "BAM_ARTIFACTS", default_value = "artifacts")]
+    pub(crate) artifacts: PathBuf,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline: every stage that something changed for
+    Run(RunArgs),
+    /// Say what a run would do, why, and how long that took before
+    Plan(PlanArgs),
+    /// Say how things stand: what is current, stale or failed, and what it takes on the disk
+    Status(StatusArgs),
+    /// Explain an artifact: how it was made, from what, its files and first rows; or compare two
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArgs {
+    /// The pipeline file
+    #[arg(default_value = "pipeline.yaml")]
+    pub(crate) pipeline: PathBuf,
+
+    /// Override an entry of the pipeline file; the value is YAML. May be given again
+    ///
+    /// Examples: `--set vars.encoder=../bert-base`, `--set seed=3`, `--set 'for.task=[rte, mrpc]'`,
+    /// `--set stages.student.train.epochs=2`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam run pipelines/glue-small.yaml --set vars.glue=/data/glue
+  bam run pipeline.yaml student         only `student` and what it needs
+  bam run pipeline.yaml tokens          all stages `tokens@…`
+
+The story goes to stderr, the table of scores to stdout. Ctrl-C ends the run; what is done stays cached.")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Run only these stages (or families of stages) and what they need
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// CPU threads of a stage [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) threads: Option<usize>,
+
+    /// Where tensors live: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:0` …
+    #[arg(long, default_value = "auto", value_parser = device)]
+    pub(crate) device: String,
+
+    /// Tell what happens as JSON, one object a line, on stdout
+    ///
+    /// Each has `event`: started, cached, running, progress, metric, warning, ran, failed, skipped, interrupted,
+    /// finished, scores.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam plan
+  bam plan --set vars.max_tokens=96     what that change would cost
+  bam plan --why teacher@rte            the causes, back to where they begin")]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Show the tree of causes of one stage
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) why: Option<String>,
+
+    /// Print one JSON object per stage
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam show student                      the newest artifact of a stage
+  bam show 4f2a91c0                     one by the start of its fingerprint
+  bam show artifacts/latest/tokens@rte  one by its folder, or a file in it
+  bam show teacher@rte teacher@mrpc     what differs in how two were made")]
+pub(crate) struct ShowArgs {
+    /// A stage, the start of a fingerprint (4 digits or more), or a path
+    #[arg(value_name = "ARTIFACT")]
+    pub(crate) artifact: String,
+
+    /// Another artifact to compare it with
+    #[arg(value_name = "OTHER")]
+    pub(crate) other: Option<String>,
+
+    /// Rows of each table to print
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) rows: usize,
+
+    /// Print the manifest (or the differences) as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    let number = |rest: &str| rest.parse::<u8>().is_ok();
+    let known = matches!(text, "auto" | "cpu" | "cuda") || text.strip_prefix("cuda:").is_some_and(number);
+    if known { Ok(text.to_owned()) } else { Err("give `auto`, `cpu`, `cuda`, or `cuda:` and a number".to_owned()) }
+}

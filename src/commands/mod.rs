@@ -1,0 +1,29 @@
+//! One file per command: what it does, between the arguments and the terminal.
+
+mod plan;
+mod run;
+mod show;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bam_contract::fault::Fault;
+
+use crate::cli::{Cli, Command};
+use crate::store::Store;
+
+pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
+    if let Some(directory) = &cli.directory {
+        std::env::set_current_dir(directory).map_err(|error| {
+            Fault::new(format!("cannot change to `{}`: {error}", directory.display()), "`-C` names an existing folder")
+        })?;
+    }
+    let store = Store::open(&cli.artifacts)?;
+    match cli.command {
+        Command::Run(args) => run::run(&args, &store),
+        Command::Plan(args) => plan::plan(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::status(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Show(args) => show::show(&args, &store).map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,107 @@
+//! `bam run`.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use bam_contract::artifact::scores::Scores;
+use bam_contract::stage::StageSpec;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use crate::cli::RunArgs;
+use crate::executor::Local;
+use crate::pipeline::Pipeline;
+use crate::run::{self, Observer, Outcome, Resources, RunEvent};
+use crate::store::Store;
+use crate::ui;
+
+pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
+    let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets)?;
+    let executor = Local::find()?;
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let resources = Resources { threads: args.threads.unwrap_or_else(cores), device: args.device.clone() };
+    let mut record = Record::new(args, &resources);
+    let mut told: Box<dyn Observer> =
+        if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
+    let outcome = run::run(&pipeline, store, &executor, &resources, &mut [told.as_mut(), &mut record])?;
+    store.save_run(&record.time, &record.to_json(outcome)?)?;
+    tell_scores(&pipeline, store, args.json)?;
+    Ok(match outcome {
+        Outcome::Done => ExitCode::SUCCESS,
+        Outcome::Failed => ExitCode::from(1),
+        Outcome::Interrupted => ExitCode::from(130),
+    })
+}
+
+/// Prints the scores of the pipeline's `score` stages that are current.
+fn tell_scores(pipeline: &Pipeline, store: &Store, as_json: bool) -> Result<()> {
+    let scored: Vec<_> = pipeline.stages.iter().filter(|stage| matches!(stage.spec, StageSpec::Score(_))).collect();
+    for stage in &scored {
+        // A stage that failed has a link to its last success; those are not this run's scores.
+        if store.failed_log(&stage.name).is_some() {
+            continue;
+        }
+        let Ok(scores) = Scores::read(&store.latest_link(&stage.name)) else { continue };
+        if as_json {
+            let mut line = serde_json::to_value(&scores)?;
+            line["event"] = json!("scores");
+            line["stage"] = json!(stage.name);
+            ui::json::line(&line);
+        } else {
+            ui::story("");
+            if scored.len() > 1 {
+                ui::data(&format!("{}\n", stage.name));
+            }
+            ui::data(&ui::scores::table(&scores));
+        }
+    }
+    Ok(())
+}
+
+/// What `artifacts/runs/<time>.json` keeps of a run.
+struct Record {
+    /// When it started: UTC, as a file name.
+    time: String,
+    head: Value,
+    stages: Vec<Value>,
+}
+
+impl Record {
+    fn new(args: &RunArgs, resources: &Resources) -> Self {
+        let now = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Millis, true);
+        let head = json!({
+            "started": now,
+            "pipeline": args.source.pipeline,
+            "overrides": args.source.overrides,
+            "targets": args.targets,
+            "threads": resources.threads,
+            "device": resources.device,
+            "bam_version": env!("CARGO_PKG_VERSION"),
+        });
+        Self { time: now.replace(':', "-"), head, stages: Vec::new() }
+    }
+
+    fn to_json(&self, outcome: Outcome) -> Result<Vec<u8>> {
+        let mut record = self.head.clone();
+        record["outcome"] = json!(match outcome {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+            Outcome::Interrupted => "interrupted",
+        });
+        record["stages"] = Value::Array(self.stages.clone());
+        Ok(serde_json::to_vec_pretty(&record)?)
+    }
+}
+
+impl Observer for Record {
+    fn tell(&mut self, event: &RunEvent<'_>) {
+        let settled = matches!(
+            event,
+            RunEvent::Cached { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. } | RunEvent::Skipped { .. }
+        );
+        if settled {
+            self.stages.push(serde_json::to_value(event).expect("an event is plain data"));
+        }
+    }
+}

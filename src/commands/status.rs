@@ -1,0 +1,139 @@
+//! `bam status`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bam_contract::manifest::{Manifest, Provenance};
+use serde_json::{Value, json};
+
+use crate::cli::StatusArgs;
+use crate::pipeline::Pipeline;
+use crate::plan::{Decision, Planner};
+use crate::store::Store;
+use crate::ui;
+use crate::ui::table::{Align, Table};
+use crate::ui::units::{ago, bytes, plural};
+
+/// How one stage stands.
+struct Standing {
+    name: String,
+    state: &'static str,
+    /// Its current artifact, or the last one it had.
+    manifest: Option<Manifest>,
+    note: String,
+}
+
+pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
+    let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
+    let mut planner = Planner::new(&pipeline, store);
+    let plan = planner.plan()?;
+    planner.finish()?;
+    let stages = pipeline.stages.iter().zip(plan.decisions);
+    let standings: Vec<Standing> = stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect();
+    let all = store.all();
+    let stored_bytes: u64 = all.iter().map(|(_, manifest)| size(manifest)).sum();
+    let differences = differences(&standings);
+    let last_run: Option<Value> = store.last_run().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if args.json {
+        let stages: Vec<Value> = standings
+            .iter()
+            .map(|Standing { name, state, manifest, note }| {
+                let fingerprint = manifest.as_ref().map(|manifest| manifest.fingerprint);
+                let size_bytes = manifest.as_ref().map(size);
+                json!({"stage": name, "state": state, "fingerprint": fingerprint, "size_bytes": size_bytes, "note": note})
+            })
+            .collect();
+        ui::json::line(&json!({
+            "pipeline": pipeline.name, "stages": stages, "differences": differences,
+            "artifacts": all.len(), "artifacts_bytes": stored_bytes, "last_run": last_run,
+        }));
+        return Ok(());
+    }
+    print_table(&standings);
+    let mut text = String::new();
+    for (what, values) in &differences {
+        let values = values.iter().map(|(value, stages)| format!("{value} ({})", few(stages)));
+        text += &format!("{what} differs: {}\n", values.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(run) = last_run {
+        let field = |name: &str| run[name].as_str().unwrap_or("?").to_owned();
+        text += &format!("last run: {}, {}\n", field("started"), field("outcome"));
+    }
+    text += &format!("store: {}, {}\n", plural(all.len(), "artifact"), bytes(stored_bytes));
+    ui::data(&format!("\n{text}"));
+    Ok(())
+}
+
+fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
+    let (state, manifest, note) = match decision {
+        Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
+        Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => {
+            let last = store.latest(name).and_then(|(_, manifest)| manifest);
+            let state = match (&last, reasons.is_empty()) {
+                (None, _) => "never ran",
+                (Some(_), true) => "waits",
+                (Some(_), false) => "stale",
+            };
+            let told = reasons.first().filter(|_| last.is_some()).map(ToString::to_string);
+            (state, last, told.unwrap_or_default())
+        }
+    };
+    match store.failed_log(name).filter(|_| state != "current") {
+        Some(log) => Standing {
+            name: name.to_owned(),
+            state: "failed",
+            manifest,
+            note: format!("log: {}", store.shown(&log).display()),
+        },
+        None => Standing { name: name.to_owned(), state, manifest, note },
+    }
+}
+
+fn print_table(standings: &[Standing]) {
+    let mut table = Table::new([
+        ("STAGE", Align::Left),
+        ("STATE", Align::Left),
+        ("MADE", Align::Left),
+        ("SIZE", Align::Right),
+        ("WHAT", Align::Left),
+    ]);
+    for Standing { name, state, manifest, note } in standings {
+        let made = manifest.as_ref().map(|manifest| ago(manifest.provenance.finished_unix_secs));
+        let size = manifest.as_ref().map(|manifest| bytes(size(manifest)));
+        let summary = manifest.as_ref().map(|manifest| manifest.summary.clone());
+        let what = if note.is_empty() { summary.unwrap_or_default() } else { note.clone() };
+        table.row([name.as_str(), state, &made.unwrap_or_default(), &size.unwrap_or_default(), &what]);
+    }
+    ui::data(&table.render());
+}
+
+fn size(manifest: &Manifest) -> u64 {
+    manifest.files.values().map(|file| file.size_bytes).sum()
+}
+
+/// What was recorded but not hashed, where current artifacts do not agree: by name, then by value, the stages.
+fn differences(standings: &[Standing]) -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
+    let mut seen = BTreeMap::<String, BTreeMap<String, Vec<String>>>::new();
+    for Standing { name, state, manifest, .. } in standings {
+        let Some(manifest) = manifest.as_ref().filter(|_| *state == "current") else { continue };
+        let Provenance { host, threads, device, bam_version, worker, .. } = &manifest.provenance;
+        let ours = [("host", host), ("threads", &threads.to_string()), ("device", device), ("bam", bam_version)];
+        let ours = ours.map(|(what, value)| (what.to_owned(), value.clone()));
+        // Versions are texts; figures, such as rows per second, differ anyway.
+        let versions = worker.iter().filter(|(what, _)| what.as_str() != "device");
+        let versions = versions.filter_map(|(what, value)| Some((what.clone(), value.as_str()?.to_owned())));
+        for (what, value) in ours.into_iter().chain(versions) {
+            seen.entry(what).or_default().entry(value).or_default().push(name.clone());
+        }
+    }
+    seen.retain(|_, values| values.len() > 1);
+    seen
+}
+
+fn few(stages: &[String]) -> String {
+    match stages {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, more @ ..] => format!("{first} and {} more", more.len()),
+    }
+}

@@ -1,0 +1,148 @@
+//! Workers as child processes of this one.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+use bam_contract::event::Event;
+use bam_contract::fault::Fault;
+
+use super::{End, Executor, Message, Worker};
+
+/// Runs `bam-stage JOB` on this machine.
+#[derive(Debug)]
+pub(crate) struct Local {
+    program: PathBuf,
+}
+
+impl Local {
+    /// Finds the worker program: `BAM_STAGE`, or beside this program, or in `../lib/bam` as installed.
+    pub(crate) fn find() -> Result<Self> {
+        const NAME: &str = "bam-stage";
+        if let Some(program) = std::env::var_os("BAM_STAGE").filter(|program: &OsString| !program.is_empty()) {
+            let program = PathBuf::from(program);
+            if program.is_file() {
+                return Ok(Self { program });
+            }
+            let message = format!("`BAM_STAGE` names `{}`, which does not exist", program.display());
+            return Err(Fault::new(message, "unset it, or name the worker program").into());
+        }
+        let own = std::env::current_exe().context("finding the folder of `bam`")?;
+        let folder = own.parent().unwrap_or(Path::new("/"));
+        let places = [folder.join(NAME), folder.join("../lib/bam").join(NAME)];
+        match places.into_iter().find(|place| place.is_file()) {
+            Some(program) => Ok(Self { program }),
+            None => Err(Fault::new(
+                format!("the worker program `{NAME}` lies neither in `{}` nor in `../lib/bam`", folder.display()),
+                "`make build` makes both programs; `BAM_STAGE=FILE` names another",
+            )
+            .into()),
+        }
+    }
+}
+
+impl Executor for Local {
+    fn start(&self, stage: usize, job: &Path, log: &Path, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+        let mut log_file = File::options().create(true).append(true).open(log).context("opening the stage's log")?;
+        let engine = std::process::id();
+        let mut command = Command::new(&self.program);
+        command.arg(job).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file.try_clone()?);
+        // SAFETY: between fork and exec only two system calls are made, both of which are allowed there.
+        unsafe { command.pre_exec(move || die_with(engine)) };
+        let mut child = command
+            .spawn()
+            .with_context(|| Fault::new(format!("starting `{}`", self.program.display()), "is it a program?"))?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let process = child.id().cast_signed();
+        let ended = Arc::new(Mutex::new(false));
+        let worker = LocalWorker { process, ended: ended.clone() };
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+                match serde_json::from_slice::<Event>(&line) {
+                    // The receiver is gone only when the engine is ending.
+                    Ok(event) => drop(messages.send(Message::Event { stage, event })),
+                    // Libraries print as they please; the log is the place for it.
+                    Err(_) => drop(log_file.write_all(&line).and_then(|()| log_file.write_all(b"\n"))),
+                }
+            }
+            let end = wait(process, &ended);
+            drop(messages.send(Message::Ended { stage, end }));
+        });
+        Ok(Box::new(worker))
+    }
+}
+
+struct LocalWorker {
+    process: libc::pid_t,
+    /// Set before the process is waited for, after which its number may be another's.
+    ended: Arc<Mutex<bool>>,
+}
+
+impl Worker for LocalWorker {
+    fn kill(&self) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*ended {
+            // SAFETY: the lock keeps the child from being waited for, so its number is still its own.
+            unsafe { libc::kill(self.process, libc::SIGKILL) };
+        }
+    }
+}
+
+/// Asks the kernel to end this process when the engine ends, however that happens.
+fn die_with(engine: u32) -> io::Result<()> {
+    // SAFETY: plain system calls without pointers.
+    let (set, parent) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The engine may have ended before the request.
+    if parent.cast_unsigned() == engine { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+}
+
+/// Waits for a child; `wait4` tells its peak memory too, which the standard library does not.
+fn wait(process: libc::pid_t, ended: &Mutex<bool>) -> End {
+    // SAFETY: `siginfo_t` is plain data, for which zeros are valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: likewise.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let mut status = 0;
+    // SAFETY: the pointer leads to a live local. The child's end is awaited, and left for `wait4` to take.
+    again_if_interrupted(|| unsafe {
+        libc::waitid(libc::P_PID, process.cast_unsigned(), &raw mut info, libc::WEXITED | libc::WNOWAIT)
+    });
+    *ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    // SAFETY: both pointers lead to live locals of the right types.
+    let waited = again_if_interrupted(|| unsafe { libc::wait4(process, &raw mut status, 0, &raw mut usage) });
+    let trouble = if waited == process {
+        trouble(ExitStatus::from_raw(status))
+    } else {
+        Some(format!("waiting for the worker failed: {}", io::Error::last_os_error()))
+    };
+    // Linux counts in KiB.
+    End { trouble, peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024 }
+}
+
+fn again_if_interrupted(mut call: impl FnMut() -> i32) -> i32 {
+    loop {
+        let result = call();
+        if result >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return result;
+        }
+    }
+}
+
+fn trouble(status: ExitStatus) -> Option<String> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("the worker ended with exit code {code}")),
+        (None, Some(libc::SIGKILL)) => Some("the worker was killed (signal 9): was memory short?".to_owned()),
+        (None, signal) => Some(format!("the worker was ended by signal {}", signal.unwrap_or_default())),
+    }
+}

@@ -1,0 +1,119 @@
+//! The key of a stage, and digests of files outside the store, remembered from call to call.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use bam_contract::digest::Digest;
+use bam_contract::manifest::Key;
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::Stage;
+
+/// The key of a stage whose inputs have this content, in the order of its edges.
+pub(crate) fn key(stage: &Stage, contents: &[Digest], digests: &mut Digests) -> Result<Key> {
+    let kind = stage.spec.kind();
+    let external = stage.externals.iter().map(|file| Ok((file.slot.clone(), digests.of(&file.path)?)));
+    Ok(Key {
+        kind: kind.name.to_owned(),
+        version: kind.version,
+        params: stage.spec.key_params(),
+        inputs: stage.inputs.iter().map(|edge| edge.slot.clone()).zip(contents.iter().copied()).collect(),
+        external: external.collect::<Result<BTreeMap<_, _>>>()?,
+    })
+}
+
+/// Digests of files, by what the file system says of them.
+///
+/// A file written again within its clock's grain keeps its time of change; so a file that young is read each time.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Digests {
+    files: BTreeMap<PathBuf, Entry>,
+    #[serde(skip)]
+    changed: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    stamp: Stamp,
+    digest: Digest,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Stamp {
+    size_bytes: u64,
+    modified_ns: i64,
+    inode: u64,
+}
+
+/// Coarser than the time stamps of any file system in use (FAT counts two seconds).
+const CLOCK_GRAIN: Duration = Duration::from_secs(2);
+
+impl Digests {
+    /// What an earlier call remembered; a cache that cannot be read is an empty one.
+    pub(crate) fn load(path: &Path) -> Self {
+        fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// The cache as JSON, if there is anything new in it.
+    pub(crate) fn changed(&self) -> Option<Vec<u8>> {
+        self.changed.then(|| serde_json::to_vec(self).expect("digests are plain data"))
+    }
+
+    /// Digest of a file's bytes.
+    pub(crate) fn of(&mut self, path: &Path) -> Result<Digest> {
+        let reading = || format!("reading `{}`", path.display());
+        let metadata = fs::metadata(path).with_context(reading)?;
+        let absolute = std::path::absolute(path).with_context(reading)?;
+        let stamp = Stamp::of(&metadata);
+        if let Some(entry) = self.files.get(&absolute).filter(|entry| entry.stamp == stamp) {
+            return Ok(entry.digest);
+        }
+        let now = SystemTime::now();
+        let digest = Digest::of_file(path).with_context(reading)?;
+        let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+        if age.is_some_and(|age| age > CLOCK_GRAIN) {
+            self.files.insert(absolute, Entry { stamp, digest });
+            self.changed = true;
+        }
+        Ok(digest)
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let modified_ns = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
+        Self { size_bytes: metadata.len(), modified_ns, inode: metadata.ino() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_young_file_is_read_each_time_and_an_old_one_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "one").unwrap();
+        let mut digests = Digests::default();
+        assert_eq!(digests.of(&path).unwrap(), Digest::of(b"one"));
+        assert!(digests.changed().is_none());
+
+        let old = SystemTime::now() - Duration::from_secs(60);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        digests.of(&path).unwrap();
+        let cache = dir.path().join("cache");
+        fs::write(&cache, digests.changed().unwrap()).unwrap();
+        let mut digests = Digests::load(&cache);
+        digests.files.values_mut().for_each(|entry| entry.digest = Digest::of(b"remembered"));
+        assert_eq!(digests.of(&path).unwrap(), Digest::of(b"remembered"));
+
+        fs::write(&path, "two").unwrap();
+        assert_eq!(digests.of(&path).unwrap(), Digest::of(b"two"));
+    }
+}

@@ -1,0 +1,331 @@
+//! From expanded stages to a sound pipeline: types, references, artifact kinds, cycles, files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bam_contract::artifact::ArtifactKind;
+use bam_contract::fault::{closest, hint_of};
+use bam_contract::stage::{External, Input, KINDS, StageSpec};
+use bam_contract::task::TaskSpec;
+use bam_contract::tasks;
+use serde_json::{Value, json};
+
+use super::draft::{Draft, did_you_mean};
+use super::graph;
+use super::mistake::Mistakes;
+use super::typed::{PLACEHOLDER, set_default, typed};
+use super::vars::{Origin, Sketch, family_of};
+use super::{Edge, Stage};
+
+/// A stage with its types, before its references are known to lead anywhere.
+struct Typed {
+    name: String,
+    spec: StageSpec,
+    origin: Origin,
+    /// Parameters already found wrong, which say nothing more.
+    flawed: BTreeSet<String>,
+}
+
+/// The stages in an order in which each stands after those it reads; whatever is wrong goes into `mistakes`.
+pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistakes) -> Vec<Stage> {
+    let definitions = definitions(draft, mistakes);
+    let names: BTreeSet<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
+    let stages: Vec<Typed> =
+        sketches.into_iter().filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, mistakes)).collect();
+    let index = index_by_name(&stages, mistakes);
+    let edges: Vec<Vec<Edge>> = stages
+        .iter()
+        .map(|stage| {
+            let mut edges = resolve(stage, &stages, &index, &names, mistakes);
+            edges.extend(references(stage, &stages, &index));
+            edges
+        })
+        .collect();
+    for (at, stage) in stages.iter().enumerate() {
+        check_tasks(at, stage, &stages, &edges, mistakes);
+    }
+    let externals: Vec<Vec<External>> = stages.iter().map(|stage| externals(stage, mistakes)).collect();
+    match graph::order(&edges) {
+        Ok(order) => assemble(stages, edges, externals, &order),
+        Err(cycle) => {
+            let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
+            let first = &stages[cycle[0]];
+            let reads = first.spec.inputs().into_iter().find(|input| input.stage.0 == names[1]);
+            let at = reads.map(|input| input.at).unwrap_or_default();
+            let place = first.origin.value(&mistakes.source, &at);
+            let hint = "a stage cannot read what is made from its own output".to_owned();
+            mistakes.add(place, format!("stages wait for each other: {}", names.join(" → ")), Some(hint));
+            Vec::new()
+        }
+    }
+}
+
+/// The user's own tasks, by name.
+fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, TaskSpec> {
+    let mut definitions = BTreeMap::new();
+    for (name, value) in &draft.tasks {
+        let path = ["tasks".to_owned(), name.clone()];
+        let mut value = value.clone();
+        if let Value::Object(map) = &mut value {
+            set_default(map, "name", name.as_str());
+        }
+        let (task, flaws) = typed::<TaskSpec>(value);
+        for flaw in &flaws {
+            let path = [&path[..], &flaw.path].concat();
+            let place = if flaw.in_name { mistakes.source.key(&path) } else { mistakes.source.value(&path) };
+            mistakes.add(place, format!("{} in task `{name}`", flaw.message), flaw.hint.clone());
+        }
+        let Some(task) = task else { continue };
+        if flaws.is_empty() {
+            if task.name != *name {
+                let place = mistakes.source.value(&[&path[..], &["name".to_owned()]].concat());
+                mistakes.add(place, format!("task `{name}` calls itself `{}`", task.name), None);
+            }
+            for mistake in task.mistakes() {
+                mistakes.add(mistakes.source.key(&path), mistake, None);
+            }
+        }
+        definitions.insert(name.clone(), task);
+    }
+    definitions
+}
+
+fn type_stage(
+    mut sketch: Sketch,
+    seed: Option<u64>,
+    definitions: &BTreeMap<String, TaskSpec>,
+    mistakes: &mut Mistakes,
+) -> Option<Typed> {
+    let owner = (sketch.origin.written.clone(), sketch.name.clone());
+    let owner = (owner.0.as_str(), owner.1.as_str());
+    if !KINDS.iter().any(|kind| kind.name == sketch.kind) {
+        let hint = match closest(&sketch.kind, KINDS.iter().map(|kind| kind.name)) {
+            Some(near) => did_you_mean(near),
+            None => format!("known: {}", KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")),
+        };
+        let place = sketch.origin.key(&mistakes.source, &[]);
+        mistakes.add_in(owner, place, format!("unknown kind `{}` of stage `{}`", sketch.kind, owner.0), Some(hint));
+        return None;
+    }
+    let unknown_task = fill_defaults(&mut sketch, seed, definitions, mistakes);
+    let (spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
+    let mut flawed = BTreeSet::new();
+    for flaw in flaws {
+        let at = &flaw.path[1.min(flaw.path.len())..];
+        let source = &mistakes.source;
+        let place = if flaw.in_name { sketch.origin.key(source, at) } else { sketch.origin.value(source, at) };
+        mistakes.add_in(owner, place, format!("{} in stage `{}`", flaw.message, owner.0), flaw.hint);
+        flawed.extend(at.first().cloned());
+    }
+    flawed.extend(unknown_task.then(|| "task".to_owned()));
+    let spec = spec?;
+    for (param, sentence) in spec.mistakes() {
+        // A task's own mistakes are told where it is defined.
+        if flawed.contains(param) || mistakes.list.iter().any(|known| known.message == sentence) {
+            continue;
+        }
+        let place = sketch.origin.value(&mistakes.source, &[param.to_owned()]);
+        mistakes.add_in(owner, place, format!("`{param}` of stage `{}`: {sentence}", owner.0), None);
+    }
+    Some(Typed { name: sketch.name, spec, origin: sketch.origin, flawed })
+}
+
+/// Puts the pipeline's seed and the task's definition among the parameters, so that both are part of the key.
+/// Says whether the task is unknown.
+fn fill_defaults(
+    sketch: &mut Sketch,
+    seed: Option<u64>,
+    definitions: &BTreeMap<String, TaskSpec>,
+    mistakes: &mut Mistakes,
+) -> bool {
+    match sketch.kind.as_str() {
+        "train" => {
+            if let Some(seed) = seed {
+                set_default(&mut sketch.params, "seed", seed);
+            }
+            false
+        }
+        "data" => {
+            if let (Some(seed), Some(Value::Object(grammar))) = (seed, sketch.params.get_mut("grammar")) {
+                set_default(grammar, "seed", seed);
+            }
+            let Some(task) = sketch.params.get("task").and_then(Value::as_str).map(ToOwned::to_owned) else {
+                return false;
+            };
+            if let Some(task) = definitions.get(&task).cloned().or_else(|| tasks::builtin(&task)) {
+                set_default(
+                    &mut sketch.params,
+                    "definition",
+                    serde_json::to_value(task).expect("a task is plain data"),
+                );
+                return false;
+            }
+            if sketch.params.contains_key("definition") || task.contains('$') || task.is_empty() {
+                return task.is_empty();
+            }
+            let mut known: Vec<&str> = tasks::names().collect();
+            known.extend(definitions.keys().map(String::as_str));
+            let near = closest(&task, known);
+            let hint = near.map_or_else(|| "define it under `tasks:`".to_owned(), did_you_mean);
+            let place = sketch.origin.value(&mistakes.source, &["task".to_owned()]);
+            let owner = (sketch.origin.written.as_str(), sketch.name.as_str());
+            mistakes.add_in(owner, place, format!("no task `{task}`, which stage `{}` reads", sketch.name), Some(hint));
+            true
+        }
+        _ => false,
+    }
+}
+
+fn index_by_name(stages: &[Typed], mistakes: &mut Mistakes) -> HashMap<String, usize> {
+    let mut index = HashMap::new();
+    for (at, stage) in stages.iter().enumerate() {
+        if index.insert(stage.name.clone(), at).is_some() {
+            let place = mistakes.source.key(&["stages".to_owned(), stage.origin.written.clone()]);
+            mistakes.add(place, format!("two stages are named `{}`", stage.name), None);
+        }
+    }
+    index
+}
+
+/// The edges that a stage's parameters name.
+fn resolve(
+    stage: &Typed,
+    stages: &[Typed],
+    index: &HashMap<String, usize>,
+    names: &BTreeSet<String>,
+    mistakes: &mut Mistakes,
+) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    let owner = (stage.origin.written.as_str(), stage.name.as_str());
+    for Input { slot, stage: reference, accepts, at } in stage.spec.inputs() {
+        let name = reference.0.as_str();
+        if name == PLACEHOLDER && stage.flawed.contains(&at[0]) {
+            continue;
+        }
+        let place = stage.origin.value(&mistakes.source, &at);
+        let Some(target) = index.get(name).copied() else {
+            // A stage that exists but is itself wrong has been told of already.
+            if !names.contains(name) {
+                let hint = missing_stage_hint(name, names);
+                mistakes.add_in(owner, place, format!("no stage `{name}`, which stage `{}` reads", stage.name), hint);
+            }
+            continue;
+        };
+        let writes = stages[target].spec.kind().writes;
+        if accepts.contains(&writes) {
+            edges.push(Edge { slot, stage: target });
+        } else {
+            let message = format!(
+                "`{}` of stage `{}` reads {}, but stage `{name}` makes {writes}",
+                at[0],
+                stage.name,
+                accepts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+            );
+            mistakes.add_in(owner, place, message, fitting_stage_hint(name, accepts, stages));
+        }
+    }
+    edges
+}
+
+fn missing_stage_hint(name: &str, names: &BTreeSet<String>) -> Option<String> {
+    if name.contains("@*") {
+        return Some("`@*` gathers stages into a list: write `[…]`".to_owned());
+    }
+    let mut members = names.iter().filter(|known| family_of(known) == name).peekable();
+    if let Some(member) = members.peek() {
+        return Some(format!("`{name}` has axes: name one stage, such as `{member}`, or `[{name}@*]` for all"));
+    }
+    closest(name, names.iter().map(String::as_str)).map(did_you_mean)
+}
+
+/// The stage of a fitting kind that shares the reference's axes.
+fn fitting_stage_hint(name: &str, accepts: &[ArtifactKind], stages: &[Typed]) -> Option<String> {
+    let axes = |name: &str| name.split_once('@').map(|(_, axes)| axes.to_owned());
+    let fits = |stage: &&Typed| accepts.contains(&stage.spec.kind().writes) && axes(&stage.name) == axes(name);
+    stages.iter().find(fits).map(|stage| did_you_mean(&stage.name))
+}
+
+/// `score` compares an ONNX model's logits with those of the checkpoint it was exported from, so it reads that
+/// checkpoint too: one edge `reference.<export stage>` for each exported model, which no parameter names.
+fn references(stage: &Typed, stages: &[Typed], index: &HashMap<String, usize>) -> Vec<Edge> {
+    let StageSpec::Score(score) = &stage.spec else { return Vec::new() };
+    let exported = score.models.iter().filter_map(|model| match &stages[*index.get(&model.0)?].spec {
+        StageSpec::Export(export) => {
+            Some(Edge { slot: format!("reference.{model}"), stage: *index.get(&export.model.0)? })
+        }
+        _ => None,
+    });
+    exported.collect()
+}
+
+/// The task of a stage's rows, where there is just one.
+fn task_of(at: usize, stages: &[Typed], edges: &[Vec<Edge>], depth: usize) -> Option<String> {
+    let slot = match &stages[at].spec {
+        StageSpec::Data(data) => return Some(data.task.clone()),
+        StageSpec::Tokenize(_) => "examples",
+        StageSpec::Predict(_) => "tokens",
+        _ => return None,
+    };
+    let edge = edges[at].iter().find(|edge| edge.slot == slot)?;
+    // The graph may still have a cycle here.
+    (depth < stages.len()).then(|| task_of(edge.stage, stages, edges, depth + 1)).flatten()
+}
+
+/// A head learns from one table of tokens and at most one teacher.
+fn check_tasks(at: usize, stage: &Typed, stages: &[Typed], edges: &[Vec<Edge>], mistakes: &mut Mistakes) {
+    if !matches!(stage.spec, StageSpec::Train(_)) {
+        return;
+    }
+    let owner = (stage.origin.written.as_str(), stage.name.as_str());
+    let mut trained = BTreeMap::<&str, BTreeMap<String, usize>>::new();
+    for edge in &edges[at] {
+        let Some((list, position)) = edge.slot.split_once('.') else { continue };
+        let Some(task) = task_of(edge.stage, stages, edges, 0) else { continue };
+        let place = stage.origin.value(&mistakes.source, &[list.to_owned(), position.to_owned()]);
+        let name = &stages[edge.stage].name;
+        if list == "teachers" && !trained.get("tokens").is_some_and(|tasks| tasks.contains_key(&task)) {
+            let message =
+                format!("stage `{}` has a teacher of task `{task}`, `{name}`, but no tokens of it", stage.name);
+            mistakes.add_in(owner, place, message, None);
+        } else if let Some(other) = trained.entry(list).or_default().insert(task.clone(), edge.stage) {
+            let what = if list == "teachers" { "two teachers" } else { "two tables of tokens" };
+            let other = &stages[other].name;
+            let message = format!("stage `{}` has {what} for task `{task}`: `{other}` and `{name}`", stage.name);
+            mistakes.add_in(owner, place, message, None);
+        }
+    }
+}
+
+fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {
+    let param = if matches!(stage.spec, StageSpec::Data(_)) { "from" } else { "encoder" };
+    if stage.flawed.contains(param) || stage.flawed.contains("task") {
+        return Vec::new();
+    }
+    match stage.spec.external() {
+        Ok(files) => files,
+        Err(error) => {
+            let place = stage.origin.value(&mistakes.source, &[param.to_owned()]);
+            let hint = hint_of(&error).map(ToOwned::to_owned);
+            mistakes.add(place, error.to_string(), hint);
+            Vec::new()
+        }
+    }
+}
+
+fn assemble(stages: Vec<Typed>, edges: Vec<Vec<Edge>>, externals: Vec<Vec<External>>, order: &[usize]) -> Vec<Stage> {
+    let mut position = vec![0; order.len()];
+    for (new, old) in order.iter().enumerate() {
+        position[*old] = new;
+    }
+    let mut sorted: Vec<(usize, Stage)> = stages
+        .into_iter()
+        .zip(edges)
+        .zip(externals)
+        .enumerate()
+        .map(|(old, ((stage, edges), externals))| {
+            let inputs = edges.into_iter().map(|edge| Edge { stage: position[edge.stage], ..edge }).collect();
+            (position[old], Stage { name: stage.name, spec: stage.spec, inputs, externals, origin: stage.origin })
+        })
+        .collect();
+    sorted.sort_by_key(|(position, _)| *position);
+    sorted.into_iter().map(|(_, stage)| stage).collect()
+}

@@ -1,0 +1,201 @@
+//! A pipeline file as written: its entries in the file's order, values as JSON, and their places.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bam_contract::fault::{Fault, closest};
+use serde_json::Value;
+use serde_yaml::Value as Yaml;
+
+use super::mistake::Mistakes;
+use super::source::{EntryPath, Place, Source};
+
+const TOP: [&str; 6] = ["name", "seed", "vars", "for", "tasks", "stages"];
+
+/// Entries keep the file's order: it is the order in which stages are listed and run.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    /// Seed of every stage that takes one and has none of its own.
+    pub(crate) seed: Option<u64>,
+    pub(crate) vars: Vec<(String, Value)>,
+    pub(crate) axes: Vec<(String, Vec<Value>)>,
+    pub(crate) tasks: Vec<(String, Value)>,
+    pub(crate) stages: Vec<(String, Value)>,
+}
+
+impl Draft {
+    /// Reads a file and applies `--set` arguments (`dotted.path=YAML`). Mistakes are collected, not returned.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn read(file: &Path, overrides: &[String]) -> Result<(Self, Mistakes)> {
+        let shown = file.display().to_string();
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let hint = "name another with `bam run FILE`, or change to its folder with `-C DIR`";
+                return Err(Fault::new(format!("pipeline file `{shown}` does not exist"), hint).into());
+            }
+            read => read.with_context(|| format!("reading `{shown}`"))?,
+        };
+        let mut mistakes = Mistakes::new(Source::new(shown, text.clone()));
+        let mut draft = Self { name: stem(file), ..Self::default() };
+        match serde_yaml::from_str::<Yaml>(&text).and_then(|mut root| root.apply_merge().map(|()| root)) {
+            Ok(mut root) => {
+                for argument in overrides {
+                    set(&mut root, argument, &mut mistakes);
+                }
+                draft.fill(&root, &mut mistakes);
+            }
+            Err(error) => mistakes.add(syntax_place(&error), syntax_message(&error), None),
+        }
+        Ok((draft, mistakes))
+    }
+
+    fn fill(&mut self, root: &Yaml, mistakes: &mut Mistakes) {
+        let Some(top) = entries(root, &[], "the pipeline file", mistakes) else { return };
+        for (name, value) in top {
+            let path = [name.clone()];
+            let at = mistakes.source.value(&path);
+            match name.as_str() {
+                "name" => match value.as_str() {
+                    Some(text) => text.clone_into(&mut self.name),
+                    None => mistakes.add(at, "`name` is not text", None),
+                },
+                "seed" => match value.as_u64() {
+                    Some(seed) => self.seed = Some(seed),
+                    None => mistakes.add(at, "`seed` is not a whole number from 0", None),
+                },
+                "vars" => self.vars = json_entries(value, &path, mistakes),
+                "tasks" => self.tasks = json_entries(value, &path, mistakes),
+                "stages" => self.stages = json_entries(value, &path, mistakes),
+                "for" => {
+                    for (axis, values) in json_entries(value, &path, mistakes) {
+                        let at = mistakes.source.key(&[name.clone(), axis.clone()]);
+                        match values {
+                            Value::Array(values) if !values.is_empty() => self.axes.push((axis, values)),
+                            Value::Array(_) | Value::Null => {
+                                mistakes.add(at, format!("axis `{axis}` has no values"), None);
+                            }
+                            _ => mistakes.add(
+                                at,
+                                format!("axis `{axis}` is not a list of values"),
+                                Some(format!("write `{axis}: [a, b]`")),
+                            ),
+                        }
+                    }
+                }
+                _ => {
+                    let known = closest(&name, TOP);
+                    let hint = known.map_or_else(|| format!("known: {}", TOP.join(", ")), |near| did_you_mean(near));
+                    mistakes.add(mistakes.source.key(&path), format!("unknown entry `{name}`"), Some(hint));
+                }
+            }
+        }
+        if self.stages.is_empty() && mistakes.list.is_empty() {
+            mistakes.add(None, "the pipeline has no stages", Some("list them under `stages:`".to_owned()));
+        }
+    }
+}
+
+pub(crate) fn did_you_mean(near: &str) -> String {
+    format!("did you mean `{near}`?")
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The entries of a mapping, in its order; a value that is no mapping is a mistake, and nothing is none.
+fn entries<'a>(
+    value: &'a Yaml,
+    path: &[String],
+    what: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<(String, &'a Yaml)>> {
+    match value {
+        Yaml::Null => Some(Vec::new()),
+        Yaml::Mapping(map) => {
+            let name = |key: &Yaml| match key {
+                Yaml::String(text) => text.clone(),
+                other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
+            };
+            Some(map.iter().map(|(key, value)| (name(key), value)).collect())
+        }
+        _ => {
+            mistakes.add(mistakes.source.value(path), format!("{what} is not a mapping of names to values"), None);
+            None
+        }
+    }
+}
+
+fn json_entries(value: &Yaml, path: &[String], mistakes: &mut Mistakes) -> Vec<(String, Value)> {
+    let what = format!("`{}`", path.join("."));
+    let mut converted = Vec::new();
+    for (name, value) in entries(value, path, &what, mistakes).unwrap_or_default() {
+        match serde_json::to_value(value) {
+            Ok(json) => converted.push((name, json)),
+            Err(error) => {
+                let path = [path, &[name]].concat();
+                mistakes.add(mistakes.source.value(&path), format!("`{}`: {error}", path.join(".")), None);
+            }
+        }
+    }
+    converted
+}
+
+/// Applies one `dotted.path=value`.
+fn set(root: &mut Yaml, argument: &str, mistakes: &mut Mistakes) {
+    let Some((dotted, text)) = argument.split_once('=') else {
+        let hint = "write `--set vars.name=value`".to_owned();
+        return mistakes.add(None, format!("`--set {argument}` gives no value"), Some(hint));
+    };
+    let value = match serde_yaml::from_str::<Yaml>(text) {
+        Ok(value) => value,
+        Err(error) => return mistakes.add(None, format!("`--set {argument}`: the value is no YAML: {error}"), None),
+    };
+    let path: EntryPath = dotted.split('.').map(ToOwned::to_owned).collect();
+    match entry(root, &path, &mistakes.source.file) {
+        Ok(place) => {
+            *place = value;
+            mistakes.source.set_override(&path, argument);
+        }
+        Err((message, hint)) => mistakes.add(None, format!("`--set {argument}`: {message}"), hint),
+    }
+}
+
+/// The entry to overwrite. Names must exist, but for the file's own optional entries and for parameters,
+/// which have defaults (and are checked later, as if they stood in the file).
+fn entry<'a>(root: &'a mut Yaml, path: &[String], file: &str) -> Result<&'a mut Yaml, (String, Option<String>)> {
+    let mut here = root;
+    for (depth, name) in path.iter().enumerate() {
+        let above = path[..depth].join(".");
+        let Yaml::Mapping(map) = here else {
+            return Err((format!("`{above}` in `{file}` has no entries"), None));
+        };
+        let may_be_new = if depth == 0 { TOP.contains(&name.as_str()) } else { depth >= 3 && path[0] != "vars" };
+        if !map.contains_key(name.as_str()) && !may_be_new {
+            let names: Vec<&str> = map.keys().filter_map(Yaml::as_str).collect();
+            let full = |name: &str| if depth == 0 { name.to_owned() } else { format!("{above}.{name}") };
+            let hint = match closest(name, names.iter().copied()) {
+                Some(near) => did_you_mean(&full(near)),
+                None => format!("known: {}", names.join(", ")),
+            };
+            return Err((format!("`{file}` has no `{}`", full(name)), Some(hint)));
+        }
+        here = map.entry(Yaml::String(name.clone())).or_insert(Yaml::Null);
+    }
+    Ok(here)
+}
+
+fn syntax_place(error: &serde_yaml::Error) -> Option<Place> {
+    error.location().map(|at| Place::File { line: at.line(), column: at.column(), width: 1 })
+}
+
+/// The library's message without the place, which is told apart.
+fn syntax_message(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    format!("not YAML: {text}")
+}

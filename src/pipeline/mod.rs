@@ -1,0 +1,115 @@
+//! The pipeline file: [`draft`] reads it as written, [`vars`] expands it, [`check`] proves it sound.
+
+mod check;
+mod draft;
+mod graph;
+mod mistake;
+mod source;
+mod typed;
+mod vars;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use bam_contract::fault::{Fault, closest};
+use bam_contract::stage::{External, StageSpec};
+
+use draft::Draft;
+pub(crate) use mistake::{Mistake, Mistakes};
+pub(crate) use source::{Place, Source};
+use vars::Origin;
+pub(crate) use vars::family_of;
+
+/// A sound pipeline: every reference leads to a stage that stands before, and makes what is wanted.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) name: String,
+    pub(crate) stages: Vec<Stage>,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    pub(crate) spec: StageSpec,
+    pub(crate) inputs: Vec<Edge>,
+    pub(crate) externals: Vec<External>,
+    origin: Origin,
+}
+
+/// What a stage reads from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Edge {
+    /// The input's name in the key.
+    pub(crate) slot: String,
+    /// Index of the stage that makes it.
+    pub(crate) stage: usize,
+}
+
+impl Pipeline {
+    /// Reads and checks a pipeline file, with `--set` arguments applied.
+    ///
+    /// # Errors
+    /// [`Mistakes`], with all that is wrong.
+    pub(crate) fn load(file: &Path, overrides: &[String]) -> Result<Self> {
+        let (draft, mut mistakes) = Draft::read(file, overrides)?;
+        let sketches = vars::expand(&draft, &mut mistakes);
+        let stages = check::check(&draft, sketches, &mut mistakes);
+        if !mistakes.list.is_empty() {
+            return Err(mistakes.into());
+        }
+        Ok(Self { name: draft.name, stages, source: mistakes.source })
+    }
+
+    /// Keeps the named stages, or families of stages, and all that they need.
+    pub(crate) fn only(mut self, targets: &[String]) -> Result<Self> {
+        if targets.is_empty() {
+            return Ok(self);
+        }
+        let mut wanted = BTreeSet::new();
+        for target in targets {
+            let chosen = self.find(target)?;
+            wanted.extend(chosen);
+        }
+        for at in (0..self.stages.len()).rev() {
+            if wanted.contains(&at) {
+                wanted.extend(self.stages[at].inputs.iter().map(|edge| edge.stage));
+            }
+        }
+        let kept: Vec<usize> = wanted.into_iter().collect();
+        let renumber = |old: usize| kept.binary_search(&old).expect("what a kept stage needs is kept");
+        self.stages = kept.iter().map(|at| self.stages[*at].clone()).collect();
+        for edge in self.stages.iter_mut().flat_map(|stage| &mut stage.inputs) {
+            edge.stage = renumber(edge.stage);
+        }
+        Ok(self)
+    }
+
+    /// The stage of that name, or all of that family.
+    pub(crate) fn find(&self, target: &str) -> Result<Vec<usize>> {
+        let chosen = |stage: &Stage| stage.name == target || family_of(&stage.name) == target;
+        let found: Vec<usize> = (0..self.stages.len()).filter(|at| chosen(&self.stages[*at])).collect();
+        if found.is_empty() {
+            let names = self.stages.iter().flat_map(|stage| [stage.name.as_str(), family_of(&stage.name)]);
+            let hint = match closest(target, names) {
+                Some(near) => draft::did_you_mean(near),
+                None => "`bam plan` lists the stages".to_owned(),
+            };
+            return Err(Fault::new(format!("`{}` has no stage `{target}`", self.source.file), hint).into());
+        }
+        Ok(found)
+    }
+
+    /// Where a parameter's value is written, as `pipeline.yaml:3:74`; `None` for a default.
+    pub(crate) fn place_of(&self, stage: usize, param: &str) -> Option<String> {
+        let at: Vec<String> = param.split('.').map(ToOwned::to_owned).collect();
+        let origin = &self.stages[stage].origin;
+        if origin.holds(&self.source, &at) {
+            return Some(self.source.show(&origin.value(&self.source, &at)));
+        }
+        let seed = ["seed".to_owned()];
+        let is_default_seed = at.last() == seed.last() && self.source.holds(&seed);
+        is_default_seed.then(|| self.source.show(&self.source.value(&seed)))
+    }
+}

@@ -1,0 +1,211 @@
+//! From JSON to a typed value, finding every flaw and not the first alone.
+
+use std::collections::BTreeMap;
+
+use bam_contract::fault::closest;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use serde_path_to_error::Segment;
+
+use super::draft::did_you_mean;
+use super::source::EntryPath;
+
+/// Text that stands in for a value that is missing or of the wrong type, so that the rest can be checked.
+pub(crate) const PLACEHOLDER: &str = "?";
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct Flaw {
+    pub(crate) path: EntryPath,
+    /// Whether the entry's name is at fault, and not its value.
+    pub(crate) in_name: bool,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// The value typed as well as can be, and its flaws; a flawed entry is left out, or stands as a placeholder.
+pub(crate) fn typed<T: DeserializeOwned>(mut value: Value) -> (Option<T>, Vec<Flaw>) {
+    let mut flaws = Vec::new();
+    let mut tries = BTreeMap::<EntryPath, usize>::new();
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+            Ok(typed) => return (Some(typed), flaws),
+            Err(error) => error,
+        };
+        let (path, complaint) = (path_of(error.path()), error.inner().to_string());
+        let flaw = Flaw::read(path, &complaint);
+        let tried = tries.get(&flaw.path).copied();
+        let step = tried.map_or(usize::from(flaw.missing()), |tried| tried + 1);
+        if !repair(&mut value, &flaw.path, step) {
+            if tried.is_none() {
+                flaws.push(flaw);
+            }
+            return (None, flaws);
+        }
+        tries.insert(flaw.path.clone(), step);
+        if tried.is_none() {
+            flaws.push(flaw);
+        }
+    }
+}
+
+/// Takes the entry out, or puts the next kind of placeholder there; says whether there was one left to try.
+fn repair(value: &mut Value, path: &[String], step: usize) -> bool {
+    let Some((name, above)) = path.split_last() else { return false };
+    let Some(around) = above.iter().try_fold(value, |value, name| match value {
+        Value::Array(items) => items.get_mut(name.parse::<usize>().ok()?),
+        value => value.get_mut(name),
+    }) else {
+        return false;
+    };
+    let placeholder = match step {
+        0 => None,
+        1 => Some(json!(PLACEHOLDER)),
+        2 => Some(json!([])),
+        3 => Some(json!({})),
+        4 => Some(json!(1)),
+        _ => return false,
+    };
+    match (around, placeholder) {
+        (Value::Object(map), Some(placeholder)) => {
+            map.insert(name.clone(), placeholder);
+        }
+        (Value::Object(map), None) => {
+            map.remove(name);
+        }
+        (Value::Array(items), placeholder) => {
+            let Some(item) = name.parse().ok().and_then(|index: usize| items.get_mut(index)) else { return false };
+            *item = placeholder.unwrap_or_else(|| json!(PLACEHOLDER));
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn path_of(path: &serde_path_to_error::Path) -> EntryPath {
+    let name = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Enum { variant } => Some(variant.clone()),
+        Segment::Unknown => None,
+    };
+    path.iter().filter_map(name).collect()
+}
+
+impl Flaw {
+    /// Puts serde's complaint into a user's words.
+    fn read(mut path: EntryPath, complaint: &str) -> Self {
+        let quoted: Vec<&str> = complaint.split('`').skip(1).step_by(2).collect();
+        let named = path.last().cloned().unwrap_or_default();
+        let choices = |name: &str, known: &[&str]| match closest(name, known.iter().copied()) {
+            Some(near) => Some(did_you_mean(near)),
+            None if known.is_empty() => None,
+            None => Some(format!("known: {}", known.join(", "))),
+        };
+        match quoted.as_slice() {
+            [name, known @ ..] if complaint.starts_with("unknown field") => {
+                if named != *name {
+                    path.push((*name).to_owned());
+                }
+                Self { path, in_name: true, message: format!("unknown parameter `{name}`"), hint: choices(name, known) }
+            }
+            [name] if complaint.starts_with("missing field") => {
+                path.push((*name).to_owned());
+                Self { path, in_name: true, message: format!("missing parameter `{name}`"), hint: None }
+            }
+            [name, known @ ..] if complaint.starts_with("unknown variant") => {
+                let message = format!("`{named}` cannot be `{name}`");
+                Self { path, in_name: false, message, hint: choices(name, known) }
+            }
+            _ => {
+                let (given, wanted) = complaint.split_once(", expected ").unwrap_or((complaint, ""));
+                let given = given.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+                let message = match in_words(wanted) {
+                    "" => format!("`{named}`: {given}"),
+                    wanted => format!("`{named}` is {}, not {wanted}", given_in_words(given)),
+                };
+                Self { path, in_name: false, message, hint: None }
+            }
+        }
+    }
+
+    fn missing(&self) -> bool {
+        self.message.starts_with("missing")
+    }
+}
+
+fn in_words(rust: &str) -> &str {
+    match rust {
+        "f64" | "f32" => "a number",
+        "u64" | "usize" | "u32" => "a whole number from 0",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "path string" | "a string" => "text",
+        "string or map" => "a name or a mapping",
+        "a map" => "a mapping",
+        other if other.starts_with("struct ") => "a mapping",
+        other => other,
+    }
+}
+
+fn given_in_words(rust: &str) -> String {
+    match rust {
+        "null" => "empty".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "map" => "a mapping".to_owned(),
+        _ => rust
+            .replace("string \"", "the text \"")
+            .replace("floating point `", "the number `")
+            .replace("integer `", "the number `"),
+    }
+}
+
+/// Fills a default in where the file gives none.
+pub(crate) fn set_default(map: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
+    map.entry(name).or_insert_with(|| value.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bam_contract::stage::StageSpec;
+
+    fn flaws(value: Value) -> Vec<(String, String, Option<String>)> {
+        let (_, flaws) = typed::<StageSpec>(value);
+        flaws.into_iter().map(|flaw| (flaw.path.join("."), flaw.message, flaw.hint)).collect()
+    }
+
+    #[test]
+    fn every_flaw_of_a_stage_is_found() {
+        let found = flaws(json!({"train": {
+            "epoch": 3, "tokens": ["t", 5], "batch": "many", "anneal": "linaer", "zzz": 1, "seed": -1
+        }}));
+        let found: Vec<(&str, &str, Option<&str>)> =
+            found.iter().map(|(path, message, hint)| (path.as_str(), message.as_str(), hint.as_deref())).collect();
+        assert_eq!(
+            found,
+            [
+                ("train.anneal", "`anneal` cannot be `linaer`", Some("did you mean `linear`?")),
+                ("train.batch", "`batch` is the text \"many\", not a whole number from 0", None),
+                ("train.epoch", "unknown parameter `epoch`", Some("did you mean `epochs`?")),
+                ("train.seed", "`seed` is the number `-1`, not a whole number from 0", None),
+                ("train.tokens.1", "`1` is the number `5`, not text", None),
+                (
+                    "train.zzz",
+                    "unknown parameter `zzz`",
+                    Some(
+                        "known: tokens, teachers, encoder, layers, epochs, learning_rate, batch, warmup, layer_decay, \
+                         weight_decay, bias_correction, clip_norm, anneal, sampling, reduction, regression_output, keep, \
+                         precision, seed"
+                    )
+                ),
+                ("train.encoder", "missing parameter `encoder`", None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_required_parameter_of_the_wrong_type_is_one_flaw() {
+        let found = flaws(json!({"train": {"tokens": 5, "encoder": "dir"}}));
+        assert_eq!(found, [("train.tokens".to_owned(), "`tokens` is the number `5`, not a list".to_owned(), None)]);
+    }
+}

@@ -1,0 +1,191 @@
+//! Why a stage runs: what differs between its key and that of its last artifact.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use bam_contract::manifest::Key;
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub(crate) enum Reason {
+    NeverRan,
+    /// The artifact it had is no longer in the store.
+    Missing,
+    Damaged {
+        how: String,
+    },
+    Kind {
+        old: String,
+        new: String,
+    },
+    Version {
+        old: u32,
+        new: u32,
+    },
+    Param {
+        name: String,
+        old: Option<Value>,
+        new: Option<Value>,
+        /// Where the new value is written; nothing for a default.
+        place: Option<String>,
+    },
+    Input {
+        slot: String,
+        stage: Option<String>,
+        change: Change,
+    },
+    File {
+        slot: String,
+        change: Change,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    Added,
+    Removed,
+    Changed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverRan => f.write_str("never ran"),
+            Self::Missing => f.write_str("its artifact is gone"),
+            Self::Damaged { how } => write!(f, "its artifact is damaged: {how}"),
+            Self::Kind { old, new } => write!(f, "stage kind {old} → {new}"),
+            Self::Version { old, new } => write!(f, "stage kind version {old} → {new}"),
+            Self::Param { name, old, new, place } => {
+                write!(f, "param {name}: {} → {}", shown(old.as_ref()), shown(new.as_ref()))?;
+                place.as_ref().map_or(Ok(()), |place| write!(f, " ({place})"))
+            }
+            Self::Input { slot, stage, change } => {
+                write!(f, "input {slot}")?;
+                if let Some(stage) = stage {
+                    write!(f, " ({stage})")?;
+                }
+                f.write_str(match change {
+                    Change::Added => ": added",
+                    Change::Removed => ": removed",
+                    Change::Changed => ": new bytes",
+                })
+            }
+            Self::File { slot, change } => match change {
+                Change::Added => write!(f, "file {slot} added"),
+                Change::Removed => write!(f, "file {slot} removed"),
+                Change::Changed => write!(f, "file {slot} changed"),
+            },
+        }
+    }
+}
+
+/// A parameter's value on one line; a long one is shortened.
+fn shown(value: Option<&Value>) -> String {
+    const MOST_CHARS: usize = 60;
+    let text = match value {
+        None => "unset".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    if text.chars().count() <= MOST_CHARS { text } else { text.chars().take(MOST_CHARS).chain(['…']).collect() }
+}
+
+/// What differs in two keys. `place` finds where a parameter is written; `stage` which stage an input comes from.
+pub(crate) fn differences(
+    old: &Key,
+    new: &Key,
+    place: &dyn Fn(&str) -> Option<String>,
+    stage: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Reason> {
+    if old.kind != new.kind {
+        return vec![Reason::Kind { old: old.kind.clone(), new: new.kind.clone() }];
+    }
+    let mut reasons = Vec::new();
+    if old.version != new.version {
+        reasons.push(Reason::Version { old: old.version, new: new.version });
+    }
+    let mut params = Vec::new();
+    differing_params("", Some(&old.params), Some(&new.params), &mut params);
+    reasons.extend(params.into_iter().map(|(name, old, new)| {
+        let place = place(&name);
+        Reason::Param { name, old, new, place }
+    }));
+    let slots = |old: BTreeSet<String>, new: BTreeSet<String>| old.union(&new).cloned().collect::<Vec<_>>();
+    for slot in slots(old.inputs.keys().cloned().collect(), new.inputs.keys().cloned().collect()) {
+        if let Some(change) = change(old.inputs.get(&slot), new.inputs.get(&slot)) {
+            reasons.push(Reason::Input { stage: stage(&slot), slot, change });
+        }
+    }
+    for slot in slots(old.external.keys().cloned().collect(), new.external.keys().cloned().collect()) {
+        if let Some(change) = change(old.external.get(&slot), new.external.get(&slot)) {
+            reasons.push(Reason::File { slot, change });
+        }
+    }
+    reasons
+}
+
+fn change<T: PartialEq>(old: Option<&T>, new: Option<&T>) -> Option<Change> {
+    match (old, new) {
+        (Some(_), None) => Some(Change::Removed),
+        (None, Some(_)) => Some(Change::Added),
+        (old, new) => (old != new).then_some(Change::Changed),
+    }
+}
+
+type Differing = (String, Option<Value>, Option<Value>);
+
+fn differing_params(name: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Differing>) {
+    if old == new {
+        return;
+    }
+    if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) {
+        for inner in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let full = if name.is_empty() { inner.clone() } else { format!("{name}.{inner}") };
+            differing_params(&full, old.get(inner), new.get(inner), found);
+        }
+    } else {
+        found.push((name.to_owned(), old.cloned(), new.cloned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bam_contract::digest::Digest;
+    use serde_json::json;
+
+    #[test]
+    fn each_difference_is_told() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let old = Key {
+            kind: "tokenize".to_owned(),
+            version: 1,
+            params: json!({"max_tokens": 96, "both_orders": true, "a": {"b": 1}}),
+            inputs: [("tokens.0".to_owned(), digest("1")), ("tokens.1".to_owned(), digest("2"))].into(),
+            external: [("encoder/config.json".to_owned(), digest("1"))].into(),
+        };
+        let mut new = old.clone();
+        new.version = 2;
+        new.params = json!({"max_tokens": 128, "both_orders": true, "a": {"c": "x"}});
+        new.inputs = [("tokens.0".to_owned(), digest("3"))].into();
+        new.external.insert("encoder/vocab.txt".to_owned(), digest("1"));
+        let place = |name: &str| (name == "max_tokens").then(|| "p.yaml:3:74".to_owned());
+        let stage = |slot: &str| (slot == "tokens.0").then(|| "tokens@rte".to_owned());
+        let told: Vec<String> = differences(&old, &new, &place, &stage).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "stage kind version 1 → 2",
+                "param a.b: 1 → unset",
+                "param a.c: unset → x",
+                "param max_tokens: 96 → 128 (p.yaml:3:74)",
+                "input tokens.0 (tokens@rte): new bytes",
+                "input tokens.1: removed",
+                "file encoder/vocab.txt added",
+            ]
+        );
+    }
+}

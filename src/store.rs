@@ -1,0 +1,210 @@
+//! What was made, under `artifacts/`. Only this file and those below it write there.
+//!
+//! An artifact appears whole or not at all: a stage writes into `tmp/`, and [`Pending::commit`] verifies, syncs and
+//! renames it to `store/<kind>/<fingerprint>/`, where it never changes again.
+
+mod commit;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bam_contract::digest::Fingerprint;
+use bam_contract::manifest::Manifest;
+
+use crate::fingerprint::Digests;
+pub(crate) use commit::{Finished, Pending};
+
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const LOG: &str = "log.txt";
+
+/// The folder of artifacts.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    /// The root as the user named it, for messages.
+    shown: PathBuf,
+}
+
+/// What the store has of a computation.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Absent,
+    Sound(Box<Manifest>),
+    /// In what way it is not what was committed.
+    Damaged(String),
+}
+
+impl Store {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let absolute = std::path::absolute(root).with_context(|| format!("finding `{}`", root.display()))?;
+        Ok(Self { root: absolute, shown: root.to_owned() })
+    }
+
+    /// Folder of an artifact, whether there or not.
+    pub(crate) fn folder(&self, kind: &str, fingerprint: Fingerprint) -> PathBuf {
+        self.root.join("store").join(kind).join(fingerprint.to_string())
+    }
+
+    /// A path of the store as the user would write it.
+    pub(crate) fn shown(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.shown.join(inside))
+    }
+
+    /// Looks an artifact up; its files are checked by their sizes.
+    pub(crate) fn find(&self, kind: &str, fingerprint: Fingerprint) -> Found {
+        let folder = self.folder(kind, fingerprint);
+        let manifest = match read_manifest(&folder) {
+            Ok(manifest) => manifest,
+            Err(_) if !folder.exists() => return Found::Absent,
+            Err(error) => return Found::Damaged(format!("{error:#}")),
+        };
+        if manifest.fingerprint != fingerprint || manifest.key.fingerprint() != fingerprint {
+            return Found::Damaged(format!("`{MANIFEST}` is of another computation"));
+        }
+        for (name, entry) in &manifest.files {
+            match fs::metadata(folder.join(name)) {
+                Ok(metadata) if metadata.len() == entry.size_bytes => {}
+                Ok(metadata) => {
+                    return Found::Damaged(format!("`{name}` has {} bytes, not {}", metadata.len(), entry.size_bytes));
+                }
+                Err(_) => return Found::Damaged(format!("`{name}` is gone")),
+            }
+        }
+        Found::Sound(Box::new(manifest))
+    }
+
+    /// Where `latest/<stage>` leads: the fingerprint, and the manifest if the artifact is still there.
+    pub(crate) fn latest(&self, stage: &str) -> Option<(Fingerprint, Option<Manifest>)> {
+        let link = self.latest_link(stage);
+        let fingerprint = fs::read_link(&link).ok()?.file_name()?.to_str()?.parse().ok()?;
+        Some((fingerprint, read_manifest(&link).ok()))
+    }
+
+    pub(crate) fn latest_link(&self, stage: &str) -> PathBuf {
+        self.root.join("latest").join(stage)
+    }
+
+    /// Points `latest/<stage>` at an artifact.
+    pub(crate) fn set_latest(&self, stage: &str, kind: &str, fingerprint: Fingerprint) -> Result<()> {
+        let link = self.latest_link(stage);
+        let target = Path::new("../store").join(kind).join(fingerprint.to_string());
+        if fs::read_link(&link).is_ok_and(|now| now == target) {
+            return Ok(());
+        }
+        let setting = || format!("linking `{}`", self.shown(&link).display());
+        let folder = self.folder_in_root("latest")?;
+        let fresh = folder.join(format!(".{stage}-{}", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        std::os::unix::fs::symlink(target, &fresh).with_context(setting)?;
+        fs::rename(&fresh, &link).with_context(setting)
+    }
+
+    /// Every artifact in the store.
+    pub(crate) fn all(&self) -> Vec<(PathBuf, Manifest)> {
+        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let folders = entries(self.root.join("store")).flat_map(entries);
+        let mut all: Vec<_> =
+            folders.filter_map(|folder| Some((folder.clone(), read_manifest(&folder).ok()?))).collect();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
+    /// Begins an artifact: an empty folder to write to, which goes away unless it is committed.
+    pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint) -> Result<Pending> {
+        let folder = self.folder_in_root("tmp")?.join(format!("{fingerprint}-{}", std::process::id()));
+        Pending::create(folder, self.folder(kind, fingerprint))
+    }
+
+    /// Takes a damaged artifact out of the store; returns where it lies now.
+    pub(crate) fn set_aside(&self, kind: &str, fingerprint: Fingerprint) -> Result<PathBuf> {
+        let damaged = self.folder_in_root("damaged")?;
+        let free = |number: &u32| !damaged.join(format!("{fingerprint}.{number}")).exists();
+        let number = (1..).find(free).unwrap_or_default();
+        let aside = damaged.join(format!("{fingerprint}.{number}"));
+        fs::rename(self.folder(kind, fingerprint), &aside)
+            .with_context(|| format!("moving a damaged artifact to `{}`", self.shown(&aside).display()))?;
+        Ok(aside)
+    }
+
+    /// Keeps the log of a stage that failed; returns where.
+    pub(crate) fn keep_failed_log(&self, stage: &str, pending: &Pending) -> Result<PathBuf> {
+        let folder = self.folder_in_root("failed")?.join(stage);
+        fs::create_dir_all(&folder).with_context(|| format!("creating `{}`", self.shown(&folder).display()))?;
+        let log = folder.join(LOG);
+        fs::rename(pending.log(), &log).with_context(|| format!("keeping `{}`", self.shown(&log).display()))?;
+        Ok(log)
+    }
+
+    /// The log of a stage's last run, if that failed.
+    pub(crate) fn failed_log(&self, stage: &str) -> Option<PathBuf> {
+        let log = self.root.join("failed").join(stage).join(LOG);
+        log.exists().then_some(log)
+    }
+
+    /// Forgets a failure that a later run made good.
+    pub(crate) fn forget_failure(&self, stage: &str) {
+        let _ = fs::remove_dir_all(self.root.join("failed").join(stage));
+    }
+
+    /// Removes what engines that no longer run were writing when they died.
+    pub(crate) fn sweep(&self) {
+        for entry in fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let process = name.to_str().and_then(|name| name.rsplit('-').next()).unwrap_or_default();
+            if !Path::new("/proc").join(process).exists() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    pub(crate) fn load_digests(&self) -> Digests {
+        Digests::load(&self.root.join("digests.json"))
+    }
+
+    pub(crate) fn save_digests(&self, digests: &Digests) -> Result<()> {
+        match digests.changed() {
+            Some(bytes) => self.write("digests.json", &bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the record of a run under its time.
+    pub(crate) fn save_run(&self, time: &str, record: &[u8]) -> Result<()> {
+        self.folder_in_root("runs")?;
+        self.write(&format!("runs/{time}.json"), record)
+    }
+
+    /// The record of the last run.
+    pub(crate) fn last_run(&self) -> Option<Vec<u8>> {
+        let entries = fs::read_dir(self.root.join("runs")).ok()?.flatten();
+        let last =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json")).max()?;
+        fs::read(last).ok()
+    }
+
+    /// Writes a file whole or not at all.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.root.join(name);
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&self.root)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
+            file.write_all(bytes)?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("writing `{}`", self.shown(&path).display()))
+    }
+
+    fn folder_in_root(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.root.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("creating `{}`", self.shown(&folder).display()))?;
+        Ok(folder)
+    }
+}
+
+pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let text = fs::read_to_string(folder.join(MANIFEST)).with_context(|| format!("`{MANIFEST}` cannot be read"))?;
+    serde_json::from_str(&text).with_context(|| format!("`{MANIFEST}` is no manifest"))
+}

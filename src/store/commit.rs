@@ -1,0 +1,171 @@
+//! From a folder that a stage wrote to an artifact.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bam_contract::artifact::{ArtifactKind, encoder, onnx};
+use bam_contract::digest::Digest;
+use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
+
+use super::{LOG, MANIFEST, read_manifest};
+
+/// An artifact in the making. Dropped without [`Pending::commit`], it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    folder: PathBuf,
+    target: PathBuf,
+}
+
+/// What is said of a stage that ended well.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) stage: String,
+    pub(crate) key: Key,
+    pub(crate) artifact: ArtifactKind,
+    pub(crate) summary: String,
+    pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) provenance: Provenance,
+}
+
+impl Pending {
+    pub(super) fn create(folder: PathBuf, target: PathBuf) -> Result<Self> {
+        let creating = || format!("creating `{}`", folder.display());
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(creating)?;
+        }
+        fs::create_dir_all(folder.join("output")).with_context(creating)?;
+        Ok(Self { folder, target })
+    }
+
+    /// The empty folder that the stage writes to.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.folder.join("output")
+    }
+
+    /// The job file, beside the output.
+    pub(crate) fn job(&self) -> PathBuf {
+        self.folder.join("job.json")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join(LOG)
+    }
+
+    pub(crate) fn write_job(&self, job: &[u8]) -> Result<()> {
+        fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
+    }
+
+    /// Verifies, syncs, and moves the output to its place. Where another run was faster, its artifact stays.
+    ///
+    /// # Errors
+    /// The cause, with the pending artifact, whose log is still there.
+    pub(crate) fn commit(self, finished: Finished) -> Result<Manifest, (Self, anyhow::Error)> {
+        self.try_commit(finished).map_err(|error| (self, error))
+    }
+
+    fn try_commit(&self, finished: Finished) -> Result<Manifest> {
+        let output = self.output();
+        let fingerprint = finished.key.fingerprint();
+        let mut files = BTreeMap::new();
+        for name in files_in(&output)? {
+            let path = output.join(&name);
+            let reading = || format!("reading `{name}` of the stage's output");
+            let entry = FileEntry {
+                size_bytes: fs::metadata(&path).with_context(reading)?.len(),
+                digest: Digest::of_file(&path).with_context(reading)?,
+                content: Digest::of_content(&path, fingerprint).with_context(reading)?,
+            };
+            files.insert(name, entry);
+        }
+        need_files(finished.artifact, &files)?;
+        let manifest = Manifest {
+            fingerprint,
+            stage: finished.stage,
+            artifact: finished.artifact,
+            key: finished.key,
+            content: Manifest::content_of(&files),
+            files,
+            summary: finished.summary,
+            metrics: finished.metrics,
+            provenance: finished.provenance,
+        };
+        fs::write(output.join(MANIFEST), serde_json::to_string_pretty(&manifest)? + "\n")
+            .and_then(|()| fs::copy(self.log(), output.join(LOG)).map(drop))
+            .and_then(|()| sync(&output))
+            .with_context(|| format!("writing `{}`", output.display()))?;
+        let parent = self.target.parent().expect("an artifact lies in a kind's folder");
+        let moving = || format!("moving the stage's output to `{}`", self.target.display());
+        fs::create_dir_all(parent).with_context(moving)?;
+        match fs::rename(&output, &self.target) {
+            Err(_) if self.target.is_dir() => return read_manifest(&self.target),
+            renamed => renamed.with_context(moving)?,
+        }
+        File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)?;
+        Ok(manifest)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Names of all files below a folder, relative to it.
+fn files_in(folder: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(inside) = open.pop() {
+        for entry in fs::read_dir(folder.join(&inside)).context("reading the stage's output")? {
+            let entry = entry?;
+            let path = inside.join(entry.file_name());
+            let file_type = entry.file_type()?;
+            if file_type.is_dir() {
+                open.push(path);
+            } else if file_type.is_file() {
+                files.push(path.to_str().context("a file name is not UTF-8")?.to_owned());
+            } else {
+                bail!("`{}` is neither a file nor a folder", path.display());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A stage that says it is done must have written what its kind of artifact consists of.
+fn need_files(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Result<()> {
+    let needed: &[&str] = match artifact {
+        ArtifactKind::Examples | ArtifactKind::Tokens => &["*.parquet"],
+        ArtifactKind::Predictions => &["*.arrow"],
+        ArtifactKind::Checkpoint => &[encoder::CONFIG, encoder::WEIGHTS, "bam.json"],
+        ArtifactKind::OnnxModel => &[onnx::GRAPH, "bam.json"],
+        ArtifactKind::Scores => &["scores.json"],
+    };
+    for need in needed {
+        let there = match need.strip_prefix('*') {
+            Some(ending) => files.keys().any(|name| name.ends_with(ending)),
+            None => files.contains_key(*need),
+        };
+        if !there {
+            bail!("the stage says it is done, but wrote no `{need}`");
+        }
+    }
+    Ok(())
+}
+
+/// Flushes a folder and all below it to the disk.
+fn sync(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}

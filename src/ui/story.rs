@@ -1,0 +1,205 @@
+//! The story of a run, on stderr: a line per stage, a live line for what is under way, a summary.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use console::{Style, measure_text_width};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::units::{bytes, clock, count, duration, plural};
+use super::{error, story};
+use crate::reason::Reason;
+use crate::run::{Observer, RunEvent, Tally};
+
+/// Between two lines of progress where there is no terminal to redraw.
+const PLAIN_PERIOD: Duration = Duration::from_secs(30);
+const BAR_CELLS: u64 = 10;
+const MOST_REASONS: usize = 4;
+const MOST_SUMMARY_COLUMNS: usize = 40;
+const SLOWEST: usize = 3;
+
+#[derive(Debug)]
+pub(crate) struct Story {
+    stages: usize,
+    name_width: usize,
+    live: ProgressBar,
+    under_way: HashMap<usize, UnderWay>,
+    /// Seconds of the stages that ran.
+    ran: Vec<(String, f64)>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    started: Instant,
+    said: Instant,
+}
+
+impl Story {
+    pub(crate) fn new() -> Self {
+        let live = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        live.set_style(ProgressStyle::with_template("{wide_msg}").expect("a fixed template"));
+        Self { stages: 0, name_width: 0, live, under_way: HashMap::new(), ran: Vec::new() }
+    }
+
+    fn say(&self, text: &str) {
+        self.live.suspend(|| story(text));
+    }
+
+    /// `         RAN [    3.2s]  ( 2/20) tokens@rte           `
+    fn head(&self, verb: &str, colour: &Style, time: &str, index: usize, stage: &str) -> String {
+        let digits = self.stages.to_string().len();
+        format!(
+            "{} {time:<10}  ({:>digits$}/{}) {stage:<width$}",
+            colour.apply_to(format!("{verb:>12}")),
+            index + 1,
+            self.stages,
+            width = self.name_width,
+        )
+    }
+
+    /// A stage's line with its summary and the fingerprint's start at the end.
+    fn line(&self, head: &str, summary: &str, fingerprint: &str) {
+        let gap = " ".repeat(MOST_SUMMARY_COLUMNS.saturating_sub(measure_text_width(summary)));
+        self.say(&format!("{head}  {summary}{gap}  {}", dim().apply_to(fingerprint)));
+    }
+
+    /// A line below a stage's, under its name's column.
+    fn below(&self, text: &dyn Display) {
+        self.say(&format!("{:25}{}", "", dim().apply_to(text)));
+    }
+
+    fn because(&self, reasons: &[Reason]) {
+        for reason in reasons.iter().take(MOST_REASONS) {
+            self.below(&format!("because {reason}"));
+        }
+        if let Some(more) = reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
+            self.below(&format!("and {}", plural(more, "more reason")));
+        }
+    }
+
+    fn progress(&mut self, index: usize, stage: &str, state: &str) {
+        let Some(under_way) = self.under_way.get_mut(&index) else { return };
+        let time = format!("[{:^8}]", clock(under_way.started.elapsed()));
+        let speak = !self.live.is_hidden() || under_way.said.elapsed() >= PLAIN_PERIOD;
+        if !speak {
+            return;
+        }
+        under_way.said = Instant::now();
+        let text = format!("{}  {state}", self.head("RUNNING", &stderr().cyan().bold(), &time, index, stage));
+        if self.live.is_hidden() {
+            self.say(&text);
+        } else {
+            self.live.set_message(text);
+        }
+    }
+
+    fn settle(&mut self, index: usize) {
+        self.under_way.remove(&index);
+        self.live.set_message("");
+    }
+
+    fn summary(&mut self, seconds: f64, tally: &Tally) {
+        self.live.finish_and_clear();
+        let mut parts = Vec::new();
+        let saved =
+            if tally.saved_secs >= 1.0 { format!(" ({} saved)", duration(tally.saved_secs)) } else { String::new() };
+        let counts =
+            [(tally.cached, "cached"), (tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")];
+        for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
+            parts.push(format!("{number} {what}{}", if what == "cached" { saved.as_str() } else { "" }));
+        }
+        story("────────────");
+        let verb = |word: &str| stderr().bold().apply_to(format!("{word:>12}")).to_string();
+        let stages = plural(self.stages, "stage");
+        story(&format!("{} {}  {stages}: {}", verb("Summary"), time(seconds), parts.join(", ")));
+        self.ran.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        if self.ran.len() > 1 {
+            let slowest = self.ran.iter().take(SLOWEST).map(|(stage, secs)| format!("{stage} {}", duration(*secs)));
+            story(&format!("{} {}", verb("Slowest"), slowest.collect::<Vec<_>>().join(" → ")));
+        }
+    }
+}
+
+impl Observer for Story {
+    fn tell(&mut self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Started { pipeline, stages } => {
+                self.stages = stages.len();
+                self.name_width = stages.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(8, 40);
+                let verb = stderr().bold().apply_to(format!("{:>12}", "Pipeline"));
+                self.say(&format!("{verb} {pipeline}: {}", plural(self.stages, "stage")));
+            }
+            RunEvent::Cached { stage, index, manifest, reran } => {
+                let head = self.head("CACHED", &stderr().green(), "", *index, stage);
+                self.line(&head, &manifest.summary, &manifest.fingerprint.short());
+                if !reran.is_empty() {
+                    self.below(&format!("{} reran, same bytes", reran.join(", ")));
+                }
+            }
+            RunEvent::Running { stage, index, .. } => {
+                let now = Instant::now();
+                self.under_way.insert(*index, UnderWay { started: now, said: now });
+                self.progress(*index, stage, "");
+            }
+            RunEvent::Progress { stage, index, done, total, unit, detail } => {
+                let state = format!("{}  {unit} {}/{}  {detail}", bar(*done, *total), count(*done), count(*total));
+                self.progress(*index, stage, &state);
+            }
+            RunEvent::Metric { .. } => {}
+            RunEvent::Warning { stage, text } => {
+                self.say(&format!("{} {stage}: {text}", stderr().yellow().bold().apply_to("warning:")));
+            }
+            RunEvent::Ran { stage, index, manifest, reasons } => {
+                self.settle(*index);
+                let made = &manifest.provenance;
+                let head = self.head("RAN", &stderr().green().bold(), &time(made.wall_secs), *index, stage);
+                let summary = format!("{}, peak {}", manifest.summary, bytes(made.peak_memory_bytes));
+                self.line(&head, &summary, &manifest.fingerprint.short());
+                self.because(reasons);
+                self.ran.push(((*stage).to_owned(), made.wall_secs));
+            }
+            RunEvent::Failed { stage, index, causes, hint, log, log_tail, seconds } => {
+                self.settle(*index);
+                let head = self.head("FAILED", &stderr().red().bold(), &time(*seconds), *index, stage);
+                self.say(head.trim_end());
+                self.say(&error::failure(causes, *hint));
+                if !log_tail.is_empty() {
+                    self.say(&format!("\nthe end of its log, `{}`:", log.display()));
+                    log_tail.iter().for_each(|line| self.say(&format!("  | {line}")));
+                }
+                self.say("");
+            }
+            RunEvent::Skipped { stage, index, needs } => {
+                let head = self.head("SKIPPED", &stderr().yellow(), "", *index, stage);
+                self.say(&format!("{head}  needs {needs}"));
+            }
+            RunEvent::Interrupted { tally } => {
+                self.live.finish_and_clear();
+                let done = tally.cached + tally.ran;
+                story(&format!("interrupted; {done} of {} stand, and stay cached", plural(self.stages, "stage")));
+            }
+            RunEvent::Finished { seconds, tally } => self.summary(*seconds, tally),
+        }
+    }
+}
+
+fn stderr() -> Style {
+    Style::new().for_stderr()
+}
+
+fn dim() -> Style {
+    stderr().dim()
+}
+
+fn time(seconds: f64) -> String {
+    format!("[{:>8}]", duration(seconds))
+}
+
+/// `━━━━━╸━━━━` with the part that is done up to the mark.
+fn bar(done: u64, total: u64) -> String {
+    let full = (done.min(total) * BAR_CELLS).checked_div(total).unwrap_or(0) as usize;
+    let rest = BAR_CELLS as usize - full;
+    let mark = if rest > 0 { "╸" } else { "" };
+    format!("{}{mark}{}", "━".repeat(full), dim().apply_to("─".repeat(rest.saturating_sub(1))))
+}

@@ -1,0 +1,19 @@
+//! The network: a BERT encoder with its pooler, and one linear head per task.
+//!
+//! Shapes in names: B rows of a batch, L positions, D hidden width, H attention heads, E = D / H,
+//! C outputs of a head.
+
+pub(crate) mod batch;
+mod bert;
+mod checkpoint;
+mod config;
+pub(crate) mod device;
+mod layers;
+#[cfg(test)]
+mod reference_tests;
+mod safetensors_file;
+
+pub(crate) use batch::Batch;
+pub(crate) use bert::{Model, NewModel};
+pub(crate) use checkpoint::{CheckpointFiles, write_checkpoint};
+pub(crate) use layers::{Mode, Parameter};

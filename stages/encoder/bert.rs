@@ -1,0 +1,278 @@
+//! BERT, with pooler and heads, by the names and formulas of Hugging Face's `BertModel`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
+use bam_contract::artifact::encoder::WEIGHTS;
+use bam_contract::fault::Fault;
+use bam_contract::stage::{Precision, RegressionOutput};
+use bam_contract::task::TaskSpec;
+use tch::{Device, Kind, Tensor};
+
+use super::config::BertConfig;
+use super::layers::{Activation, LayerNorm, Linear, Mode, Parameter};
+use super::safetensors_file::{read, take};
+use super::{Batch, checkpoint};
+
+/// A BERT with one head per task.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) config: BertConfig,
+    pub(crate) tasks: Vec<TaskSpec>,
+    pub(crate) regression_output: RegressionOutput,
+    pub(crate) device: Device,
+    /// All trained tensors, in the order of the forward pass.
+    pub(crate) parameters: Vec<Parameter>,
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    pooler: Linear,
+    heads: Vec<Linear>,
+}
+
+#[derive(Debug)]
+struct Embeddings {
+    word: Tensor,
+    position: Tensor,
+    token_type: Tensor,
+    norm: LayerNorm,
+}
+
+#[derive(Debug)]
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    activation: Activation,
+    output: Linear,
+    output_norm: LayerNorm,
+}
+
+/// What a new model is made of: a pretrained encoder and fresh heads.
+#[derive(Debug)]
+pub(crate) struct NewModel<'a> {
+    /// Hugging Face folder.
+    pub(crate) encoder: &'a Path,
+    /// Keep only its first layers.
+    pub(crate) layers: Option<usize>,
+    pub(crate) tasks: Vec<TaskSpec>,
+    pub(crate) regression_output: RegressionOutput,
+    /// Of the heads' initial weights.
+    pub(crate) seed: i64,
+}
+
+impl NewModel<'_> {
+    pub(crate) fn open(self, device: Device) -> Result<Model> {
+        let mut config = BertConfig::read(self.encoder)?;
+        if let Some(layers) = self.layers {
+            config.keep_layers(layers)?;
+        }
+        let path = self.encoder.join(WEIGHTS);
+        let mut tensors: BTreeMap<_, _> =
+            read(&path)?.into_iter().map(|(name, tensor)| (standard_name(&name), tensor)).collect();
+        tch::manual_seed(self.seed);
+        let fresh =
+            |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu)).normal_(0.0, config.initializer_range);
+        let width = config.hidden_size;
+        let mut add = |prefix: &str, outputs: i64| {
+            tensors.insert(format!("{prefix}.weight"), fresh([outputs, width]));
+            tensors.insert(format!("{prefix}.bias"), Tensor::zeros([outputs], (Kind::Float, Device::Cpu)));
+        };
+        for task in &self.tasks {
+            add(&head_prefix(&self.tasks, task), task.outputs() as i64);
+        }
+        if !tensors.contains_key("bert.pooler.dense.weight") {
+            // Encoders saved by masked-language-model code come without their pooler.
+            tensors.insert("bert.pooler.dense.weight".to_owned(), fresh([width, width]));
+            tensors.insert("bert.pooler.dense.bias".to_owned(), Tensor::zeros([width], (Kind::Float, Device::Cpu)));
+        }
+        Model::build(config, self.tasks, self.regression_output, tensors, &path, device)
+    }
+}
+
+/// A tensor's name with the prefix `bert.` and LayerNorm's modern names.
+fn standard_name(name: &str) -> String {
+    let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+    let is_part = ["embeddings.", "encoder.", "pooler."].iter().any(|part| name.starts_with(part));
+    if is_part { format!("bert.{name}") } else { name }
+}
+
+impl Model {
+    /// Opens a checkpoint that a `train` stage wrote.
+    pub(crate) fn open(folder: &Path, device: Device) -> Result<(Self, ModelInfo)> {
+        let info = ModelInfo::read(folder)?;
+        let config = BertConfig::read(folder)?;
+        checkpoint::check_labels(folder, &config, &info)?;
+        let path = folder.join(WEIGHTS);
+        let tensors = read(&path)?;
+        let model = Self::build(config, info.tasks.clone(), info.regression_output, tensors, &path, device)
+            .with_context(|| format!("opening the checkpoint `{}`", folder.display()))?;
+        Ok((model, info))
+    }
+
+    fn build(
+        config: BertConfig,
+        tasks: Vec<TaskSpec>,
+        regression_output: RegressionOutput,
+        tensors: BTreeMap<String, Tensor>,
+        path: &Path,
+        device: Device,
+    ) -> Result<Self> {
+        let BertConfig { hidden_size: d, intermediate_size: f, .. } = config;
+        let activation = Activation::by_name(&config.hidden_act)?;
+        let mut loader = Loader { tensors, path, device, eps: config.layer_norm_eps, parameters: Vec::new() };
+        let embeddings = Embeddings {
+            word: loader.parameter("bert.embeddings.word_embeddings.weight", &[config.vocab_size, d])?,
+            position: loader
+                .parameter("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, d])?,
+            token_type: loader
+                .parameter("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, d])?,
+            norm: loader.norm("bert.embeddings.LayerNorm", d)?,
+        };
+        let mut layers = Vec::new();
+        for index in 0..config.num_hidden_layers {
+            let at = |part: &str| format!("bert.encoder.layer.{index}.{part}");
+            layers.push(Layer {
+                query: loader.linear(&at("attention.self.query"), d, d)?,
+                key: loader.linear(&at("attention.self.key"), d, d)?,
+                value: loader.linear(&at("attention.self.value"), d, d)?,
+                attention_output: loader.linear(&at("attention.output.dense"), d, d)?,
+                attention_norm: loader.norm(&at("attention.output.LayerNorm"), d)?,
+                intermediate: loader.linear(&at("intermediate.dense"), f, d)?,
+                activation,
+                output: loader.linear(&at("output.dense"), d, f)?,
+                output_norm: loader.norm(&at("output.LayerNorm"), d)?,
+            });
+        }
+        let pooler = loader.linear("bert.pooler.dense", d, d)?;
+        let mut heads = Vec::new();
+        for task in &tasks {
+            heads.push(loader.linear(&head_prefix(&tasks, task), task.outputs() as i64, d)?);
+        }
+        let parameters = loader.parameters;
+        Ok(Self { config, tasks, regression_output, device, parameters, embeddings, layers, pooler, heads })
+    }
+
+    /// Index of the head that answers a task's rows; the labels must agree in name and order.
+    pub(crate) fn head_for(&self, task: &TaskSpec, stage: &str) -> Result<usize> {
+        let known = || self.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+        let index = self.tasks.iter().position(|head| head.name == task.head()).ok_or_else(|| {
+            Fault::new(format!("model `{stage}` has no head for `{}`", task.head()), format!("it has {}", known()))
+        })?;
+        let head = &self.tasks[index];
+        if head.labels != task.labels || head.range != task.range {
+            let message = format!(
+                "model `{stage}` names the labels of `{}` {:?}, its rows {:?}",
+                task.name, head.labels, task.labels
+            );
+            return Err(Fault::new(message, "model and rows must come from the same task definition").into());
+        }
+        Ok(index)
+    }
+
+    /// The pooled `[CLS]` vector of each row, fp32.
+    pub(crate) fn pooled_bd(&self, batch: &Batch, mode: Mode) -> Tensor {
+        let mut hidden_bld = self.embed_bld(batch, mode);
+        for layer in &self.layers {
+            hidden_bld = layer.forward_bld(&hidden_bld, batch.mask_b11l.as_ref(), mode, &self.config);
+        }
+        let cls_bd = hidden_bld.select(1, 0);
+        self.pooler.forward(&cls_bd, mode).to_kind(Kind::Float).tanh()
+    }
+
+    /// A head's outputs for pooled rows, fp32: logits of the classes, or the scaled value of a regression.
+    pub(crate) fn logits_bc(&self, head: usize, pooled_bd: &Tensor, mode: Mode) -> Tensor {
+        let dropped_bd = pooled_bd.dropout(self.config.hidden_dropout_prob, mode.train);
+        // A head is a few rows of one product; its rounding would be the prediction's own.
+        let fp32 = Mode { precision: Precision::Fp32, ..mode };
+        let outputs_bc = self.heads[head].forward(&dropped_bd, fp32);
+        match self.regression_output {
+            RegressionOutput::Sigmoid if self.tasks[head].is_regression() => outputs_bc.sigmoid(),
+            _ => outputs_bc,
+        }
+    }
+
+    fn embed_bld(&self, batch: &Batch, mode: Mode) -> Tensor {
+        let length = batch.input_ids_bl.size()[1];
+        let position_1ld = self.embeddings.position.narrow(0, 0, length).unsqueeze(0);
+        let embedded_bld = Tensor::embedding(&self.embeddings.word, &batch.input_ids_bl, -1, false, false)
+            + Tensor::embedding(&self.embeddings.token_type, &batch.token_type_ids_bl, -1, false, false)
+            + position_1ld;
+        self.embeddings.norm.forward(&embedded_bld).dropout(self.config.hidden_dropout_prob, mode.train)
+    }
+}
+
+/// Makes parameters of the tensors that were read.
+struct Loader<'a> {
+    tensors: BTreeMap<String, Tensor>,
+    path: &'a Path,
+    device: Device,
+    eps: f64,
+    parameters: Vec<Parameter>,
+}
+
+impl Loader<'_> {
+    fn parameter(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let tensor = take(&mut self.tensors, name, shape, self.path)?.to_device(self.device).set_requires_grad(true);
+        self.parameters.push(Parameter { name: name.to_owned(), tensor: tensor.shallow_clone() });
+        Ok(tensor)
+    }
+
+    fn linear(&mut self, prefix: &str, outputs: i64, inputs: i64) -> Result<Linear> {
+        let weight = self.parameter(&format!("{prefix}.weight"), &[outputs, inputs])?;
+        Ok(Linear::new(&weight, &self.parameter(&format!("{prefix}.bias"), &[outputs])?))
+    }
+
+    fn norm(&mut self, prefix: &str, width: i64) -> Result<LayerNorm> {
+        let weight = self.parameter(&format!("{prefix}.weight"), &[width])?;
+        Ok(LayerNorm::new(&weight, &self.parameter(&format!("{prefix}.bias"), &[width])?, self.eps))
+    }
+}
+
+impl Layer {
+    fn forward_bld(&self, hidden_bld: &Tensor, mask_b11l: Option<&Tensor>, mode: Mode, config: &BertConfig) -> Tensor {
+        let dropout = |x: &Tensor| x.dropout(config.hidden_dropout_prob, mode.train);
+
+        let context_bld = self.attend_bld(hidden_bld, mask_b11l, mode, config);
+        let attended_bld = dropout(&self.attention_output.forward(&context_bld, mode));
+        let hidden_bld = self.attention_norm.forward(&(attended_bld + hidden_bld));
+
+        let wide_blf = self.activation.forward(&self.intermediate.forward(&hidden_bld, mode));
+        let narrow_bld = dropout(&self.output.forward(&wide_blf, mode));
+        self.output_norm.forward(&(narrow_bld + hidden_bld))
+    }
+
+    /// softmax(Q K^T / sqrt(E) + mask) V, over all heads.
+    fn attend_bld(&self, hidden_bld: &Tensor, mask_b11l: Option<&Tensor>, mode: Mode, config: &BertConfig) -> Tensor {
+        let (b, l, d) = hidden_bld.size3().expect("hidden states have three dimensions");
+        let heads = config.num_attention_heads;
+        let joined = Linear::forward_joined(&[&self.query, &self.key, &self.value], hidden_bld, mode);
+        let joined_3bhle = joined.view([b, l, 3, heads, d / heads]).permute([2, 0, 3, 1, 4]);
+        let [query_bhle, key_bhle, value_bhle] = [0, 1, 2].map(|part| joined_3bhle.select(0, part));
+
+        let mask_b11l = mask_b11l.map(|mask| mask.to_kind(query_bhle.kind()));
+        let context_bhle = if mode.train {
+            let scale = ((d / heads) as f64).sqrt().recip();
+            let scores_bhll = (query_bhle * scale).matmul(&key_bhle.transpose(-2, -1));
+            let scores_bhll = mask_b11l.map_or_else(|| scores_bhll.shallow_clone(), |mask| &scores_bhll + mask);
+            let weights_bhll = scores_bhll.softmax(-1, None::<Kind>).dropout(config.attention_probs_dropout_prob, true);
+            weights_bhll.matmul(&value_bhle)
+        } else {
+            Tensor::scaled_dot_product_attention(
+                &query_bhle,
+                &key_bhle,
+                &value_bhle,
+                mask_b11l,
+                0.0,
+                false,
+                None,
+                false,
+            )
+        };
+        context_bhle.transpose(1, 2).reshape([b, l, d])
+    }
+}

@@ -1,0 +1,85 @@
+//! Tensors from and to safetensors files.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bam_contract::artifact::FINGERPRINT;
+use bam_contract::digest::Fingerprint;
+use bam_contract::fault::Fault;
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use super::layers::Parameter;
+
+/// All floating-point tensors of a file, as fp32 on the CPU, by name.
+pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let file = File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+    // SAFETY: the file is a committed artifact or an encoder that the user doesn't write to meanwhile.
+    let bytes = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping `{}`", path.display()))?;
+    let tensors =
+        SafeTensors::deserialize(&bytes).with_context(|| format!("`{}` is not a safetensors file", path.display()))?;
+    let mut read = BTreeMap::new();
+    for (name, view) in tensors.tensors() {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::F64 => Kind::Double,
+            _ => continue,
+        };
+        let shape: Vec<_> = view.shape().iter().map(|size| *size as i64).collect();
+        read.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?.to_kind(Kind::Float));
+    }
+    Ok(read)
+}
+
+/// Takes a tensor of that shape out of what was read.
+pub(super) fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str, shape: &[i64], path: &Path) -> Result<Tensor> {
+    let tensor = tensors.remove(name).ok_or_else(|| {
+        let hint = "config.json and model.safetensors must come from the same BERT";
+        Fault::new(format!("`{}` has no tensor `{name}`", path.display()), hint)
+    })?;
+    if tensor.size() != shape {
+        let message =
+            format!("`{}`: tensor `{name}` has shape {:?}, {shape:?} expected", path.display(), tensor.size());
+        return Err(Fault::new(message, "config.json and model.safetensors must come from the same BERT").into());
+    }
+    Ok(tensor)
+}
+
+/// Writes fp32 parameters, with the fingerprint in the file's metadata.
+///
+/// The crate `safetensors` keeps metadata in a hash map and so writes its entries in another order each
+/// time; equal weights must give equal bytes, so the header (eight bytes of length, then JSON) is written here.
+pub(super) fn write(path: &Path, parameters: &[Parameter], fingerprint: Fingerprint) -> Result<()> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_owned(), json!({ "format": "pt", FINGERPRINT: fingerprint }));
+    let mut end = 0;
+    for parameter in parameters {
+        let start = end;
+        end += parameter.tensor.numel() * size_of::<f32>();
+        let entry = json!({ "dtype": "F32", "shape": parameter.tensor.size(), "data_offsets": [start, end] });
+        header.insert(parameter.name.clone(), entry);
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let file = File::create(path).with_context(|| format!("creating `{}`", path.display()))?;
+    let mut writer = BufWriter::new(file);
+    writer.write_all(&(header.len() as u64).to_le_bytes())?;
+    writer.write_all(&header)?;
+    let mut bytes = Vec::new();
+    for parameter in parameters {
+        let count = parameter.tensor.numel();
+        bytes.resize(count * size_of::<f32>(), 0);
+        let on_cpu = parameter.tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        on_cpu.copy_data_u8(&mut bytes, count);
+        writer.write_all(&bytes)?;
+    }
+    Ok(writer.flush()?)
+}

@@ -1,0 +1,71 @@
+//! Logits of many rows without training, and what they score.
+
+use anyhow::Result;
+use bam_contract::artifact::tokens::TokenRows;
+use bam_contract::metric::Metric;
+use bam_contract::task::TaskSpec;
+
+use crate::encoder::batch::passes;
+use crate::encoder::{Batch, Mode, Model};
+
+/// Rows that are sorted by length together; bounds what the search for the best passes costs.
+const WINDOW_ROWS: usize = 512;
+
+/// A model's outputs for all rows under libtorch, `outputs` per row in the order of the rows.
+pub(crate) fn logits(
+    model: &Model,
+    head: usize,
+    rows: &TokenRows,
+    pad_id: u32,
+    mode: Mode,
+    progress: impl FnMut(usize),
+) -> Vec<f32> {
+    let pass_logits = |pass: &[usize]| {
+        tch::no_grad(|| {
+            let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
+            let pooled_bd = model.pooled_bd(&Batch::new(&token_rows, pad_id, model.device), mode);
+            let logits_bc = model.logits_bc(head, &pooled_bd, mode);
+            Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
+        })
+    };
+    in_passes(rows, model.tasks[head].outputs(), pass_logits, progress).expect("libtorch gives fp32 logits")
+}
+
+/// Outputs of `compute` for all rows, in the order of the rows.
+///
+/// Rows go through sorted by length, so that little is padded: `compute` is given the row numbers of a
+/// pass and returns `outputs` values for each. `progress` hears of the rows done.
+pub(crate) fn in_passes(
+    rows: &TokenRows,
+    outputs: usize,
+    mut compute: impl FnMut(&[usize]) -> Result<Vec<f32>>,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<f32>> {
+    let mut computed = vec![0.0; rows.len() * outputs];
+    let mut order: Vec<_> = (0..rows.len()).collect();
+    order.sort_by_key(|row| (rows.tokens(*row), *row));
+    let mut done = 0;
+    for window in order.chunks(WINDOW_ROWS) {
+        let lengths: Vec<_> = window.iter().map(|row| rows.tokens(*row)).collect();
+        let mut start = 0;
+        for end in passes(&lengths) {
+            let pass = &window[start..end];
+            for (row, values) in pass.iter().zip(compute(pass)?.chunks(outputs)) {
+                computed[row * outputs..(row + 1) * outputs].copy_from_slice(values);
+            }
+            done += pass.len();
+            progress(done);
+            start = end;
+        }
+    }
+    Ok(computed)
+}
+
+/// A task's metrics over labelled rows; none where a row has no label.
+pub(crate) fn metrics(task: &TaskSpec, labels: &[Option<f64>], logits: &[f32]) -> Vec<(Metric, f64)> {
+    let Some(gold) = labels.iter().copied().collect::<Option<Vec<_>>>().filter(|gold| !gold.is_empty()) else {
+        return Vec::new();
+    };
+    let predicted: Vec<_> = logits.chunks(task.outputs()).map(|logits| task.prediction(logits)).collect();
+    task.metrics.iter().map(|metric| (*metric, metric.of(&predicted, &gold))).collect()
+}

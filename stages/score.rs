@@ -1,0 +1,159 @@
+//! `score`: metrics of models on dev splits, and the proof that an ONNX model answers as its checkpoint does.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use bam_contract::artifact::checkpoint::ModelInfo;
+use bam_contract::artifact::onnx::GRAPH;
+use bam_contract::artifact::scores::{LogitDifference, Score, Scores};
+use bam_contract::artifact::tokens::{TokenRows, Tokens};
+use bam_contract::fault::Fault;
+use bam_contract::job::{Job, JobInput};
+use bam_contract::stage::{Precision, ScoreParams};
+use bam_contract::task::{Split, TaskSpec};
+
+use crate::encoder::{Mode, Model, device};
+use crate::infer;
+use crate::onnx::session::OnnxSession;
+use crate::report::{Outcome, Reporter};
+
+/// Labelled rows of one task's dev split.
+struct DevSet {
+    task: TaskSpec,
+    split: Split,
+    rows: TokenRows,
+    pad_id: u32,
+}
+
+/// Logits of each dev set, in the sets' order; none where the model has no head for the task.
+type Answers = Vec<Option<Vec<f32>>>;
+
+pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
+    let sets = dev_sets(job)?;
+    let models: Vec<_> = job.inputs_of("models").collect();
+    let mut scores = Scores { fingerprint: Some(job.fingerprint), ..Scores::default() };
+    // An ONNX model is held against a checkpoint that is often scored too: each is run once.
+    let mut checkpoints: HashMap<PathBuf, Answers> = HashMap::new();
+    for (index, input) in models.iter().enumerate() {
+        reporter.progress(index as u64, models.len() as u64, "model", input.stage.clone());
+        let answers = if is_onnx(&input.path) {
+            let answers = onnx_answers(input, &sets, job)?;
+            let source = &job.input(&format!("reference.{}", input.stage))?.path;
+            let expected = checkpoint_answers(source, &sets, job, &mut checkpoints)?;
+            scores.logit_differences.extend(differences(input, &sets, &answers, &expected));
+            answers
+        } else {
+            checkpoint_answers(&input.path, &sets, job, &mut checkpoints)?
+        };
+        ensure!(
+            answers.iter().any(Option::is_some),
+            Fault::new(
+                format!("model `{}` has a head for none of the tasks", input.stage),
+                "list the `tokens` of its tasks"
+            )
+        );
+        scores
+            .scores
+            .extend(sets.iter().zip(&answers).filter_map(|(set, logits)| set.score(input, logits.as_deref()?)));
+    }
+    check_differences(&scores, params.tolerance)?;
+    for score in &scores.scores {
+        for (metric, value) in &score.metrics {
+            reporter.metric(&format!("{}/{}/{}/{}", score.model, score.task, score.split, metric.name()), *value);
+        }
+    }
+    scores.write(&job.output)?;
+    let greatest = scores.logit_differences.iter().map(|difference| difference.max_abs_difference).reduce(f64::max);
+    let exact = greatest.map(|greatest| format!(", ONNX within {greatest:.1e} of libtorch")).unwrap_or_default();
+    Ok(Outcome::from(format!("{} models on {} dev sets{exact}", models.len(), sets.len())))
+}
+
+fn is_onnx(folder: &Path) -> bool {
+    folder.join(GRAPH).is_file()
+}
+
+/// All labelled dev splits. A task without one, such as the diagnostic set, has nothing to score.
+fn dev_sets(job: &Job) -> Result<Vec<DevSet>> {
+    let mut sets = Vec::new();
+    for input in job.inputs_of("tokens") {
+        let tokens = Tokens::open(&input.path)?;
+        for split in tokens.splits.iter().copied().filter(|split| split.is_dev()) {
+            let rows = tokens.read(split)?;
+            sets.push(DevSet { task: tokens.task.clone(), split, rows, pad_id: tokens.tokenizer.pad_id });
+        }
+    }
+    let hint = "`score` needs tokens with a `dev` split";
+    ensure!(!sets.is_empty(), Fault::new("none of the `tokens` has a dev split", hint));
+    Ok(sets)
+}
+
+impl DevSet {
+    fn score(&self, model: &JobInput, logits: &[f32]) -> Option<Score> {
+        let metrics = infer::metrics(&self.task, &self.rows.labels, logits);
+        let (model, task) = (model.stage.clone(), self.task.name.clone());
+        (!metrics.is_empty()).then(|| Score { model, task, split: self.split, rows: self.rows.len(), metrics })
+    }
+}
+
+fn checkpoint_answers(
+    folder: &Path,
+    sets: &[DevSet],
+    job: &Job,
+    known: &mut HashMap<PathBuf, Answers>,
+) -> Result<Answers> {
+    if let Some(answers) = known.get(folder) {
+        return Ok(answers.clone());
+    }
+    let (model, _) = Model::open(folder, device::by_name(&job.device)?)?;
+    let mode = Mode::eval(Precision::Fp32);
+    let answer = |set: &DevSet| {
+        let head = model.tasks.iter().position(|head| head.name == set.task.head())?;
+        Some(infer::logits(&model, head, &set.rows, set.pad_id, mode, |_| {}))
+    };
+    let answers: Answers = sets.iter().map(answer).collect();
+    known.insert(folder.to_owned(), answers.clone());
+    Ok(answers)
+}
+
+fn onnx_answers(input: &JobInput, sets: &[DevSet], job: &Job) -> Result<Answers> {
+    let info = ModelInfo::read(&input.path)?;
+    let mut session = OnnxSession::open(&input.path, job.threads)?;
+    sets.iter()
+        .map(|set| info.head(&set.task).map(|head| session.logits(head, &set.rows, set.pad_id)).transpose())
+        .collect()
+}
+
+fn differences(model: &JobInput, sets: &[DevSet], answers: &Answers, expected: &Answers) -> Vec<LogitDifference> {
+    let pairs = sets.iter().zip(answers.iter().zip(expected));
+    let difference = |(set, (answer, expected)): (&DevSet, (&Option<Vec<f32>>, &Option<Vec<f32>>))| {
+        let (answer, expected) = (answer.as_ref()?, expected.as_ref()?);
+        // NaN must not pass for a small difference, as it would through `f64::max`.
+        let greatest =
+            answer
+                .iter()
+                .zip(expected)
+                .map(|(a, b)| f64::from((a - b).abs()))
+                .fold(0.0, |greatest: f64, each| if each.is_nan() || each > greatest { each } else { greatest });
+        let (model, task) = (model.stage.clone(), set.task.name.clone());
+        Some(LogitDifference { model, task, split: set.split, rows: set.rows.len(), max_abs_difference: greatest })
+    };
+    pairs.filter_map(difference).collect()
+}
+
+fn check_differences(scores: &Scores, tolerance: f64) -> Result<()> {
+    for difference in &scores.logit_differences {
+        let within = difference.max_abs_difference <= tolerance;
+        ensure!(
+            within,
+            Fault::new(
+                format!(
+                    "ONNX model `{}` differs from its checkpoint by {:.1e} on `{}` ({} rows); {tolerance:.0e} is allowed",
+                    difference.model, difference.max_abs_difference, difference.task, difference.rows
+                ),
+                "its logits are not to be trusted; raise `tolerance` only for a variant of lower precision"
+            )
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Dev metrics during the training.
+
+use anyhow::Result;
+use bam_contract::artifact::tokens::TokenRows;
+use bam_contract::metric::Metric;
+use bam_contract::stage::Precision;
+use bam_contract::task::{Split, TaskSpec};
+
+use super::training_set::TrainingSet;
+use crate::encoder::{Mode, Model};
+use crate::infer;
+
+#[derive(Debug)]
+pub(super) struct Evaluator<'a> {
+    sets: Vec<DevSet<'a>>,
+    pad_id: u32,
+    mode: Mode,
+}
+
+#[derive(Debug)]
+struct DevSet<'a> {
+    task: &'a TaskSpec,
+    head: usize,
+    rows: TokenRows,
+}
+
+/// A metric of a task's dev split, in [-1, 1].
+#[derive(Clone, Debug)]
+pub(super) struct DevScore {
+    /// Such as `rte/accuracy`.
+    pub(super) name: String,
+    pub(super) value: f64,
+    /// Whether it is the task's first metric, which stands for the task.
+    pub(super) is_headline: bool,
+}
+
+impl<'a> Evaluator<'a> {
+    pub(super) fn open(set: &'a TrainingSet, precision: Precision) -> Result<Self> {
+        let mut sets = Vec::new();
+        for (head, task) in set.all().iter().enumerate() {
+            if task.tokens.splits.contains(&Split::Dev) {
+                sets.push(DevSet { task: &task.spec, head, rows: task.tokens.read(Split::Dev)? });
+            }
+        }
+        Ok(Self { sets, pad_id: set.pad_id(), mode: Mode::eval(precision) })
+    }
+
+    pub(super) fn scores(&self, model: &Model) -> Vec<DevScore> {
+        self.sets.iter().flat_map(|set| self.scores_of(model, set)).collect()
+    }
+
+    fn scores_of(&self, model: &Model, set: &DevSet<'_>) -> Vec<DevScore> {
+        let logits = infer::logits(model, set.head, &set.rows, self.pad_id, self.mode, |_| {});
+        let metrics = infer::metrics(set.task, &set.rows.labels, &logits);
+        let score = |(index, (metric, value)): (usize, (Metric, f64))| DevScore {
+            name: format!("{}/{}", set.task.name, metric.name()),
+            value,
+            is_headline: index == 0,
+        };
+        metrics.into_iter().enumerate().map(score).collect()
+    }
+}
+
+/// Mean of the tasks' first metrics; 0 where there is no dev split.
+pub(super) fn mean_headline(scores: &[DevScore]) -> f64 {
+    let headlines: Vec<_> = scores.iter().filter(|score| score.is_headline).map(|score| score.value).collect();
+    if headlines.is_empty() { 0.0 } else { headlines.iter().sum::<f64>() / headlines.len() as f64 }
+}

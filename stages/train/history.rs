@@ -1,0 +1,65 @@
+//! The course of a training, as `history.parquet`: a row per step, dev metrics on the rows that end an epoch.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use bam_contract::artifact::history::{HistoryColumns, write_history};
+use bam_contract::digest::Fingerprint;
+
+use super::evaluate::DevScore;
+
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) step: u64,
+    /// Epochs done after the step.
+    pub(super) epoch: f64,
+    pub(super) loss: f64,
+    /// λ, the label's share of the target.
+    pub(super) gold_share: f64,
+    pub(super) learning_rate: f64,
+    /// Before clipping.
+    pub(super) gradient_norm: f64,
+    pub(super) rows_per_sec: f64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct History {
+    steps: Vec<Step>,
+    /// Scores after the step of that index.
+    evaluations: Vec<(usize, Vec<DevScore>)>,
+}
+
+impl History {
+    pub(super) fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// Notes the scores after the last step pushed.
+    pub(super) fn evaluated(&mut self, scores: Vec<DevScore>) {
+        self.evaluations.push((self.steps.len() - 1, scores));
+    }
+
+    pub(super) fn write(&self, folder: &Path, fingerprint: Fingerprint) -> Result<()> {
+        let column = |value: fn(&Step) -> f64| self.steps.iter().map(|step| Some(value(step))).collect();
+        let mut columns: HistoryColumns = vec![
+            ("step".to_owned(), column(|step| step.step as f64)),
+            ("epoch".to_owned(), column(|step| step.epoch)),
+            ("loss".to_owned(), column(|step| step.loss)),
+            ("lambda".to_owned(), column(|step| step.gold_share)),
+            ("learning_rate".to_owned(), column(|step| step.learning_rate)),
+            ("gradient_norm".to_owned(), column(|step| step.gradient_norm)),
+            ("rows_per_second".to_owned(), column(|step| step.rows_per_sec)),
+        ];
+        let names: BTreeSet<_> =
+            self.evaluations.iter().flat_map(|(_, scores)| scores).map(|score| &score.name).collect();
+        for name in names {
+            let mut values = vec![None; self.steps.len()];
+            for (step, scores) in &self.evaluations {
+                values[*step] = scores.iter().find(|score| score.name == *name).map(|score| score.value);
+            }
+            columns.push((format!("dev/{name}"), values));
+        }
+        write_history(folder, &columns, fingerprint)
+    }
+}

@@ -1,0 +1,90 @@
+//! The loss of a task's rows: against the label, the teacher, or a mix of both.
+//!
+//! Target of a row: `λ gold + (1 - λ) teacher`, with λ the label's share. Classification: cross-entropy
+//! of the log-softmax against the mixed distribution; regression: squared error against the mixed value.
+//! (BAM, section 2.) n rows, C outputs.
+
+use tch::{Kind, Tensor};
+
+/// Targets of n rows.
+#[derive(Debug)]
+pub(super) enum Targets {
+    /// Probabilities of the classes.
+    Distribution(Tensor),
+    /// Values scaled into [0, 1].
+    Value(Tensor),
+}
+
+/// Class targets: `gold_n` are class indices, `teacher_nc` logits.
+pub(super) fn class_targets(gold_n: &Tensor, classes: usize, teacher_nc: Option<&Tensor>, gold_share: f64) -> Targets {
+    let gold_nc = gold_n.to_kind(Kind::Int64).one_hot(classes as i64).to_kind(Kind::Float);
+    Targets::Distribution(match teacher_nc {
+        Some(teacher_nc) => gold_nc * gold_share + teacher_nc.softmax(-1, Kind::Float) * (1.0 - gold_share),
+        None => gold_nc,
+    })
+}
+
+/// Value targets: both of shape [n, 1].
+pub(super) fn value_targets(gold_n1: &Tensor, teacher_n1: Option<&Tensor>, gold_share: f64) -> Targets {
+    Targets::Value(match teacher_n1 {
+        Some(teacher_n1) => gold_n1 * gold_share + teacher_n1 * (1.0 - gold_share),
+        None => gold_n1.shallow_clone(),
+    })
+}
+
+/// Sum of the rows' losses.
+pub(super) fn loss_sum(logits_nc: &Tensor, targets: &Targets) -> Tensor {
+    match targets {
+        Targets::Distribution(target_nc) => -(target_nc * logits_nc.log_softmax(-1, Kind::Float)).sum(Kind::Float),
+        Targets::Value(target_n1) => (logits_nc - target_n1).square().sum(Kind::Float),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bam_contract::stage::Anneal;
+
+    /// Logits (0, ln 3): probabilities 1/4, 3/4. Teacher (ln 4, 0): 4/5, 1/5. Label: class 1.
+    #[test]
+    fn annealing_by_hand() {
+        let logits_nc = Tensor::from_slice(&[0.0_f32, 3.0_f32.ln()]).view([1, 2]);
+        let teacher_nc = Tensor::from_slice(&[4.0_f32.ln(), 0.0]).view([1, 2]);
+        let gold_n = Tensor::from_slice(&[1.0_f32]);
+        let (no, yes) = (0.25_f64.ln(), 0.75_f64.ln());
+        for (progress, target) in [(0.0, [0.8, 0.2]), (0.25, [0.6, 0.4]), (0.5, [0.4, 0.6]), (0.75, [0.2, 0.8])] {
+            let share = Anneal::Linear.gold_share(progress);
+            let loss = loss_sum(&logits_nc, &class_targets(&gold_n, 2, Some(&teacher_nc), share)).double_value(&[]);
+            let by_hand = -(target[0] * no + target[1] * yes);
+            assert!((loss - by_hand).abs() < 1e-6, "progress {progress}: {loss} != {by_hand}");
+        }
+    }
+
+    #[test]
+    fn without_a_teacher_the_label_is_all() {
+        let logits_nc = Tensor::from_slice(&[0.0_f32, 3.0_f32.ln()]).view([1, 2]);
+        let targets = class_targets(&Tensor::from_slice(&[0.0_f32]), 2, None, 0.0);
+        assert!((loss_sum(&logits_nc, &targets).double_value(&[]) - 4.0_f64.ln()).abs() < 1e-6);
+    }
+
+    /// Label 0.9, teacher 0.5, λ = 0.25: target 0.6; output 0.2: squared error 0.16.
+    #[test]
+    fn values_are_annealed_too() {
+        let column = |value: f32| Tensor::from_slice(&[value]).view([1, 1]);
+        let targets = value_targets(&column(0.9), Some(&column(0.5)), 0.25);
+        assert!((loss_sum(&column(0.2), &targets).double_value(&[]) - 0.16).abs() < 1e-6);
+    }
+
+    #[test]
+    fn annealing_curves() {
+        for (anneal, shares) in [
+            (Anneal::Linear, [0.0, 0.5, 0.9]),
+            (Anneal::Cosine, [0.0, 0.5, 0.975_528_258_147_576_8]),
+            (Anneal::Fixed(0.5), [0.5, 0.5, 0.5]),
+        ] {
+            for (progress, share) in [0.0, 0.5, 0.9].into_iter().zip(shares) {
+                assert!((anneal.gold_share(progress) - share).abs() < 1e-12, "{anneal:?} at {progress}");
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What is trained on: each task's rows, and what its teacher said of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bam_contract::artifact::encoder::tokenizer_file;
+use bam_contract::artifact::predictions::Predictions;
+use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, Tokens};
+use bam_contract::digest::Digest;
+use bam_contract::fault::Fault;
+use bam_contract::job::Job;
+use bam_contract::stage::TrainParams;
+use bam_contract::task::{Split, TaskSpec};
+
+use crate::encoder::Model;
+
+#[derive(Debug)]
+pub(super) struct TrainingSet {
+    tasks: Vec<TrainingTask>,
+    tokenizer: TokenizerInfo,
+}
+
+#[derive(Debug)]
+pub(super) struct TrainingTask {
+    pub(super) spec: TaskSpec,
+    pub(super) tokens: Tokens,
+    pub(super) rows: TokenRows,
+    /// Targets of the labels, `outputs` per row: class index, or the value scaled into [0, 1].
+    pub(super) gold: Vec<f32>,
+    /// The teacher's logits, `outputs` per row, in the order of `rows`.
+    pub(super) teacher: Option<Vec<f32>>,
+}
+
+impl TrainingSet {
+    /// Reads tokens and teachers, and checks that they belong together before the first step.
+    pub(super) fn open(params: &TrainParams, job: &Job) -> Result<Self> {
+        let mut teachers = BTreeMap::new();
+        for input in job.inputs_of("teachers") {
+            let predictions = Predictions::open(&input.path)?;
+            let name = predictions.task.name.clone();
+            if teachers.insert(name.clone(), (predictions, input.stage.clone())).is_some() {
+                let hint = "give each task one teacher; several are averaged before they teach";
+                return Err(Fault::new(format!("two teachers for the task `{name}`"), hint).into());
+            }
+        }
+        let mut tasks: Vec<TrainingTask> = Vec::new();
+        let mut tokenizer: Option<TokenizerInfo> = None;
+        for input in job.inputs_of("tokens") {
+            let tokens = Tokens::open(&input.path)?;
+            let spec = tokens.task.clone();
+            if tasks.iter().any(|task| task.spec.name == spec.name) {
+                let hint = "each task has one head and one set of rows";
+                return Err(Fault::new(format!("two inputs of `tokens` hold the task `{}`", spec.name), hint).into());
+            }
+            check_tokenizer(&params.encoder, &tokens.tokenizer, &input.stage)?;
+            let tokenizer = tokenizer.get_or_insert_with(|| tokens.tokenizer.clone());
+            tokenizer.max_tokens = tokenizer.max_tokens.max(tokens.tokenizer.max_tokens);
+            if !tokens.splits.contains(&Split::Train) {
+                let hint = "a set with test rows alone can be predicted, not trained on";
+                return Err(Fault::new(format!("`{}` has no train split", input.stage), hint).into());
+            }
+            let rows = tokens.read(Split::Train)?;
+            let gold = gold_targets(&spec, &rows, &input.stage)?;
+            let teacher = match teachers.remove(&spec.name) {
+                Some((predictions, stage)) => Some(teacher_logits(&predictions, &spec, &rows, &stage)?),
+                None => None,
+            };
+            tasks.push(TrainingTask { spec, tokens, rows, gold, teacher });
+        }
+        if let Some((name, (_, stage))) = teachers.into_iter().next() {
+            let hint = "list the task's tokens too, or drop its teacher";
+            return Err(
+                Fault::new(format!("teacher `{stage}` teaches the task `{name}`, which is not trained"), hint).into()
+            );
+        }
+        let tokenizer = tokenizer.context("the job has no tokens")?;
+        Ok(Self { tasks, tokenizer })
+    }
+
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &TaskSpec> {
+        self.tasks.iter().map(|task| &task.spec)
+    }
+
+    pub(super) fn task(&self, index: usize) -> &TrainingTask {
+        &self.tasks[index]
+    }
+
+    pub(super) fn all(&self) -> &[TrainingTask] {
+        &self.tasks
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.task_rows().iter().sum()
+    }
+
+    pub(super) fn task_rows(&self) -> Vec<usize> {
+        self.tasks.iter().map(|task| task.rows.len()).collect()
+    }
+
+    pub(super) fn pad_id(&self) -> u32 {
+        self.tokenizer.pad_id
+    }
+
+    pub(super) fn max_tokens(&self) -> usize {
+        self.tokenizer.max_tokens
+    }
+
+    /// Checks that the encoder has a word vector for every token id and a position for every token.
+    pub(super) fn check_fits(&self, model: &Model) -> Result<()> {
+        let vocabulary = self.tokenizer.vocabulary_size as i64;
+        if vocabulary > model.config.vocab_size {
+            let message =
+                format!("the tokenizer has {vocabulary} pieces, the encoder {} word vectors", model.config.vocab_size);
+            return Err(Fault::new(message, "take config.json, weights and tokenizer from the same encoder").into());
+        }
+        let longest = self.tasks.iter().flat_map(|task| (0..task.rows.len()).map(|row| task.rows.tokens(row))).max();
+        let positions = model.config.max_position_embeddings as usize;
+        if longest.is_some_and(|longest| longest > positions) {
+            let message =
+                format!("rows of up to {} tokens, but the encoder has {positions} positions", longest.unwrap_or(0));
+            return Err(Fault::new(message, "lower `max_tokens` of the tokenize stages").into());
+        }
+        Ok(())
+    }
+}
+
+fn check_tokenizer(encoder: &Path, tokenizer: &TokenizerInfo, stage: &str) -> Result<()> {
+    let file = tokenizer_file(encoder)?;
+    let digest = Digest::of_file(&file).with_context(|| format!("reading `{}`", file.display()))?;
+    if digest != tokenizer.digest {
+        let message = format!("`{stage}` was tokenized by another tokenizer than `{}`", file.display());
+        return Err(Fault::new(message, "give `tokenize` and `train` the same `encoder`").into());
+    }
+    Ok(())
+}
+
+/// The training targets that the labels give.
+fn gold_targets(spec: &TaskSpec, rows: &TokenRows, stage: &str) -> Result<Vec<f32>> {
+    ensure!(!rows.is_empty(), Fault::new(format!("the train split of `{stage}` has no rows"), "is its file empty?"));
+    let target = |(row, label): (usize, &Option<f64>)| {
+        let label = label.ok_or_else(|| {
+            let message = format!("row {row} of the train split of `{stage}` has no label");
+            Fault::new(message, "`columns: {label: …}` names the column that holds it")
+        })?;
+        Ok(match spec.range {
+            Some([least, greatest]) => ((label - least) / (greatest - least)) as f32,
+            None => label as f32,
+        })
+    };
+    rows.labels.iter().enumerate().map(target).collect()
+}
+
+/// The teacher's logits in the order of the training rows.
+fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, stage: &str) -> Result<Vec<f32>> {
+    if predictions.task.labels != spec.labels || predictions.task.range != spec.range {
+        let message = format!(
+            "teacher `{stage}` names the labels of `{}` {:?}, its rows {:?}",
+            spec.name, predictions.task.labels, spec.labels
+        );
+        return Err(Fault::new(message, "teacher and student must be made from the same task definition").into());
+    }
+    if !predictions.splits.contains(&Split::Train) {
+        let hint = "`splits` of its `predict` stage must include `train`";
+        return Err(Fault::new(format!("teacher `{stage}` predicted no training rows"), hint).into());
+    }
+    let table = predictions.read(Split::Train)?;
+    let outputs = spec.outputs();
+    let index: HashMap<_, _> = table.ids.iter().zip(&table.swapped).enumerate().map(|(at, key)| (key, at)).collect();
+    let mut logits = Vec::with_capacity(rows.len() * outputs);
+    let mut missing = Vec::new();
+    for (id, swapped) in rows.ids.iter().zip(&rows.swapped) {
+        match index.get(&(id, swapped)) {
+            Some(at) => logits.extend(&table.logits[at * outputs..(at + 1) * outputs]),
+            None => missing.push((*id, *swapped)),
+        }
+    }
+    if let Some((id, swapped)) = missing.first() {
+        let swapped = if *swapped { " (swapped)" } else { "" };
+        let message = format!(
+            "teacher `{stage}` doesn't cover the training rows of `{}`: {} of {} rows are missing, the first is id {id}{swapped}",
+            spec.name,
+            missing.len(),
+            rows.len()
+        );
+        return Err(Fault::new(message, "let it predict the same `tokenize` stage that is trained on").into());
+    }
+    if logits.iter().any(|logit: &f32| !logit.is_finite()) {
+        bail!(Fault::new(format!("teacher `{stage}` has logits that are not finite"), "train the teacher again"));
+    }
+    Ok(logits)
+}

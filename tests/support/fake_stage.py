@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""A worker for the engine's tests: small outputs that depend on parameters and input bytes alone.
+
+A file `behaviour.json` in the current folder, {stage: what}, may make a stage misbehave:
+  "fail"    report a failure           "crash"   end without a word
+  "hang"    write half, then wait      "half"    say it is done without its files
+  "same"    write the same bytes whatever it is given
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+import time
+
+FILES = {
+    "data": ["train.parquet", "dev.parquet"],
+    "tokenize": ["train.parquet", "dev.parquet"],
+    "train": ["config.json", "model.safetensors", "bam.json"],
+    "predict": ["dev.arrow"],
+    "export": ["model.onnx", "bam.json"],
+    "score": ["scores.json"],
+}
+
+
+def tell(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def scores(job):
+    """One accuracy per model and tokens, told by the models' names."""
+    rows = [
+        {"model": i["slot"].split(".", 1)[1], "task": "rte", "split": "dev", "rows": 10, "metrics": [["accuracy", 0.5]]}
+        for i in job["inputs"]
+        if i["slot"].startswith("models.")
+    ]
+    references = [i["slot"].split(".", 1)[1] for i in job["inputs"] if i["slot"].startswith("reference.")]
+    differences = [{"model": m, "task": "rte", "rows": 10, "max_abs_difference": 1e-6} for m in references]
+    return json.dumps({"fingerprint": job["fingerprint"], "scores": rows, "logit_differences": differences})
+
+
+def content(job):
+    """A digest of all that the output may depend on."""
+    (kind, params), = job["spec"].items()
+    plain = {name: value for name, value in params.items() if name not in ("encoder", "from")}
+    parts = [kind, json.dumps(plain, sort_keys=True)] + [i["slot"] + i["digest"] for i in job["inputs"]]
+    if "encoder" in params:
+        parts += [path.read_text() for path in sorted(pathlib.Path(params["encoder"]).iterdir())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def main():
+    job = json.loads(pathlib.Path(sys.argv[1]).read_text())
+    kind = next(iter(job["spec"]))
+    behaviour = pathlib.Path("behaviour.json")
+    what = json.loads(behaviour.read_text()).get(job["stage"], "") if behaviour.exists() else ""
+    output = pathlib.Path(job["output"])
+    print("a library prints this")
+    print(f"working on {job['stage']}", file=sys.stderr, flush=True)
+    tell("progress", done=1, total=2, unit="step", detail="loss 0.5")
+    tell("metric", name="dev/rte/accuracy", value=0.5)
+    if what == "fail":
+        tell("failed", causes=["line 3 of `train.tsv` has 2 columns, not 4", "no column `label`"], hint="mend the file")
+        sys.exit(1)
+    if what == "crash":
+        sys.exit(3)
+    if what == "half":
+        tell("done", summary="nothing", provenance={})
+        return
+    text = "the same" if what == "same" else content(job)
+    for name in FILES[kind]:
+        body = scores(job) if kind == "score" else f"{name} {text} {job['fingerprint']}\n"
+        (output / name).write_text(body)
+        if what == "hang":
+            pathlib.Path("hanging").write_text("")
+            time.sleep(600)
+    tell("done", summary=f"made by {kind}", provenance={"library": "1.0"})
+
+
+main()
