@@ -1,7 +1,6 @@
 //! The stage from its parameters to the rows it wrote, on small files.
 
 use std::io::Write;
-use std::path::Path;
 
 use bam_contract::artifact::examples::Examples;
 use bam_contract::digest::Fingerprint;
