@@ -114,8 +114,10 @@ fn ranks(values: &[f64]) -> Vec<f64> {
         Some((first, tied))
     }) {
         let (first, rows) = tied;
-        let mean_rank = first as f64 + (rows.len() as f64 + 1.0) / 2.0;
-        rows.iter().for_each(|row| ranks[*row] = mean_rank);
+        let mean_rank = first as f64 + f64::midpoint(1.0, rows.len() as f64);
+        for row in rows {
+            ranks[*row] = mean_rank;
+        }
     }
     ranks
 }

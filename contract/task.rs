@@ -215,18 +215,16 @@ impl TaskSpec {
     /// A head's outputs as a prediction in the label's own terms: the likeliest class, or the value
     /// scaled back to the task's range and kept within it.
     pub fn prediction(&self, logits: &[f32]) -> f64 {
-        match self.range {
-            Some([least, greatest]) => (f64::from(logits[0]) * (greatest - least) + least).clamp(least, greatest),
-            None => {
-                let first_best = logits.iter().enumerate().fold(
-                    0,
-                    |best, (class, logit)| {
-                        if *logit > logits[best] { class } else { best }
-                    },
-                );
-                first_best as f64
+        if let Some([least, greatest]) = self.range {
+            return (f64::from(logits[0]) * (greatest - least) + least).clamp(least, greatest);
+        }
+        let mut likeliest = 0;
+        for (class, logit) in logits.iter().enumerate() {
+            if *logit > logits[likeliest] {
+                likeliest = class;
             }
         }
+        likeliest as f64
     }
 
     /// What a definition says wrongly, if anything; each with its own sentence.

@@ -1,7 +1,7 @@
 //! What a stage says while it runs: events on standard output, one JSON object a line.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{Stdout, Write, stdout};
 use std::time::{Duration, Instant};
 
 use bam_contract::event::Event;
@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 /// No terminal shows more than a few states a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reporter {
+    output: Stdout,
     last_progress: Cell<Option<Instant>>,
 }
 
@@ -37,6 +38,12 @@ impl Outcome {
     }
 }
 
+impl Default for Reporter {
+    fn default() -> Self {
+        Self { output: stdout(), last_progress: Cell::default() }
+    }
+}
+
 impl Reporter {
     /// Says where the stage stands; calls in quick succession are dropped, but for the last of `total`.
     pub(crate) fn progress(&self, done: u64, total: u64, unit: &str, detail: impl Into<String>) {
@@ -45,35 +52,35 @@ impl Reporter {
             return;
         }
         self.last_progress.set(Some(Instant::now()));
-        emit(&Event::Progress { done, total, unit: unit.to_owned(), detail: detail.into() });
+        self.emit(&Event::Progress { done, total, unit: unit.to_owned(), detail: detail.into() });
     }
 
     pub(crate) fn metric(&self, name: &str, value: f64) {
-        emit(&Event::Metric { name: name.to_owned(), value });
+        self.emit(&Event::Metric { name: name.to_owned(), value });
     }
 
     pub(crate) fn warning(&self, text: impl Into<String>) {
-        emit(&Event::Warning { text: text.into() });
+        self.emit(&Event::Warning { text: text.into() });
     }
 
     pub(crate) fn done(&self, outcome: Outcome) {
         let outcome = outcome.with("libtorch", json!(tch_version()));
-        emit(&Event::Done { summary: outcome.summary, provenance: outcome.provenance });
+        self.emit(&Event::Done { summary: outcome.summary, provenance: outcome.provenance });
     }
 
     pub(crate) fn failed(&self, error: &anyhow::Error) {
         let causes = error.chain().map(ToString::to_string).collect();
-        emit(&Event::Failed { causes, hint: hint_of(error).map(ToOwned::to_owned) });
+        self.emit(&Event::Failed { causes, hint: hint_of(error).map(ToOwned::to_owned) });
+    }
+
+    fn emit(&self, event: &Event) {
+        let line = serde_json::to_string(event).expect("an event is plain data");
+        // With the engine gone there is nobody to tell; the stage ends by the signal that follows.
+        _ = writeln!(self.output.lock(), "{line}");
     }
 }
 
 /// The libtorch that tch 0.24 pairs with; its build script refuses any other.
 fn tch_version() -> &'static str {
     "2.11.0"
-}
-
-fn emit(event: &Event) {
-    let line = serde_json::to_string(event).expect("an event is plain data");
-    // With the engine gone there is nobody to tell; the stage ends by the signal that follows.
-    _ = writeln!(std::io::stdout().lock(), "{line}");
 }

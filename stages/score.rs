@@ -127,19 +127,25 @@ fn onnx_answers(input: &JobInput, sets: &[DevSet], job: &Job) -> Result<Answers>
 }
 
 fn differences(model: &JobInput, sets: &[DevSet], answers: &Answers, expected: &Answers) -> Vec<LogitDifference> {
-    let pairs = sets.iter().zip(answers.iter().zip(expected));
-    let difference = |(set, (answer, expected)): (&DevSet, (&Option<Vec<f32>>, &Option<Vec<f32>>))| {
-        let (answer, expected) = (answer.as_ref()?, expected.as_ref()?);
-        // NaN must not pass for a small difference, as it would through `f64::max`.
-        let greatest = answer
-            .iter()
-            .zip(expected)
-            .map(|(a, b)| f64::from((a - b).abs()))
-            .fold(0.0, |greatest: f64, each| if each.is_nan() || each > greatest { each } else { greatest });
-        let (model, task) = (model.stage.clone(), set.task.name.clone());
-        Some(LogitDifference { model, task, split: set.split, rows: set.rows.len(), max_abs_difference: greatest })
-    };
-    pairs.filter_map(difference).collect()
+    let mut differences = Vec::new();
+    for ((set, answer), expected) in sets.iter().zip(answers).zip(expected) {
+        if let (Some(answer), Some(expected)) = (answer, expected) {
+            differences.push(LogitDifference {
+                model: model.stage.clone(),
+                task: set.task.name.clone(),
+                split: set.split,
+                rows: set.rows.len(),
+                max_abs_difference: greatest_difference(answer, expected),
+            });
+        }
+    }
+    differences
+}
+
+/// NaN where either side has one: it must not pass for a small difference, as it would through `f64::max`.
+fn greatest_difference(a: &[f32], b: &[f32]) -> f64 {
+    let differences = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
+    differences.fold(0.0, |greatest, each| if each.is_nan() || each > greatest { each } else { greatest })
 }
 
 fn check_differences(scores: &Scores, tolerance: f64) -> Result<()> {

@@ -105,7 +105,7 @@ fn encode(
     for (index, (id, example)) in (first_id..).zip(batch).enumerate() {
         let row = assemble::row(
             first[index].get_ids(),
-            second.get(index).map(|pair| pair.get_ids()),
+            second.get(index).map(tokenizers::Encoding::get_ids),
             max_tokens,
             word_pieces,
         );

@@ -20,7 +20,7 @@ use tch::Tensor;
 
 use crate::encoder::{CheckpointFiles, Model, NewModel, device, write_checkpoint};
 use crate::report::{Outcome, Reporter};
-use adamw::AdamW;
+use adamw::{AdamW, gradient_norm};
 use evaluate::{DevScore, Evaluator, mean_headline};
 use history::{History, Step};
 use rates::Schedule;
@@ -57,7 +57,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
 
         tch::manual_seed(seed_of(params.seed, Stream::Dropout, step));
         let loss = step::accumulate_gradients(&model, &set, &batch, gold_share, params);
-        let gradient_norm = optimizer.gradient_norm(&model);
+        let gradient_norm = gradient_norm(&model);
         ensure_finite(loss, gradient_norm, step)?;
         let learning_rate = schedule.learning_rate(step);
         optimizer.step(&mut model, learning_rate, gradient_norm);
@@ -65,7 +65,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         trained_rows += batch.len();
         let rows_per_sec = batch.len() as f64 / step_started.elapsed().as_secs_f64();
         let epoch = schedule.epoch(step);
-        history.push(Step { step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec });
+        history.push(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec });
         let detail = format!(
             "epoch {}/{} loss {loss:.3} λ {gold_share:.2} {:.0} rows/s",
             epoch.ceil().max(1.0),

@@ -43,7 +43,8 @@ fn sandbox() -> Sandbox {
 /// Content digest of each stage's artifact.
 fn contents(sandbox: &Sandbox) -> BTreeMap<String, String> {
     let digest = |stage: String| {
-        let manifest: Value = serde_json::from_str(&sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"))).unwrap();
+        let manifest: Value =
+            serde_json::from_str(&sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"))).unwrap();
         (stage, manifest["content"].as_str().unwrap().to_owned())
     };
     sandbox.names_in("artifacts/latest").into_iter().map(digest).collect()
@@ -98,7 +99,11 @@ fn scores_are_whole(sandbox: &Sandbox) {
 #[test]
 fn a_teacher_that_does_not_cover_the_training_rows_is_refused_before_training() {
     let sandbox = sandbox();
-    sandbox.edit("pipeline.yaml", "model: teacher@$task, tokens: tokens@$task }", "model: teacher@$task, tokens: short@$task }");
+    sandbox.edit(
+        "pipeline.yaml",
+        "model: teacher@$task, tokens: tokens@$task }",
+        "model: teacher@$task, tokens: short@$task }",
+    );
     sandbox.edit(
         "pipeline.yaml",
         "  teacher@task:",
@@ -111,7 +116,11 @@ fn a_teacher_that_does_not_cover_the_training_rows_is_refused_before_training() 
     let error = "error: teacher `predictions@acceptability` doesn't cover the training rows of `acceptability`: \
                  46 of 96 rows are missing, the first is id 50\n";
     assert!(run.stderr.contains(error), "{}", run.stderr);
-    assert!(run.stderr.contains("hint: let it predict the same `tokenize` stage that is trained on\n"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("hint: let it predict the same `tokenize` stage that is trained on\n"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(run.stages("FAILED"), ["student"]);
     assert_eq!(run.stages("SKIPPED"), ["onnx", "scores"]);
     assert_eq!(run.stages("RAN").len(), 18);

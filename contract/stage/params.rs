@@ -189,7 +189,7 @@ pub struct TrainParams {
     /// Learning rate of each layer relative to the one above it; the heads have the full rate.
     #[serde(default = "defaults::layer_decay")]
     pub layer_decay: f64,
-    /// Decoupled weight decay, on all but biases and LayerNorm.
+    /// Decoupled weight decay, on all but biases and `LayerNorm`.
     #[serde(default = "defaults::weight_decay")]
     pub weight_decay: f64,
     /// Adam's bias correction; BERT's and the paper's optimizer go without.

@@ -101,6 +101,7 @@ mod tests {
             ],
             logit_differences: vec![LogitDifference {
                 model: "onnx".to_owned(),
+                split: Split::Dev,
                 task: "rte".to_owned(),
                 rows: 100,
                 max_abs_difference: 1.14e-5,

@@ -60,10 +60,10 @@ impl<'a> Source<'a> {
     /// The file's bytes, unpacked where its name ends in `.gz`.
     pub(super) fn open(&self) -> Result<Box<dyn BufRead>> {
         let file = File::open(self.path).with_context(|| format!("opening `{}`", self.path.display()))?;
-        Ok(match self.is_gzipped() {
-            true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-            false => Box::new(BufReader::new(file)),
-        })
+        if self.is_gzipped() {
+            return Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))));
+        }
+        Ok(Box::new(BufReader::new(file)))
     }
 
     pub(super) fn is_gzipped(&self) -> bool {

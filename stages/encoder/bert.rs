@@ -94,7 +94,7 @@ impl NewModel<'_> {
     }
 }
 
-/// A tensor's name with the prefix `bert.` and LayerNorm's modern names.
+/// A tensor's name with the prefix `bert.` and the modern names of `LayerNorm`.
 fn standard_name(name: &str) -> String {
     let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
     let is_part = ["embeddings.", "encoder.", "pooler."].iter().any(|part| name.starts_with(part));

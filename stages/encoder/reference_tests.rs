@@ -1,4 +1,4 @@
-//! The network against PyTorch's own numbers, dumped by `tests/fixtures/make_tiny_bert.py`.
+//! The network against `PyTorch`'s own numbers, dumped by `tests/fixtures/make_tiny_bert.py`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

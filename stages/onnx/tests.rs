@@ -13,7 +13,7 @@ use bam_contract::job::{Job, JobInput};
 use bam_contract::stage::{ExportParams, RegressionOutput, StageRef, StageSpec};
 use bam_contract::task::TaskSpec;
 use prost::Message;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize_to_file};
 use tempfile::TempDir;
 

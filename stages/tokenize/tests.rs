@@ -38,7 +38,9 @@ fn run_on(task: &str, rows: &[Example], params: serde_json::Value, vocabulary: &
     let fingerprint = Fingerprint::of("test");
     for split in [Split::Train, Split::Dev] {
         let mut writer = ExamplesWriter::create(&examples, split, &task, fingerprint).unwrap();
-        rows.iter().for_each(|row| writer.push(row.clone()).unwrap());
+        for row in rows {
+            writer.push(row.clone()).unwrap();
+        }
         writer.finish().unwrap();
     }
     let mut params = params;

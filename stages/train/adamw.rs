@@ -49,7 +49,7 @@ impl AdamW {
     pub(super) fn new(model: &Model, params: &TrainParams) -> Self {
         let layers = model.config.num_hidden_layers;
         let state = |parameter: &Parameter| {
-            let is_decayed = !parameter.name.ends_with(".bias") && !parameter.name.contains("LayerNorm");
+            let is_decayed = !parameter.name.split('.').any(|part| part == "bias" || part == "LayerNorm");
             State {
                 first: parameter.tensor.zeros_like(),
                 second: parameter.tensor.zeros_like(),
@@ -63,12 +63,6 @@ impl AdamW {
             bias_correction: params.bias_correction,
             steps: 0,
         }
-    }
-
-    /// Global L2 norm of the gradients, before clipping.
-    pub(super) fn gradient_norm(&self, model: &Model) -> f64 {
-        let norms: Vec<_> = gradients(model).filter(Tensor::defined).map(|gradient| gradient.norm()).collect();
-        Tensor::stack(&norms, 0).norm().double_value(&[])
     }
 
     /// One update of all parameters with gradients of that norm; the gradients are zero afterwards.
@@ -98,8 +92,11 @@ impl AdamW {
     }
 }
 
-fn gradients(model: &Model) -> impl Iterator<Item = Tensor> {
-    model.parameters.iter().map(|parameter| parameter.tensor.grad())
+/// Global L2 norm of the gradients, before clipping.
+pub(super) fn gradient_norm(model: &Model) -> f64 {
+    let gradients = model.parameters.iter().map(|parameter| parameter.tensor.grad());
+    let norms: Vec<_> = gradients.filter(Tensor::defined).map(|gradient| gradient.norm()).collect();
+    Tensor::stack(&norms, 0).norm().double_value(&[])
 }
 
 /// Elements a thread updates at a time: its four streams stay within a core's cache.

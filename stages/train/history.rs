@@ -11,7 +11,8 @@ use super::evaluate::DevScore;
 
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    pub(super) step: u64,
+    /// From 0.
+    pub(super) index: u64,
     /// Epochs done after the step.
     pub(super) epoch: f64,
     pub(super) loss: f64,
@@ -43,7 +44,7 @@ impl History {
     pub(super) fn write(&self, folder: &Path, fingerprint: Fingerprint) -> Result<()> {
         let column = |value: fn(&Step) -> f64| self.steps.iter().map(|step| Some(value(step))).collect();
         let mut columns: HistoryColumns = vec![
-            ("step".to_owned(), column(|step| step.step as f64)),
+            ("step".to_owned(), column(|step| step.index as f64)),
             ("epoch".to_owned(), column(|step| step.epoch)),
             ("loss".to_owned(), column(|step| step.loss)),
             ("lambda".to_owned(), column(|step| step.gold_share)),

@@ -41,7 +41,7 @@ pub(super) fn write(dice: &mut Dice) -> Example {
         other.verb_name = Name::Alias;
     }
     let judged = (tenths + dice.below(2 * DISAGREEMENT + 1)).saturating_sub(DISAGREEMENT).min(50);
-    let fifths = (judged + 1) / 2;
+    let fifths = judged.div_ceil(2);
     let pair = other.say(Style::draw(dice));
     Example { text: clause.say(PLAIN), pair: Some(pair), label: Some(fifths as f64 / 5.0) }
 }

@@ -37,7 +37,7 @@ fn labels_fit_the_task_and_are_near_balance() {
         if let Some([least, greatest]) = task.range {
             assert!(labels.iter().all(|value| (least..=greatest).contains(value) && (value * 5.0).fract() == 0.0));
             let quarters = [0, 1, 2, 3]
-                .map(|quarter| labels.iter().filter(|value| ((*value / 1.2500001) as usize) == quarter).count());
+                .map(|quarter| labels.iter().filter(|value| ((*value / 1.250_000_1) as usize) == quarter).count());
             assert!(quarters.iter().all(|count| *count > 400), "{name}: {quarters:?}");
         } else {
             for class in 0..task.labels.len() {
