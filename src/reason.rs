@@ -88,6 +88,8 @@ fn shown(value: Option<&Value>) -> String {
     let text = match value {
         None => "unset".to_owned(),
         Some(Value::String(text)) => text.clone(),
+        // `epochs: 3` is a fraction by its type; a person wrote a whole number.
+        Some(Value::Number(number)) => number.as_f64().map_or_else(|| number.to_string(), |value| value.to_string()),
         Some(value) => value.to_string(),
     };
     if text.chars().count() <= MOST_CHARS { text } else { text.chars().take(MOST_CHARS).chain(['…']).collect() }

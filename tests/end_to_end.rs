@@ -151,7 +151,7 @@ fn a_task_of_the_users_own_and_what_can_be_wrong_with_its_files() {
     for (train, error) in [
         ("text\tmood\nfine\tglad\nno label here\n", "`./train.tsv:3`: 1 column, 2 expected"),
         ("text\tmood\nfine\thappy\n", "`./train.tsv:2`: unknown label `happy`"),
-        ("text\tmood\n", "`./train.tsv` has no rows"),
+        ("text\tmood\n", "`./train.tsv` holds no train rows"),
     ] {
         sandbox.write("train.tsv", train);
         let run = sandbox.bam(&["run"]);

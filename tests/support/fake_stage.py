@@ -35,7 +35,7 @@ def scores(job):
         if i["slot"].startswith("models.")
     ]
     references = [i["slot"].split(".", 1)[1] for i in job["inputs"] if i["slot"].startswith("reference.")]
-    differences = [{"model": m, "task": "rte", "rows": 10, "max_abs_difference": 1e-6} for m in references]
+    differences = [{"model": m, "task": "rte", "split": "dev", "rows": 10, "max_abs_difference": 1e-6} for m in references]
     return json.dumps({"fingerprint": job["fingerprint"], "scores": rows, "logit_differences": differences})
 
 
