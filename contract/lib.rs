@@ -4,6 +4,7 @@
 pub mod artifact;
 pub mod digest;
 pub mod event;
+pub mod external;
 pub mod fault;
 pub mod job;
 pub mod manifest;

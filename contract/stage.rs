@@ -5,13 +5,13 @@
 mod params;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact::ArtifactKind;
+use crate::external::External;
 pub use params::{
     Anneal, DataParams, ExportParams, GrammarRows, Keep, Precision, PredictParams, Reduction, RegressionOutput,
     ScoreParams, TokenizeParams, TrainParams,
@@ -73,14 +73,6 @@ pub struct Input {
     pub accepts: &'static [ArtifactKind],
     /// Path of the parameter that holds the reference, for error messages: `["tokens", "0"]`.
     pub at: Vec<String>,
-}
-
-/// A file outside the store that a stage reads; its content is part of the key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct External {
-    /// Its name in the key, such as `encoder/config.json`.
-    pub slot: String,
-    pub path: PathBuf,
 }
 
 impl StageSpec {
@@ -173,11 +165,6 @@ fn listed(slot: &str, stages: &[StageRef], accepts: &'static [ArtifactKind]) -> 
         at: vec![slot.to_owned(), index.to_string()],
     };
     stages.iter().enumerate().map(numbered).collect()
-}
-
-/// `path` as an external file under a name in the key.
-pub(crate) fn external(slot: impl Into<String>, path: &Path) -> External {
-    External { slot: slot.into(), path: path.to_owned() }
 }
 
 #[cfg(test)]

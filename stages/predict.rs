@@ -1,6 +1,7 @@
 //! `predict`: a model's logits for a task's rows, cached as Arrow tables.
 
 use anyhow::Result;
+use bam_contract::artifact::checkpoint::head_for;
 use bam_contract::artifact::predictions::{PredictionRows, Predictions};
 use bam_contract::artifact::tokens::Tokens;
 use bam_contract::fault::Fault;
@@ -17,7 +18,11 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     let tokens = Tokens::open(&job.input("tokens")?.path)?;
     let model_input = job.input("model")?;
     let (model, _) = Model::open(&model_input.path, device::by_name(&job.device)?)?;
-    let head = model.head_for(&tokens.task, &model_input.stage)?;
+    let head = head_for(&model.tasks, &tokens.task, &model_input.stage)?.ok_or_else(|| {
+        let known: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
+        let message = format!("model `{}` has no head for `{}`", model_input.stage, tokens.task.head());
+        Fault::new(message, format!("it has {}", known.join(", ")))
+    })?;
 
     let splits = chosen_splits(params, &tokens, &job.input("tokens")?.stage)?;
     let tables = splits.iter().map(|split| Ok((*split, tokens.read(*split)?))).collect::<Result<Vec<_>>>()?;

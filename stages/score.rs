@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use bam_contract::artifact::checkpoint::ModelInfo;
+use bam_contract::artifact::checkpoint::{ModelInfo, head_for};
 use bam_contract::artifact::onnx::GRAPH;
 use bam_contract::artifact::scores::{LogitDifference, Score, Scores};
 use bam_contract::artifact::tokens::{TokenRows, Tokens};
@@ -39,12 +39,12 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
         reporter.progress(index as u64, models.len() as u64, "model", input.stage.clone());
         let answers = if is_onnx(&input.path) {
             let answers = onnx_answers(input, &sets, job)?;
-            let source = &job.input(&format!("reference.{}", input.stage))?.path;
-            let expected = checkpoint_answers(source, &sets, job, &mut checkpoints)?;
+            let source = job.input(&format!("reference.{}", input.stage))?;
+            let expected = checkpoint_answers(&source.path, &source.stage, &sets, job, &mut checkpoints)?;
             scores.logit_differences.extend(differences(input, &sets, &answers, &expected));
             answers
         } else {
-            checkpoint_answers(&input.path, &sets, job, &mut checkpoints)?
+            checkpoint_answers(&input.path, &input.stage, &sets, job, &mut checkpoints)?
         };
         ensure!(
             answers.iter().any(Option::is_some),
@@ -98,6 +98,7 @@ impl DevSet {
 
 fn checkpoint_answers(
     folder: &Path,
+    stage: &str,
     sets: &[DevSet],
     job: &Job,
     known: &mut HashMap<PathBuf, Answers>,
@@ -107,11 +108,11 @@ fn checkpoint_answers(
     }
     let (model, _) = Model::open(folder, device::by_name(&job.device)?)?;
     let mode = Mode::eval(Precision::Fp32);
-    let answer = |set: &DevSet| {
-        let head = model.tasks.iter().position(|head| head.name == set.task.head())?;
-        Some(infer::logits(&model, head, &set.rows, set.pad_id, mode, |_| {}))
+    let answer = |set: &DevSet| -> Result<Option<Vec<f32>>> {
+        let head = head_for(&model.tasks, &set.task, stage)?;
+        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.pad_id, mode, |_| {})))
     };
-    let answers: Answers = sets.iter().map(answer).collect();
+    let answers = sets.iter().map(answer).collect::<Result<Answers>>()?;
     known.insert(folder.to_owned(), answers.clone());
     Ok(answers)
 }
@@ -119,11 +120,11 @@ fn checkpoint_answers(
 fn onnx_answers(input: &JobInput, sets: &[DevSet], job: &Job) -> Result<Answers> {
     let info = ModelInfo::read(&input.path)?;
     let mut session = OnnxSession::open(&input.path, job.threads)?;
-    sets.iter()
-        .map(|set| {
-            info.head(&set.task).map(|head| infer::onnx_logits(&mut session, head, &set.rows, set.pad_id)).transpose()
-        })
-        .collect()
+    let answer = |set: &DevSet| {
+        let head = head_for(&info.tasks, &set.task, &input.stage)?;
+        head.map(|head| infer::onnx_logits(&mut session, &info.tasks[head], &set.rows, set.pad_id)).transpose()
+    };
+    sets.iter().map(answer).collect()
 }
 
 fn differences(model: &JobInput, sets: &[DevSet], answers: &Answers, expected: &Answers) -> Vec<LogitDifference> {

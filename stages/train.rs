@@ -45,6 +45,13 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     let mut optimizer = AdamW::new(&model, params);
     let mut sampler = Sampler::new(&set.task_rows(), params.sampling, params.seed);
     let evaluator = Evaluator::open(&set, params.precision)?;
+    ensure!(
+        params.keep != Keep::Best || evaluator.has_rows(),
+        Fault::new(
+            "`keep: best` compares dev metrics, but no task has a dev split",
+            "say `keep: last`, or add dev rows"
+        )
+    );
     let mut history = History::default();
     let mut best: Option<Best> = None;
     let mut last_scores = Vec::new();

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Fingerprint;
+use crate::fault::Fault;
 use crate::stage::RegressionOutput;
 use crate::task::TaskSpec;
 
@@ -34,14 +35,46 @@ impl ModelInfo {
         fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
             .with_context(|| format!("writing `{}`", path.display()))
     }
+}
 
-    /// The head that answers a task's rows, if there is one.
-    pub fn head(&self, task: &TaskSpec) -> Option<&TaskSpec> {
-        self.tasks.iter().find(|head| head.name == task.head())
-    }
+/// Index of the head that answers a task's rows, if the model `name` has one for it.
+///
+/// # Errors
+/// When head and rows name their labels differently, or in another order.
+pub fn head_for(heads: &[TaskSpec], task: &TaskSpec, name: &str) -> Result<Option<usize>> {
+    let Some(index) = heads.iter().position(|head| head.name == task.head()) else {
+        return Ok(None);
+    };
+    let head = &heads[index];
+    ensure!(
+        head.labels == task.labels && head.range == task.range,
+        Fault::new(
+            format!("model `{name}` names the labels of `{}` {:?}, its rows {:?}", task.name, head.labels, task.labels),
+            "model and rows must come from the same task definition"
+        )
+    );
+    Ok(Some(index))
 }
 
 /// Name of a head's tensors: Hugging Face's `classifier` when it is the only one.
 pub fn head_prefix(tasks: &[TaskSpec], task: &TaskSpec) -> String {
     if tasks.len() == 1 { "classifier".to_owned() } else { format!("heads.{}", task.name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks;
+
+    #[test]
+    fn a_head_is_found_by_name_and_must_agree_on_the_order_of_labels() {
+        let heads: Vec<_> = ["rte", "mnli"].into_iter().filter_map(tasks::builtin).collect();
+        let find = |task: &TaskSpec| head_for(&heads, task, "student");
+        assert_eq!(find(&tasks::builtin("ax").unwrap()).unwrap(), Some(1));
+        assert_eq!(find(&tasks::builtin("cola").unwrap()).unwrap(), None);
+        let mut turned = tasks::builtin("mnli").unwrap();
+        turned.labels.reverse();
+        let error = find(&turned).unwrap_err().to_string();
+        assert!(error.starts_with("model `student` names the labels of `mnli` [\"entailment\","), "{error}");
+    }
 }

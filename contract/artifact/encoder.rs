@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::external::External;
 use crate::fault::Fault;
-use crate::stage::{External, external};
 
 pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
@@ -27,7 +27,7 @@ pub fn tokenizer_file(folder: &Path) -> Result<PathBuf> {
 pub(crate) fn tokenizer_files(folder: &Path) -> Result<Vec<External>> {
     tokenizer_file(folder)?;
     let present = TOKENIZER_FILES.into_iter().filter(|name| folder.join(name).is_file());
-    Ok(present.map(|name| external(format!("encoder/{name}"), &folder.join(name))).collect())
+    Ok(present.map(|name| External::new(format!("encoder/{name}"), &folder.join(name))).collect())
 }
 
 pub(crate) fn all_files(folder: &Path) -> Result<Vec<External>> {
@@ -43,7 +43,7 @@ pub(crate) fn all_files(folder: &Path) -> Result<Vec<External>> {
             };
             return Err(Fault::new(format!("encoder folder `{}` has no `{name}`", folder.display()), hint).into());
         }
-        files.push(external(format!("encoder/{name}"), &path));
+        files.push(External::new(format!("encoder/{name}"), &path));
     }
     Ok(files)
 }

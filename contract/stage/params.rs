@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{External, StageRef, external};
+use super::StageRef;
+use crate::external::External;
 use crate::fault::Fault;
 use crate::task::{Split, TaskSpec};
 use crate::tasks;
@@ -108,7 +109,7 @@ impl DataParams {
         if self.grammar.is_some() {
             return Ok(Vec::new());
         }
-        Ok(self.source_files()?.iter().map(|(split, path)| external(format!("from/{split}"), path)).collect())
+        Ok(self.source_files()?.iter().map(|(split, path)| External::new(format!("from/{split}"), path)).collect())
     }
 
     pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {

@@ -44,7 +44,7 @@ fn tell_scores(pipeline: &Pipeline, made: &[String], store: &Store, as_json: boo
     let is_scored = |stage: &&Stage| matches!(stage.spec, StageSpec::Score(_)) && made.contains(&stage.name);
     let scored: Vec<&Stage> = pipeline.stages.iter().filter(is_scored).collect();
     for stage in &scored {
-        let Ok(scores) = Scores::read(&store.latest_link(&stage.name)) else { continue };
+        let scores = Scores::read(&store.latest_link(&stage.name))?;
         if as_json {
             let mut line = serde_json::to_value(&scores)?;
             line["event"] = json!("scores");

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bam_contract::artifact::ArtifactKind;
+use bam_contract::external::External;
 use bam_contract::fault::{closest, hint_of};
-use bam_contract::stage::{External, Input, KINDS, StageSpec};
+use bam_contract::stage::{Input, KINDS, StageSpec};
 use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
 use serde_json::{Value, json};

@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
+use bam_contract::external::External;
 use bam_contract::fault::{Fault, closest};
-use bam_contract::stage::{External, StageSpec};
+use bam_contract::stage::StageSpec;
 
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};

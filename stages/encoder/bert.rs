@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
 use bam_contract::artifact::encoder::WEIGHTS;
-use bam_contract::fault::Fault;
 use bam_contract::stage::{Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use tch::{Device, Kind, Tensor};
@@ -155,23 +154,6 @@ impl Model {
         }
         let parameters = loader.parameters;
         Ok(Self { config, tasks, regression_output, device, parameters, embeddings, layers, pooler, heads })
-    }
-
-    /// Index of the head that answers a task's rows; the labels must agree in name and order.
-    pub(crate) fn head_for(&self, task: &TaskSpec, stage: &str) -> Result<usize> {
-        let known = || self.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
-        let index = self.tasks.iter().position(|head| head.name == task.head()).ok_or_else(|| {
-            Fault::new(format!("model `{stage}` has no head for `{}`", task.head()), format!("it has {}", known()))
-        })?;
-        let head = &self.tasks[index];
-        if head.labels != task.labels || head.range != task.range {
-            let message = format!(
-                "model `{stage}` names the labels of `{}` {:?}, its rows {:?}",
-                task.name, head.labels, task.labels
-            );
-            return Err(Fault::new(message, "model and rows must come from the same task definition").into());
-        }
-        Ok(index)
     }
 
     /// The pooled `[CLS]` vector of each row, fp32.

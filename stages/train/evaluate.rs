@@ -45,6 +45,10 @@ impl<'a> Evaluator<'a> {
         Ok(Self { sets, pad_id: set.pad_id(), mode: Mode::eval(precision) })
     }
 
+    pub(super) fn has_rows(&self) -> bool {
+        !self.sets.is_empty()
+    }
+
     pub(super) fn scores(&self, model: &Model) -> Vec<DevScore> {
         self.sets.iter().flat_map(|set| self.scores_of(model, set)).collect()
     }
