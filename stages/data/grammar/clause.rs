@@ -55,17 +55,17 @@ pub(super) const PLAIN: Style = Style { passive: false, time_first: false };
 
 impl Style {
     pub(super) fn draw(dice: &mut Dice) -> Self {
-        Self { passive: dice.percent(35), time_first: dice.percent(35) }
+        Self { passive: dice.percent(20), time_first: dice.percent(25) }
     }
 }
 
 impl Phrase {
     pub(super) fn draw(nouns: &'static [Noun], adjectives: &'static [Adjective], dice: &mut Dice) -> Self {
-        let plural = dice.percent(35);
-        let counted = plural && dice.percent(60);
+        let plural = dice.percent(30);
+        let counted = plural && dice.percent(50);
         Self {
             determiner: if counted { *dice.pick(NUMERALS) } else { "the" },
-            adjective: dice.percent(45).then(|| (dice.pick(adjectives), Shade::Own)),
+            adjective: dice.percent(20).then(|| (dice.pick(adjectives), Shade::Own)),
             noun: dice.pick(nouns),
             name: Name::Own,
             plural,
@@ -103,10 +103,10 @@ impl Clause {
             agent,
             verb: dice.pick(realm.verbs),
             verb_name: Name::Own,
-            negated: dice.percent(12),
+            negated: dice.percent(6),
             object,
-            place: dice.percent(50).then(|| *dice.pick(PLACES)),
-            time: dice.percent(50).then(|| *dice.pick(TIMES)),
+            place: dice.percent(35).then(|| *dice.pick(PLACES)),
+            time: dice.percent(35).then(|| *dice.pick(TIMES)),
             realm,
         }
     }

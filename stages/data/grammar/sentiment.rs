@@ -83,8 +83,9 @@ pub(super) fn write(dice: &mut Dice) -> Example {
     let text = match dice.below(10) {
         0..=3 => main,
         4 => format!("{main}, and {}", clause(praise, dice)),
-        5 | 6 => format!("{}, but {main}", clause(!praise, dice)),
-        7 => format!("although {}, {main}", clause(!praise, dice)),
+        5 => format!("{}, and {main}", clause(praise, dice)),
+        6 | 7 => format!("{}, but {main}", clause(!praise, dice)),
+        8 => format!("although {}, {main}", clause(!praise, dice)),
         _ => format!("{main}, even though {}", clause(!praise, dice)),
     };
     Example { text: sentence(&text), pair: None, label: Some(f64::from(u8::from(praise))) }
@@ -99,15 +100,16 @@ fn clause(praise: bool, dice: &mut Dice) -> String {
     let denied = dice.pick(ADJECTIVES[other]);
     let [_, felt] = dice.pick(VERBS[side]);
     let [unfelt, _] = dice.pick(VERBS[other]);
-    match dice.below(10) {
-        0 | 1 => format!("the {aspect} was {degree}{adjective}"),
-        2 => format!("we {felt} the {aspect}"),
-        3 => format!("I {degree}{felt} the {aspect}"),
-        4 => format!("the {aspect} was not {denied} at all"),
-        5 => format!("the {aspect} was never {denied}"),
-        6 => format!("the {aspect} was anything but {denied}"),
-        7 => format!("I did not {unfelt} the {aspect}"),
-        8 => format!("nobody could {unfelt} the {aspect}"),
+    // Two in three say it directly: if as many denied the opposite, no word would tell anything by itself.
+    match dice.below(20) {
+        0..=6 => format!("the {aspect} was {degree}{adjective}"),
+        7..=9 => format!("we {felt} the {aspect}"),
+        10..=12 => format!("I {degree}{felt} the {aspect}"),
+        13 => format!("the {aspect} was not {denied} at all"),
+        14 => format!("the {aspect} was never {denied}"),
+        15 => format!("the {aspect} was anything but {denied}"),
+        16 | 17 => format!("I did not {unfelt} the {aspect}"),
+        18 => format!("nobody could {unfelt} the {aspect}"),
         _ => format!("I expected {} {denied} {aspect} and got {} {adjective} one", article(denied), article(adjective)),
     }
 }
