@@ -11,6 +11,7 @@ use bam_contract::task::Split;
 use crate::encoder::{Mode, Model, device};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
+use crate::text::thousands;
 
 pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
     let tokens = Tokens::open(&job.input("tokens")?.path)?;
@@ -30,7 +31,7 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;
     }
-    Ok(Outcome::from(format!("{total} rows of {}", tokens.task.name)))
+    Ok(Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name)))
 }
 
 fn chosen_splits(params: &PredictParams, tokens: &Tokens, stage: &str) -> Result<Vec<Split>> {
