@@ -57,7 +57,7 @@ fn agreement(dice: &mut Dice, broken: bool) -> String {
     let (nearby, _) = somebody(dice);
     let joint = dice.pick(&["near", "behind", "next to", "with"]);
     let (object, verb) = (somebody(dice).0, present(dice.pick(TO_PEOPLE), many, broken));
-    if dice.percent(30) {
+    if dice.percent(15) {
         format!("{subject} {joint} {nearby} {verb} {object}")
     } else {
         format!("{subject} {verb} {object} {}", dice.pick(PLACES))
@@ -105,7 +105,7 @@ fn reflexive(dice: &mut Dice, broken: bool) -> String {
     let subject = noun.own[usize::from(many)];
     let pronoun = if many == broken { one } else { "themselves" };
     let verb = dice.pick(TO_PEOPLE).own[2];
-    let nearby = if dice.percent(40) { format!(" near {}", somebody(dice).0) } else { String::new() };
+    let nearby = if dice.percent(20) { format!(" near {}", somebody(dice).0) } else { String::new() };
     format!("the {subject}{nearby} {verb} {pronoun}")
 }
 

@@ -19,17 +19,25 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) const ALL: [Self; 9] = [
-        Self::Roles,
-        Self::Negation,
-        Self::Agent,
-        Self::Verb,
-        Self::Object,
-        Self::Count,
-        Self::Place,
-        Self::Time,
-        Self::Adjective,
-    ];
+    /// Draws a change; those that a word or two give away come more often than those of order and number.
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        *dice.pick(&[
+            Self::Negation,
+            Self::Negation,
+            Self::Negation,
+            Self::Verb,
+            Self::Verb,
+            Self::Object,
+            Self::Object,
+            Self::Agent,
+            Self::Agent,
+            Self::Place,
+            Self::Time,
+            Self::Adjective,
+            Self::Count,
+            Self::Roles,
+        ])
+    }
 
     /// Makes the change; false where the clause has nothing to change so.
     pub(super) fn make(self, clause: &mut Clause, dice: &mut Dice) -> bool {

@@ -62,10 +62,10 @@ impl Style {
 impl Phrase {
     pub(super) fn draw(nouns: &'static [Noun], adjectives: &'static [Adjective], dice: &mut Dice) -> Self {
         let plural = dice.percent(30);
-        let counted = plural && dice.percent(60);
+        let counted = plural && dice.percent(50);
         Self {
             determiner: if counted { *dice.pick(NUMERALS) } else { "the" },
-            adjective: dice.percent(30).then(|| (dice.pick(adjectives), Shade::Own)),
+            adjective: dice.percent(20).then(|| (dice.pick(adjectives), Shade::Own)),
             noun: dice.pick(nouns),
             name: Name::Own,
             plural,
@@ -103,7 +103,7 @@ impl Clause {
             agent,
             verb: dice.pick(realm.verbs),
             verb_name: Name::Own,
-            negated: dice.percent(10),
+            negated: dice.percent(6),
             object,
             place: dice.percent(35).then(|| *dice.pick(PLACES)),
             time: dice.percent(35).then(|| *dice.pick(TIMES)),

@@ -40,7 +40,7 @@ fn entailed(premise: &Clause, dice: &mut Dice) -> Clause {
 /// Adds what the premise leaves open; alters `premise` to leave something open.
 fn unsettled(premise: &mut Clause, dice: &mut Dice) -> Clause {
     let mut hypothesis = premise.clone();
-    if dice.percent(60) {
+    if dice.percent(30) {
         leave_out(&mut hypothesis, dice);
     }
     match dice.below(5) {
@@ -62,7 +62,7 @@ fn unsettled(premise: &mut Clause, dice: &mut Dice) -> Clause {
         }
         _ => _ = Change::Agent.make(&mut hypothesis, dice),
     }
-    if !premise.negated && dice.percent(15) {
+    if !premise.negated && dice.percent(8) {
         hypothesis.negated = true;
     }
     hypothesis
@@ -72,7 +72,7 @@ fn unsettled(premise: &mut Clause, dice: &mut Dice) -> Clause {
 fn contradicted(premise: &Clause, dice: &mut Dice) -> Clause {
     let mut hypothesis = premise.clone();
     let opposed =
-        !premise.negated && dice.percent(40) && (oppose(&mut hypothesis.object) || oppose(&mut hypothesis.agent));
+        !premise.negated && dice.percent(30) && (oppose(&mut hypothesis.object) || oppose(&mut hypothesis.agent));
     if !opposed {
         hypothesis.negated = !hypothesis.negated;
         if !premise.negated {
@@ -87,20 +87,20 @@ fn contradicted(premise: &Clause, dice: &mut Dice) -> Clause {
 
 /// Leaves out some of what is said, and says kinds for what is of them.
 fn leave_out(clause: &mut Clause, dice: &mut Dice) {
-    if dice.percent(50) {
+    if dice.percent(60) {
         clause.place = None;
     }
-    if dice.percent(50) {
+    if dice.percent(60) {
         clause.time = None;
     }
     for phrase in [&mut clause.agent, &mut clause.object] {
         if dice.percent(30) {
             phrase.adjective = None;
         }
-        if dice.percent(35) {
+        if dice.percent(50) {
             phrase.name = Name::Kind;
         }
-        if phrase.plural && dice.percent(40) {
+        if phrase.plural && dice.percent(60) {
             phrase.determiner = "some";
         }
     }

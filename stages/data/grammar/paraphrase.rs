@@ -11,7 +11,11 @@ pub(super) fn write(dice: &mut Dice) -> Example {
     let equivalent = dice.percent(50);
     let mut other = clause.clone();
     if !equivalent {
-        while !dice.pick(&Change::ALL).make(&mut other, dice) {}
+        while !Change::draw(dice).make(&mut other, dice) {}
+        if dice.percent(50) {
+            // Back to front a negation would take itself back; another noun or verb never does.
+            dice.pick(&[Change::Verb, Change::Object, Change::Agent]).make(&mut other, dice);
+        }
     }
     if equivalent || dice.percent(50) {
         rename(&mut other, dice);
