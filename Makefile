@@ -25,7 +25,7 @@ build: setup ## build target/release/bam and bam-stage
 run: build ## set up, build, and run pipeline.yaml (more arguments: ARGS='--set seed=3')
 	$(TARGET)/bam run pipeline.yaml $(ARGS)
 
-test: setup ## set up, and run all tests (more arguments: ARGS='numerics')
+test: setup ## set up, and run all tests (more arguments: ARGS=a_cycle)
 	$(CARGO) test --release --workspace $(ARGS)
 
 lint: setup ## check the formatting, and clippy with warnings as errors
@@ -55,9 +55,9 @@ endif
 	cp -R .deps/encoders/. $(SHARE)/encoders
 	install -m 644 LICENSE $(SHARE)/LICENSE
 	@# In the tree the encoders lie in .deps/, here beside pipeline.yaml.
-	sed 's#\.deps/encoders/#encoders/#g' pipeline.yaml > $(SHARE)/pipeline.yaml
+	sed 's#\.deps/encoders/#$(abspath $(PREFIX))/share/bam/encoders/#g' pipeline.yaml > $(SHARE)/pipeline.yaml
 	cp -R pipelines/. $(SHARE)/pipelines
-	find $(SHARE)/pipelines -name '*.yaml' -exec sed -i 's#\.deps/encoders/#encoders/#g' {} +
+	find $(SHARE)/pipelines -name '*.yaml' -exec sed -i 's#\.deps/encoders/#$(abspath $(PREFIX))/share/bam/encoders/#g' {} +
 
 clean: ## delete what cargo built (.deps/ and artifacts/ stay)
 	$(CARGO) clean

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     Accuracy,
-    /// F1 of class 1 of a two-class task; macro-averaged over the classes of a larger one.
+    /// F1 of class 1 where no higher class occurs; else the mean over the classes that occur.
     F1,
     Matthews,
     Pearson,
@@ -74,7 +74,12 @@ fn f1(predicted: &[f64], gold: &[f64]) -> f64 {
     match counts.len() {
         1 => 0.0,
         2 => of_class(1),
-        classes => (0..classes).map(of_class).sum::<f64>() / classes as f64,
+        classes => {
+            let occurs =
+                |class: &usize| counts[*class].iter().chain(counts.iter().map(|row| &row[*class])).sum::<f64>() > 0.0;
+            let present: Vec<_> = (0..classes).filter(occurs).collect();
+            present.iter().map(|class| of_class(*class)).sum::<f64>() / present.len() as f64
+        }
     }
 }
 

@@ -217,10 +217,10 @@ impl TaskSpec {
     }
 
     /// A head's outputs as a prediction in the label's own terms: the likeliest class, or the value
-    /// scaled back to the task's range and kept within it.
+    /// scaled back to the task's range, which it may leave a little: cutting it off would make ties.
     pub fn prediction(&self, logits: &[f32]) -> f64 {
         if let Some([least, greatest]) = self.range {
-            return (f64::from(logits[0]) * (greatest - least) + least).clamp(least, greatest);
+            return f64::from(logits[0]) * (greatest - least) + least;
         }
         let mut likeliest = 0;
         for (class, logit) in logits.iter().enumerate() {
@@ -251,6 +251,12 @@ impl TaskSpec {
             "`cuts` has one bound fewer than `labels` has classes",
         );
         say(!self.cuts.is_sorted(), "`cuts` ascend");
+        let repeats = |names: &[String]| (1..names.len()).any(|at| names[..at].contains(&names[at]));
+        say(repeats(&self.labels) || repeats(&self.spelled), "each class has a name and a spelling of its own");
+        say(
+            ["input_ids", "attention_mask", "token_type_ids"].contains(&self.name.as_str()),
+            "that is the name of an input of the exported graph; call the task otherwise",
+        );
         say(self.metrics.is_empty(), "`metrics` needs at least one metric");
         say(
             self.metrics.iter().any(|metric| metric.is_of_classes() == self.is_regression()),
@@ -263,8 +269,13 @@ impl TaskSpec {
             "`files: {all: …}` and `split: {dev: …}` go together",
         );
         say(
+            self.files.contains_key(&Split::All) && self.files.len() > 1,
+            "`all` is divided into the splits, so it stands alone under `files`",
+        );
+        say(
             self.split.is_some_and(|shares| {
-                !(0.0..1.0).contains(&shares.dev)
+                shares.dev <= 0.0
+                    || !(0.0..1.0).contains(&shares.dev)
                     || !(0.0..1.0).contains(&shares.test)
                     || shares.dev + shares.test >= 1.0
             }),

@@ -101,7 +101,7 @@ pub(crate) struct PlanArgs {
     pub(crate) source: PipelineArgs,
 
     /// Show the tree of causes of one stage
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", conflicts_with = "json")]
     pub(crate) why: Option<String>,
 
     /// Print one JSON object per stage

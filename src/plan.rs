@@ -1,5 +1,7 @@
 //! What each stage of a pipeline needs: nothing, a run, or to wait for what it reads.
 
+use std::path::Path;
+
 use anyhow::Result;
 use bam_contract::digest::Digest;
 use bam_contract::manifest::{Key, Manifest};
@@ -48,6 +50,16 @@ impl<'a> Planner<'a> {
     /// Remembers the digests of the files that were read.
     pub(crate) fn finish(&self) -> Result<()> {
         self.store.save_digests(&self.digests)
+    }
+
+    /// A file that a stage reads and that is no longer what its key says.
+    pub(crate) fn changed_since(&mut self, at: usize, key: &Key) -> Result<Option<&'a Path>> {
+        for file in &self.pipeline.stages[at].externals {
+            if key.external.get(&file.slot) != Some(&self.digests.of(&file.path)?) {
+                return Ok(Some(&file.path));
+            }
+        }
+        Ok(None)
     }
 
     /// The plan as things stand.

@@ -17,7 +17,8 @@ use crate::text::thousands;
 pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
     let tokens = Tokens::open(&job.input("tokens")?.path)?;
     let model_input = job.input("model")?;
-    let (model, _) = Model::open(&model_input.path, device::by_name(&job.device)?)?;
+    let device = device::by_name(&job.device)?;
+    let (model, _) = Model::open(&model_input.path, device)?;
     let head = head_for(&model.tasks, &tokens.task, &model_input.stage)?.ok_or_else(|| {
         let known: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let message = format!("model `{}` has no head for `{}`", model_input.stage, tokens.task.head());
@@ -36,7 +37,8 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;
     }
-    Ok(Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name)))
+    let outcome = Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name));
+    Ok(outcome.with("device", device::name(device)))
 }
 
 fn chosen_splits(params: &PredictParams, tokens: &Tokens, stage: &str) -> Result<Vec<Split>> {

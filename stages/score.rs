@@ -66,7 +66,8 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
     scores.write(&job.output)?;
     let greatest = scores.logit_differences.iter().map(|difference| difference.max_abs_difference).reduce(f64::max);
     let exact = greatest.map(|greatest| format!(", ONNX within {greatest:.1e} of libtorch")).unwrap_or_default();
-    Ok(Outcome::from(format!("{} models on {} dev sets{exact}", models.len(), sets.len())))
+    let outcome = Outcome::from(format!("{} models on {} dev sets{exact}", models.len(), sets.len()));
+    Ok(outcome.with("device", device::name(device::by_name(&job.device)?)))
 }
 
 fn is_onnx(folder: &Path) -> bool {

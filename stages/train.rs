@@ -109,7 +109,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     Ok(outcome
         .with("steps", schedule.steps)
         .with("rows_per_second", trained_rows as f64 / started.elapsed().as_secs_f64())
-        .with("device", format!("{device:?}").to_lowercase()))
+        .with("device", device::name(device)))
 }
 
 /// Independent random streams of one seed.

@@ -78,7 +78,7 @@ fn from_text_to_scores_and_then_only_what_changed() {
     assert_eq!(third.stages("RAN"), ["student", "onnx", "scores"]);
     assert!(third.stderr.contains("because param epochs: 2 → 1"), "{}", third.stderr);
 
-    // All of it again elsewhere: the same seed gives the same bytes, whatever the number of threads that read the data.
+    // All of it again elsewhere: the same seed and number of threads give the same bytes.
     let again = self::sandbox();
     succeeded(again.bam(&["run", "--threads", "1"]));
     assert_eq!(contents(&again), made);
@@ -137,7 +137,7 @@ tasks:
     metrics: [accuracy]
 stages:
   examples: { data: { task: mood, from: . } }
-  tokens:   { tokenize: { examples: examples, encoder: $encoder } }
+  tokens:   { tokenize: { examples: examples, encoder: $encoder, max_tokens: 48 } }
   model:    { train: { tokens: [tokens], encoder: $encoder, epochs: 1 } }
 ";
 

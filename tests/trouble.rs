@@ -68,6 +68,18 @@ fn a_stage_that_is_done_without_its_files_has_failed() {
 }
 
 #[test]
+fn a_file_that_changes_while_a_stage_runs_fails_the_stage() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"teacher@sentiment": "meddle"}"#);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("error: `enc/config.json` changed while the stage ran\n"), "{}", run.stderr);
+    assert_eq!(sandbox.names_in("artifacts/store/train"), [""; 0]);
+    fs::remove_file(sandbox.path("behaviour.json")).unwrap();
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]).code, 0);
+}
+
+#[test]
 fn a_damaged_artifact_is_named_set_aside_and_made_again() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);

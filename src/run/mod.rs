@@ -282,7 +282,7 @@ impl Run<'_, '_> {
                 return self.failed(at, &pending, &[trouble], None, wall_secs);
             }
         };
-        let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or(&self.resources.device);
+        let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
         let provenance = Provenance {
             finished_unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             wall_secs,
@@ -294,6 +294,11 @@ impl Run<'_, '_> {
             git_revision: self.git_revision.get_or_init(git_revision).clone(),
             worker: facts,
         };
+        // What the worker read may not be what was hashed before it started, maybe an hour ago.
+        if let Some(path) = self.planner.changed_since(at, &key)? {
+            let cause = format!("`{}` changed while the stage ran", path.display());
+            return self.failed(at, &pending, &[cause], Some("run again; the change is seen then"), wall_secs);
+        }
         let artifact = stage.spec.kind().writes;
         let finished = Finished { stage: stage.name.clone(), key, artifact, summary, metrics, provenance };
         let manifest = match pending.commit(finished) {

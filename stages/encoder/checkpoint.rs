@@ -38,6 +38,11 @@ pub(crate) fn write_checkpoint(files: &CheckpointFiles<'_>, model: &Model, info:
 fn config_json(model: &Model) -> Value {
     let mut config = model.config.written.clone();
     config.insert("model_type".to_owned(), json!("bert"));
+    // The weights are fp32 whatever the encoder came in, and a former head's labels are not this model's.
+    for stale in ["dtype", "id2label", "label2id", "problem_type", "num_labels"] {
+        config.remove(stale);
+    }
+    config.insert("torch_dtype".to_owned(), json!("float32"));
     let [task] = model.tasks.as_slice() else {
         config.insert("architectures".to_owned(), json!(["BertModel"]));
         return Value::Object(config);

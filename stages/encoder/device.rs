@@ -22,3 +22,11 @@ pub(crate) fn by_name(name: &str) -> Result<Device> {
     }
     Ok(Device::Cuda(index as usize))
 }
+
+/// What [`by_name`] calls a device.
+pub(crate) fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    }
+}

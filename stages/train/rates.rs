@@ -57,7 +57,8 @@ impl Schedule {
 
     /// Whether a step is the last of an epoch, or of all.
     pub(super) fn ends_epoch(&self, step: u64) -> bool {
-        step + 1 == self.steps || step > 0 && self.epoch(step).floor() > self.epoch(step - 1).floor()
+        let before = if step == 0 { 0.0 } else { self.epoch(step - 1) };
+        step + 1 == self.steps || self.epoch(step).floor() > before.floor()
     }
 }
 
@@ -109,6 +110,12 @@ mod tests {
         let schedule = Schedule::new(&params(r#""epochs": 2.5, "batch": 8"#), 20);
         let ends: Vec<_> = (0..schedule.steps).filter(|step| schedule.ends_epoch(*step)).collect();
         assert_eq!((schedule.steps, ends), (7, vec![2, 4, 6]));
+    }
+
+    #[test]
+    fn an_epoch_of_one_step_ends_with_it() {
+        let schedule = Schedule::new(&params(r#""epochs": 3, "batch": 8"#), 8);
+        assert!((0..3).all(|step| schedule.ends_epoch(step)));
     }
 
     #[test]

@@ -114,11 +114,9 @@ impl TrainingSet {
                 format!("the tokenizer has {vocabulary} pieces, the encoder {} word vectors", model.config.vocab_size);
             return Err(Fault::new(message, "take config.json, weights and tokenizer from the same encoder").into());
         }
-        let longest = self.tasks.iter().flat_map(|task| (0..task.rows.len()).map(|row| task.rows.tokens(row))).max();
-        let positions = model.config.max_position_embeddings;
-        if longest.is_some_and(|longest| longest > positions) {
-            let message =
-                format!("rows of up to {} tokens, but the encoder has {positions} positions", longest.unwrap_or(0));
+        let (longest, positions) = (self.tokenizer.max_tokens, model.config.max_position_embeddings);
+        if longest > positions {
+            let message = format!("rows of up to {longest} tokens, but the encoder has {positions} positions");
             return Err(Fault::new(message, "lower `max_tokens` of the tokenize stages").into());
         }
         Ok(())
@@ -151,6 +149,8 @@ fn gold_targets(spec: &TaskSpec, rows: &TokenRows, stage: &str) -> Result<Vec<f3
     rows.labels.iter().enumerate().map(target).collect()
 }
 
+const COVER_HINT: &str = "let it predict the same `tokenize` stage that is trained on";
+
 /// The teacher's logits in the order of the training rows.
 fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, stage: &str) -> Result<Vec<f32>> {
     if predictions.task.labels != spec.labels || predictions.task.range != spec.range {
@@ -169,8 +169,16 @@ fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, 
     let index: HashMap<_, _> = table.ids.iter().zip(&table.swapped).enumerate().map(|(at, key)| (key, at)).collect();
     let mut logits = Vec::with_capacity(rows.len() * outputs);
     let mut missing = Vec::new();
-    for (id, swapped) in rows.ids.iter().zip(&rows.swapped) {
+    for (row, (id, swapped)) in rows.ids.iter().zip(&rows.swapped).enumerate() {
         match index.get(&(id, swapped)) {
+            // Row numbers alone would match another file of the same task.
+            Some(at) if table.labels[*at] != rows.labels[row] => {
+                let message = format!(
+                    "teacher `{stage}` predicted other examples of `{}`: row {id} has another label",
+                    spec.name
+                );
+                return Err(Fault::new(message, COVER_HINT).into());
+            }
             Some(at) => logits.extend(&table.logits[at * outputs..(at + 1) * outputs]),
             None => missing.push((*id, *swapped)),
         }
@@ -183,7 +191,7 @@ fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, 
             missing.len(),
             rows.len()
         );
-        return Err(Fault::new(message, "let it predict the same `tokenize` stage that is trained on").into());
+        return Err(Fault::new(message, COVER_HINT).into());
     }
     if logits.iter().any(|logit: &f32| !logit.is_finite()) {
         bail!(Fault::new(format!("teacher `{stage}` has logits that are not finite"), "train the teacher again"));

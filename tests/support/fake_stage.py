@@ -70,6 +70,8 @@ def main():
     if what == "half":
         tell("done", summary="nothing", provenance={})
         return
+    if what == "meddle":
+        (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").write_text("changed meanwhile")
     text = "the same" if what == "same" else content(job)
     for name in FILES[kind]:
         body = scores(job) if kind == "score" else f"{name} {text} {job['fingerprint']}\n"
