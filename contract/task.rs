@@ -40,6 +40,10 @@ pub struct TaskSpec {
     /// Whether the order of the two texts carries no meaning, so that both orders may be trained on.
     #[serde(default)]
     pub symmetric: bool,
+    /// Leave out rows with more or fewer columns than the first one, with a warning, instead of failing
+    /// there: QQP as released has a few questions with line breaks in them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_broken: bool,
     /// Metrics of the task, the one that chooses the best checkpoint first.
     pub metrics: Vec<Metric>,
     /// Shares of a seeded split of the file `all`.

@@ -13,6 +13,7 @@ mod split;
 mod tests;
 mod tsv;
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -53,7 +54,7 @@ pub(crate) fn run(params: &DataParams, job: &Job, reporter: &Reporter) -> Result
                 (Split::All, Some(shares)) => split::sides(&shares).map(create).collect::<Result<Vec<_>>>()?,
                 _ => vec![create(*split)?],
             };
-            counts.extend(read(path, *split, &task, outlets)?);
+            counts.extend(read(path, *split, &task, outlets, reporter)?);
             reporter.progress(done as u64 + 1, files.len() as u64, "files", split.name());
         }
     }
@@ -62,8 +63,15 @@ pub(crate) fn run(params: &DataParams, job: &Job, reporter: &Reporter) -> Result
 }
 
 /// Reads a source file into its split's outlet, or into the outlets of the splits it is divided into.
-fn read(path: &Path, split: Split, task: &TaskSpec, mut outlets: Vec<Outlet>) -> Result<Vec<(Split, usize)>> {
-    let source = Source::new(path, task, split)?;
+fn read(
+    path: &Path,
+    split: Split,
+    task: &TaskSpec,
+    mut outlets: Vec<Outlet>,
+    reporter: &Reporter,
+) -> Result<Vec<(Split, usize)>> {
+    let broken = Cell::new(0);
+    let source = Source::new(path, task, split, &broken)?;
     for record in source.records()? {
         let record = record?;
         let label = source.label(task, &record)?;
@@ -78,6 +86,10 @@ fn read(path: &Path, split: Split, task: &TaskSpec, mut outlets: Vec<Outlet>) ->
         if outlets.iter().all(Outlet::is_full) {
             break;
         }
+    }
+    if broken.get() > 0 {
+        let rows = if broken.get() == 1 { "row" } else { "rows" };
+        reporter.warning(format!("`{}`: left out {} broken {rows}", path.display(), broken.get()));
     }
     outlets.into_iter().map(|outlet| outlet.finish(&format!("`{}`", path.display()))).collect()
 }

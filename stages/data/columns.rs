@@ -71,9 +71,12 @@ pub(super) fn records<'a>(
         return Ok(Box::new(std::iter::empty()));
     };
     let positions = Positions::of(&source, names.as_deref(), width)?;
-    Ok(Box::new(rows.map(move |row| {
-        let (number, fields) = row?;
-        positions.record(&source, number, fields, hint)
+    Ok(Box::new(rows.filter_map(move |row| match (row, source.broken) {
+        (Ok((_, fields)), Some(broken)) if fields.len() != width => {
+            broken.set(broken.get() + 1);
+            None
+        }
+        (row, _) => Some(row.and_then(|(number, fields)| positions.record(&source, number, fields, hint))),
     })))
 }
 

@@ -1,5 +1,6 @@
 //! A source file: where it lies, how it is laid out, and its rows one by one.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -31,17 +32,27 @@ pub(super) struct Source<'a> {
     pub(super) columns: &'a Columns,
     /// Test files may come without labels.
     pub(super) label_may_lack: bool,
+    /// Counts rows of the wrong width, which are left out then; without it they are errors.
+    pub(super) broken: Option<&'a Cell<usize>>,
 }
 
 impl<'a> Source<'a> {
+    /// Rows that the task lets be left out are counted in `broken`.
+    ///
     /// # Errors
     /// When neither the task nor the file's ending tells the format.
-    pub(super) fn new(path: &'a Path, task: &'a TaskSpec, split: Split) -> Result<Self> {
+    pub(super) fn new(path: &'a Path, task: &'a TaskSpec, split: Split, broken: &'a Cell<usize>) -> Result<Self> {
         let format = match task.format {
             Some(format) => format,
             None => format_of(path)?,
         };
-        Ok(Self { path, format, columns: task.columns_of(split), label_may_lack: split.is_test() })
+        Ok(Self {
+            path,
+            format,
+            columns: task.columns_of(split),
+            label_may_lack: split.is_test(),
+            broken: task.skip_broken.then_some(broken),
+        })
     }
 
     /// The file's rows.

@@ -144,6 +144,15 @@ fn rows_labels(folder: &TempDir, split: Split) -> Vec<f64> {
 }
 
 #[test]
+fn broken_rows_of_qqp_are_left_out() {
+    let train = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta?\tb?\t1\n1\t3\t4\tc\nd?\te?\t0\n2\t5\t6\tf?\tg?\t0\n";
+    let files: &[(&str, &[u8])] = &[("QQP/train.tsv", train.as_bytes()), ("QQP/dev.tsv", train.as_bytes())];
+    let (folder, outcome) = run_on(files, json!({"task": "qqp"}));
+    assert_eq!(outcome.unwrap().summary, "2 train · 2 dev rows");
+    assert_eq!(rows(&folder, Split::Train)[1], ("f?".to_owned(), Some("g?".to_owned()), Some(0.0)));
+}
+
+#[test]
 fn a_task_of_ones_own_reads_the_same_from_every_format() {
     let expected = [text("quite good, \"really\"", 1.0), text("bad", 0.0)];
     let tsv = "mood\ttext\ngood\tquite good, \"really\"\nbad\tbad\n";
