@@ -40,7 +40,8 @@ impl Padded {
     }
 }
 
-/// What one more pass costs beside its tokens, in tokens: its kernels' overhead, and weights read and cast again.
+/// What one more pass costs beside its tokens, in tokens: its kernels' overhead, and weights read and cast
+/// again. An estimate; it moves only where a batch is cut, never what is computed.
 const PASS_OVERHEAD_TOKENS: usize = 128;
 /// Most tokens of one pass, padding included; bounds the memory of its activations.
 const PASS_TOKENS: usize = 8192;
