@@ -49,7 +49,7 @@ pub static KINDS: [Kind; 6] = [
     Kind { name: "train",    version: 1, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 1, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
     Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
-    Kind { name: "score",    version: 1, writes: ArtifactKind::Scores,      references: &["models", "tokens"],                  about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+    Kind { name: "score",    version: 1, writes: ArtifactKind::Scores,      references: &["tokens"],                            about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
 ];
 
 /// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
