@@ -10,6 +10,8 @@ mod config;
 pub(crate) mod device;
 mod layers;
 #[cfg(test)]
+pub(crate) mod reference;
+#[cfg(test)]
 mod reference_tests;
 mod safetensors_file;
 

@@ -5,6 +5,8 @@ mod evaluate;
 mod history;
 mod loss;
 mod rates;
+#[cfg(test)]
+mod reference_tests;
 mod sampler;
 mod step;
 mod training_set;

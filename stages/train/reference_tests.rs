@@ -1,0 +1,150 @@
+//! Loss, gradients and updates of the training step against `PyTorch`'s, from the artifacts a `train` stage reads.
+
+use bam_contract::artifact::encoder::tokenizer_file;
+use bam_contract::artifact::predictions::{PredictionRows, Predictions};
+use bam_contract::artifact::tokens::{TokenizerInfo, TokensWriter};
+use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::job::JobInput;
+use bam_contract::stage::StageSpec;
+use bam_contract::task::Split;
+use serde_json::{Value, json};
+use tch::Kind;
+use tempfile::TempDir;
+
+use super::sampler::Draw;
+use super::*;
+use crate::encoder::Parameter;
+use crate::encoder::reference::{Reference, fixtures, two_tasks};
+
+/// The script's `GOLD_SHARE`, `LEARNING_RATE` and `STEPS`.
+const GOLD_SHARE: f64 = 0.3;
+const LEARNING_RATE: f64 = 1e-2;
+const STEPS: usize = 3;
+
+/// The reference's batch as a training set of two tasks, each with all rows.
+struct Setting {
+    reference: Reference,
+    params: TrainParams,
+    set: TrainingSet,
+    _folder: TempDir,
+}
+
+impl Setting {
+    fn new(with_teachers: bool, more: &Value) -> Self {
+        let reference = Reference::read();
+        let encoder = fixtures().join("tiny-bert");
+        let tokenizer = TokenizerInfo {
+            digest: Digest::of_file(&tokenizer_file(&encoder).unwrap()).unwrap(),
+            vocabulary_size: 300,
+            max_tokens: 24,
+            pad_id: 0,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut inputs = Vec::new();
+        let targets = [("labels_classes", "teacher.nli", 1.0), ("labels_values", "teacher.sim", 5.0)];
+        for (index, (task, (labels, teacher, greatest))) in two_tasks().iter().zip(targets).enumerate() {
+            let mut add = |list: &str| {
+                let path = folder.path().join(format!("{list}.{index}"));
+                std::fs::create_dir(&path).unwrap();
+                let (slot, stage) = (format!("{list}.{index}"), format!("{list}@{}", task.name));
+                inputs.push(JobInput { slot, stage, path: path.clone(), digest: Digest::of(b"") });
+                path
+            };
+            let mut rows = reference.rows();
+            rows.labels = floats(reference.get(labels)).into_iter().map(|label| Some(label * greatest)).collect();
+            let fingerprint = Fingerprint::of("test");
+            let mut writer = TokensWriter::create(&add("tokens"), Split::Train, task, &tokenizer, fingerprint).unwrap();
+            writer.write(&rows).unwrap();
+            writer.finish().unwrap();
+            if with_teachers {
+                let logits = floats(reference.get(teacher)).into_iter().map(|logit| logit as f32).collect();
+                let rows = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
+                Predictions::write(&add("teachers"), Split::Train, task, &rows, fingerprint).unwrap();
+            }
+        }
+        let mut params = json!({"tokens": [], "encoder": encoder});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let params: TrainParams = serde_json::from_value(params).unwrap();
+        let job = Job {
+            stage: "student".to_owned(),
+            fingerprint: Fingerprint::of("test"),
+            spec: StageSpec::Train(Box::new(params.clone())),
+            inputs,
+            output: folder.path().to_owned(),
+            threads: 1,
+            device: "cpu".to_owned(),
+        };
+        let set = TrainingSet::open(&params, &job).unwrap();
+        Self { reference, params, set, _folder: folder }
+    }
+
+    /// Every row once for each task.
+    fn batch(&self) -> Vec<Draw> {
+        let rows = |task: usize| (0..self.set.task(task).rows.len()).map(move |row| Draw { task, row });
+        (0..2).flat_map(rows).collect()
+    }
+
+    fn accumulate(&self, model: &Model, gold_share: f64) -> f64 {
+        step::accumulate_gradients(model, &self.set, &self.batch(), gold_share, &self.params)
+    }
+}
+
+fn floats(tensor: &Tensor) -> Vec<f64> {
+    Vec::<f64>::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap()
+}
+
+#[test]
+fn loss_and_every_gradient_equal_pytorchs() {
+    let setting = Setting::new(false, &json!({"reduction": "sum"}));
+    let model = setting.reference.model();
+    // The reference's loss is a mean over the rows, for each task.
+    let rows = setting.set.task(0).rows.len() as f64;
+    let loss = setting.accumulate(&model, 0.0) / rows;
+    assert!((loss - setting.reference.get("loss").double_value(&[])).abs() < 1e-6);
+    for Parameter { name, tensor } in &model.parameters {
+        let gradient = tensor.grad();
+        assert!(gradient.defined(), "`{name}` has no gradient");
+        setting.reference.assert_near(&format!("grad.{name}"), &(gradient / rows), 1e-5);
+    }
+    let gradients = setting.reference.tensors.keys().filter(|name| name.starts_with("grad.")).count();
+    assert_eq!(gradients, model.parameters.len(), "every gradient of the reference is compared");
+}
+
+#[test]
+fn a_mixed_target_has_pytorchs_loss_and_gradients() {
+    let setting = Setting::new(true, &json!({"reduction": "mean"}));
+    let model = setting.reference.model();
+    let loss = setting.accumulate(&model, GOLD_SHARE);
+    assert!((loss - setting.reference.get("distilled.loss").double_value(&[])).abs() < 1e-6);
+    let norm = gradient_norm(&model);
+    assert!((norm / setting.reference.get("distilled.gradient_norm").double_value(&[]) - 1.0).abs() < 1e-5);
+    let heads = || model.parameters.iter().filter(|parameter| parameter.name.starts_with("heads."));
+    assert_eq!(heads().count(), 4);
+    for Parameter { name, tensor } in heads() {
+        setting.reference.assert_near(&format!("distilled.grad.{name}"), &tensor.grad(), 1e-5);
+    }
+}
+
+/// Clipping, weight decay of some parameters, layer-wise rates, and moments with and without bias correction.
+#[test]
+fn updates_equal_pytorchs() {
+    for (kind, bias_correction) in [("corrected.", true), ("plain.", false)] {
+        let more = json!({"bias_correction": bias_correction, "layer_decay": 0.9, "weight_decay": 0.01});
+        let setting = Setting::new(true, &more);
+        let mut model = setting.reference.model();
+        let mut optimizer = AdamW::new(&model, &setting.params);
+        for _ in 0..STEPS {
+            setting.accumulate(&model, GOLD_SHARE);
+            let norm = gradient_norm(&model);
+            optimizer.step(&mut model, LEARNING_RATE, norm);
+        }
+        let watched: Vec<_> = setting.reference.tensors.keys().filter_map(|name| name.strip_prefix(kind)).collect();
+        assert_eq!(watched.len(), 7);
+        for name in watched {
+            let parameter = model.parameters.iter().find(|parameter| parameter.name == name).unwrap();
+            // Adam divides by a gradient's own size, so that the rounding of the smallest ones counts in full; a decay
+            // left out or a wrong layer's rate moves weights by five times this and more.
+            setting.reference.assert_near(&format!("{kind}{name}"), &parameter.tensor, 1e-3 * LEARNING_RATE);
+        }
+    }
+}
