@@ -5,7 +5,7 @@ use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::metric::Metric;
 use bam_contract::task::TaskSpec;
 
-use crate::encoder::{Batch, Mode, Model};
+use crate::encoder::{Batch, Model};
 use crate::onnx::session::OnnxSession;
 use crate::padding::{Padded, passes};
 
@@ -18,16 +18,13 @@ pub(crate) fn logits(
     head: usize,
     rows: &TokenRows,
     pad_id: u32,
-    mode: Mode,
     progress: impl FnMut(usize),
 ) -> Vec<f32> {
     let pass_logits = |pass: &[usize]| {
-        tch::no_grad(|| {
-            let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
-            let pooled_bd = model.pooled_bd(&Batch::new(&Padded::new(&token_rows, pad_id), model.device), mode);
-            let logits_bc = model.logits_bc(head, &pooled_bd, mode);
-            Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
-        })
+        let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
+        let padded = Padded::rounded(&token_rows, pad_id, model.config.max_position_embeddings);
+        let logits_bc = model.predict_bc(head, &Batch::new(&padded, model.device));
+        Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
     };
     in_passes(rows, model.tasks[head].outputs(), pass_logits, progress).expect("libtorch gives fp32 logits")
 }

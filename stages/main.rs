@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         eprintln!("bam-stage {}: computes one stage for `bam`\nusage: bam-stage JOB.json", env!("CARGO_PKG_VERSION"));
         return ExitCode::from(2);
     };
+    keep_freed_memory();
     let reporter = Reporter::default();
     // libtorch's errors arrive as panics; a person should read them as errors.
     let outcome = catch_unwind(AssertUnwindSafe(|| run(Path::new(job), &reporter)));
@@ -54,6 +55,17 @@ fn main() -> ExitCode {
             reporter.failed(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A training step frees and takes again the same tensors of megabytes. glibc would give each back to the system and
+/// have its pages cleared anew, which cost a quarter of the processor time.
+fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain settings, before any other thread is started.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 

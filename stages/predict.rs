@@ -9,7 +9,7 @@ use bam_contract::job::Job;
 use bam_contract::stage::PredictParams;
 use bam_contract::task::Split;
 
-use crate::encoder::{Mode, Model, device};
+use crate::encoder::{Model, device};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
 use crate::text::thousands;
@@ -18,7 +18,7 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     let tokens = Tokens::open(&job.input("tokens")?.path)?;
     let model_input = job.input("model")?;
     let device = device::by_name(&job.device)?;
-    let (model, _) = Model::open(&model_input.path, device)?;
+    let (model, _) = Model::open(&model_input.path, params.precision, device)?;
     let head = head_for(&model.tasks, &tokens.task, &model_input.stage)?.ok_or_else(|| {
         let known: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let message = format!("model `{}` has no head for `{}`", model_input.stage, tokens.task.head());
@@ -28,11 +28,10 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     let splits = chosen_splits(params, &tokens, &job.input("tokens")?.stage)?;
     let tables = splits.iter().map(|split| Ok((*split, tokens.read(*split)?))).collect::<Result<Vec<_>>>()?;
     let total: usize = tables.iter().map(|(_, rows)| rows.len()).sum();
-    let mode = Mode::eval(params.precision);
     let mut before = 0;
     for (split, rows) in tables {
         let progress = |done| reporter.progress((before + done) as u64, total as u64, "row", split.name());
-        let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, mode, progress);
+        let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, progress);
         before += rows.len();
         let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;

@@ -13,7 +13,7 @@ use bam_contract::job::{Job, JobInput};
 use bam_contract::stage::{Precision, ScoreParams};
 use bam_contract::task::{Split, TaskSpec};
 
-use crate::encoder::{Mode, Model, device};
+use crate::encoder::{Model, device};
 use crate::infer;
 use crate::onnx::session::OnnxSession;
 use crate::report::{Outcome, Reporter};
@@ -107,11 +107,10 @@ fn checkpoint_answers(
     if let Some(answers) = known.get(folder) {
         return Ok(answers.clone());
     }
-    let (model, _) = Model::open(folder, device::by_name(&job.device)?)?;
-    let mode = Mode::eval(Precision::Fp32);
+    let (model, _) = Model::open(folder, Precision::Fp32, device::by_name(&job.device)?)?;
     let answer = |set: &DevSet| -> Result<Option<Vec<f32>>> {
         let head = head_for(&model.tasks, &set.task, stage)?;
-        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.pad_id, mode, |_| {})))
+        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.pad_id, |_| {})))
     };
     let answers = sets.iter().map(answer).collect::<Result<Answers>>()?;
     known.insert(folder.to_owned(), answers.clone());

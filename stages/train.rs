@@ -2,6 +2,7 @@
 
 mod adamw;
 mod evaluate;
+mod gradients;
 mod history;
 mod loss;
 mod rates;
@@ -10,6 +11,7 @@ mod reference_tests;
 mod sampler;
 mod step;
 mod training_set;
+mod words;
 
 use std::time::Instant;
 
@@ -20,14 +22,16 @@ use bam_contract::job::Job;
 use bam_contract::stage::{Keep, TrainParams};
 use tch::Tensor;
 
-use crate::encoder::{CheckpointFiles, Model, NewModel, device, write_checkpoint};
+use crate::encoder::dropout::mixed;
+use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, write_checkpoint};
 use crate::report::{Outcome, Reporter};
-use adamw::{AdamW, gradient_norm};
+use adamw::AdamW;
 use evaluate::{DevScore, Evaluator, mean_headline};
 use history::{History, Step};
 use rates::Schedule;
 use sampler::Sampler;
 use training_set::TrainingSet;
+use words::word_ids;
 
 pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
     let started = Instant::now();
@@ -38,7 +42,8 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         layers: params.layers,
         tasks: set.tasks().cloned().collect(),
         regression_output: params.regression_output,
-        seed: seed_of(params.seed, Stream::Heads, 0),
+        precision: params.precision,
+        seed: seed_of(params.seed, Stream::Heads, 0) as i64,
     };
     let mut model = new_model.open(device)?;
     set.check_fits(&model)?;
@@ -46,7 +51,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     let schedule = Schedule::new(params, set.rows());
     let mut optimizer = AdamW::new(&model, params);
     let mut sampler = Sampler::new(&set.task_rows(), params.sampling, params.seed);
-    let evaluator = Evaluator::open(&set, params.precision)?;
+    let evaluator = Evaluator::open(&set)?;
     ensure!(
         params.keep != Keep::Best || evaluator.has_rows(),
         Fault::new(
@@ -64,12 +69,13 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         let gold_share = params.anneal.gold_share(schedule.progress(step));
         let step_started = Instant::now();
 
-        tch::manual_seed(seed_of(params.seed, Stream::Dropout, step));
-        let loss = step::accumulate_gradients(&model, &set, &batch, gold_share, params);
-        let gradient_norm = gradient_norm(&model);
+        optimizer.catch_up(&mut model, &word_ids(&set, &batch));
+        let dropout = Dropout::seeded(seed_of(params.seed, Stream::Dropout, step));
+        let (loss, gradients) = step::loss_and_gradients(&model, &set, &batch, gold_share, params, &dropout);
+        let gradient_norm = gradients.norm();
         ensure_finite(loss, gradient_norm, step)?;
         let learning_rate = schedule.learning_rate(step);
-        optimizer.step(&mut model, learning_rate, gradient_norm);
+        optimizer.step(&mut model, &gradients, learning_rate, gradient_norm);
 
         trained_rows += batch.len();
         let rows_per_sec = batch.len() as f64 / step_started.elapsed().as_secs_f64();
@@ -84,6 +90,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         reporter.progress(step + 1, schedule.steps, "step", detail);
 
         if schedule.ends_epoch(step) {
+            optimizer.settle(&mut model);
             last_scores = evaluator.scores(&model);
             history.evaluated(last_scores.clone());
             let mean = mean_headline(&last_scores);
@@ -122,13 +129,9 @@ enum Stream {
 }
 
 /// The seed of a stream at a step. Each step has its own, so that a stage can go on from any step without
-/// the state of libtorch's generator.
-fn seed_of(seed: u64, stream: Stream, step: u64) -> i64 {
-    // SplitMix64's finalizer: neighbouring inputs give unrelated outputs.
-    let mut bits = seed ^ (stream as u64).rotate_left(56) ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (bits ^ (bits >> 31)) as i64
+/// the state of a generator.
+fn seed_of(seed: u64, stream: Stream, step: u64) -> u64 {
+    mixed(seed ^ (stream as u64).rotate_left(56) ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 fn ensure_finite(loss: f64, gradient_norm: f64, step: u64) -> Result<()> {
@@ -158,6 +161,7 @@ impl Best {
                 parameter.tensor.copy_(weights);
             }
         });
+        model.refresh();
         self.scores
     }
 }

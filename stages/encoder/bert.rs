@@ -11,8 +11,10 @@ use bam_contract::task::TaskSpec;
 use tch::{Device, Kind, Tensor};
 
 use super::config::BertConfig;
-use super::layers::{Activation, LayerNorm, Linear, Mode, Parameter};
-use super::safetensors_file::{read, take};
+use super::dropout::Dropout;
+use super::layers::{Activation, LayerNorm, Linear};
+use super::safetensors_file::read;
+use super::weights::{Leaf, Loader, Parameter};
 use super::{Batch, checkpoint};
 
 /// A BERT with one head per task.
@@ -24,6 +26,10 @@ pub(crate) struct Model {
     pub(crate) device: Device,
     /// All trained tensors, in the order of the forward pass.
     pub(crate) parameters: Vec<Parameter>,
+    /// What gradients are taken of: all parameters but the word embeddings.
+    pub(crate) leaves: Vec<Leaf>,
+    /// Word embeddings, of shape [V, D]. A batch holds few of the words: the forward pass is given their rows.
+    pub(crate) words_vd: Tensor,
     embeddings: Embeddings,
     layers: Vec<Layer>,
     pooler: Linear,
@@ -32,7 +38,6 @@ pub(crate) struct Model {
 
 #[derive(Debug)]
 struct Embeddings {
-    word: Tensor,
     position: Tensor,
     token_type: Tensor,
     norm: LayerNorm,
@@ -40,9 +45,8 @@ struct Embeddings {
 
 #[derive(Debug)]
 struct Layer {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    /// Query, key and value, one after the other.
+    attention_input: Linear,
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
@@ -60,6 +64,8 @@ pub(crate) struct NewModel<'a> {
     pub(crate) layers: Option<usize>,
     pub(crate) tasks: Vec<TaskSpec>,
     pub(crate) regression_output: RegressionOutput,
+    /// Format of the encoder's activations and matrix products.
+    pub(crate) precision: Precision,
     /// Of the heads' initial weights.
     pub(crate) seed: i64,
 }
@@ -89,7 +95,8 @@ impl NewModel<'_> {
             tensors.insert("bert.pooler.dense.weight".to_owned(), fresh([width, width]));
             tensors.insert("bert.pooler.dense.bias".to_owned(), Tensor::zeros([width], (Kind::Float, Device::Cpu)));
         }
-        Model::build(config, self.tasks, self.regression_output, tensors, &path, device)
+        let parts = Parts { config, tasks: self.tasks, regression_output: self.regression_output, tensors };
+        parts.build(&path, self.precision, device)
     }
 }
 
@@ -102,147 +109,160 @@ fn standard_name(name: &str) -> String {
 
 impl Model {
     /// Opens a checkpoint that a `train` stage wrote.
-    pub(crate) fn open(folder: &Path, device: Device) -> Result<(Self, ModelInfo)> {
+    pub(crate) fn open(folder: &Path, precision: Precision, device: Device) -> Result<(Self, ModelInfo)> {
         let info = ModelInfo::read(folder)?;
         let config = BertConfig::read(folder)?;
         checkpoint::check_labels(folder, &config, &info)?;
         let path = folder.join(WEIGHTS);
         let tensors = read(&path)?;
-        let model = Self::build(config, info.tasks.clone(), info.regression_output, tensors, &path, device)
+        let (tasks, regression_output) = (info.tasks.clone(), info.regression_output);
+        let model = Parts { config, tasks, regression_output, tensors }
+            .build(&path, precision, device)
             .with_context(|| format!("opening the checkpoint `{}`", folder.display()))?;
         Ok((model, info))
     }
 
-    fn build(
-        config: BertConfig,
-        tasks: Vec<TaskSpec>,
-        regression_output: RegressionOutput,
-        tensors: BTreeMap<String, Tensor>,
-        path: &Path,
-        device: Device,
-    ) -> Result<Self> {
-        let (d, f) = (config.hidden_size as i64, config.intermediate_size as i64);
-        let activation = Activation::by_name(&config.hidden_act)?;
-        let mut loader = Loader { tensors, path, device, eps: config.layer_norm_eps, parameters: Vec::new() };
-        let embeddings = Embeddings {
-            word: loader.parameter("bert.embeddings.word_embeddings.weight", &[config.vocab_size as i64, d])?,
-            position: loader
-                .parameter("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings as i64, d])?,
-            token_type: loader
-                .parameter("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size as i64, d])?,
-            norm: loader.norm("bert.embeddings.LayerNorm", d)?,
-        };
-        let mut layers = Vec::new();
-        for index in 0..config.num_hidden_layers {
-            let at = |part: &str| format!("bert.encoder.layer.{index}.{part}");
-            layers.push(Layer {
-                query: loader.linear(&at("attention.self.query"), d, d)?,
-                key: loader.linear(&at("attention.self.key"), d, d)?,
-                value: loader.linear(&at("attention.self.value"), d, d)?,
-                attention_output: loader.linear(&at("attention.output.dense"), d, d)?,
-                attention_norm: loader.norm(&at("attention.output.LayerNorm"), d)?,
-                intermediate: loader.linear(&at("intermediate.dense"), f, d)?,
-                activation,
-                output: loader.linear(&at("output.dense"), d, f)?,
-                output_norm: loader.norm(&at("output.LayerNorm"), d)?,
-            });
-        }
-        let pooler = loader.linear("bert.pooler.dense", d, d)?;
-        let mut heads = Vec::new();
-        for task in &tasks {
-            heads.push(loader.linear(&head_prefix(&tasks, task), task.outputs() as i64, d)?);
-        }
-        let parameters = loader.parameters;
-        Ok(Self { config, tasks, regression_output, device, parameters, embeddings, layers, pooler, heads })
-    }
-
-    /// The pooled `[CLS]` vector of each row, fp32.
-    pub(crate) fn pooled_bd(&self, batch: &Batch, mode: Mode) -> Tensor {
-        let mut hidden_bld = self.embed_bld(batch, mode);
+    /// The pooled `[CLS]` vector of each row, fp32. The batch's word ids count the rows of `words_ud`.
+    pub(crate) fn pooled_bd(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
+        let mut hidden_bld = self.embed_bld(batch, words_ud, dropout);
         for layer in &self.layers {
-            hidden_bld = layer.forward_bld(&hidden_bld, batch.mask_b11l.as_ref(), mode, &self.config);
+            hidden_bld = layer.forward_bld(&hidden_bld, batch.mask_b11l.as_ref(), dropout, &self.config);
         }
         let cls_bd = hidden_bld.select(1, 0);
-        self.pooler.forward(&cls_bd, mode).to_kind(Kind::Float).tanh()
+        self.pooler.forward(&cls_bd).to_kind(Kind::Float).tanh()
     }
 
     /// A head's outputs for pooled rows, fp32: logits of the classes, or the scaled value of a regression.
-    pub(crate) fn logits_bc(&self, head: usize, pooled_bd: &Tensor, mode: Mode) -> Tensor {
-        let dropped_bd = pooled_bd.dropout(self.config.hidden_dropout_prob, mode.train);
-        // A head is a few rows of one product; its rounding would be the prediction's own.
-        let fp32 = Mode { precision: Precision::Fp32, ..mode };
-        let outputs_bc = self.heads[head].forward(&dropped_bd, fp32);
+    pub(crate) fn logits_bc(&self, head: usize, pooled_bd: &Tensor, dropout: &Dropout) -> Tensor {
+        let dropped_bd = dropout.apply(pooled_bd, self.config.hidden_dropout_prob);
+        let outputs_bc = self.heads[head].forward(&dropped_bd);
         match self.regression_output {
             RegressionOutput::Sigmoid if self.tasks[head].is_regression() => outputs_bc.sigmoid(),
             _ => outputs_bc,
         }
     }
 
-    fn embed_bld(&self, batch: &Batch, mode: Mode) -> Tensor {
+    /// Logits of rows as they are predicted: by whole tables, without dropout or gradients.
+    pub(crate) fn predict_bc(&self, head: usize, batch: &Batch) -> Tensor {
+        tch::no_grad(|| {
+            let off = Dropout::off();
+            self.logits_bc(head, &self.pooled_bd(batch, &self.words_vd, &off), &off)
+        })
+    }
+
+    /// Brings what the forward pass reads up to the parameters' values, after those were written to.
+    pub(crate) fn refresh(&mut self) {
+        self.leaves.iter_mut().for_each(Leaf::refresh);
+    }
+
+    fn embed_bld(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
         let length = batch.input_ids_bl.size()[1];
         let position_1ld = self.embeddings.position.narrow(0, 0, length).unsqueeze(0);
-        let embedded_bld = Tensor::embedding(&self.embeddings.word, &batch.input_ids_bl, -1, false, false)
+        let embedded_bld = Tensor::embedding(words_ud, &batch.input_ids_bl, -1, false, false)
             + Tensor::embedding(&self.embeddings.token_type, &batch.token_type_ids_bl, -1, false, false)
             + position_1ld;
-        self.embeddings.norm.forward(&embedded_bld).dropout(self.config.hidden_dropout_prob, mode.train)
+        let hidden_bld = self.embeddings.norm.forward(&embedded_bld).to_kind(self.pooler.kind());
+        dropout.apply(&hidden_bld, self.config.hidden_dropout_prob)
     }
 }
 
-/// Makes parameters of the tensors that were read.
-struct Loader<'a> {
+/// What a model is built from.
+struct Parts {
+    config: BertConfig,
+    tasks: Vec<TaskSpec>,
+    regression_output: RegressionOutput,
     tensors: BTreeMap<String, Tensor>,
-    path: &'a Path,
-    device: Device,
-    eps: f64,
-    parameters: Vec<Parameter>,
 }
 
-impl Loader<'_> {
-    fn parameter(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let tensor = take(&mut self.tensors, name, shape, self.path)?.to_device(self.device).set_requires_grad(true);
-        self.parameters.push(Parameter { name: name.to_owned(), tensor: tensor.shallow_clone() });
-        Ok(tensor)
-    }
-
-    fn linear(&mut self, prefix: &str, outputs: i64, inputs: i64) -> Result<Linear> {
-        let weight = self.parameter(&format!("{prefix}.weight"), &[outputs, inputs])?;
-        Ok(Linear::new(&weight, &self.parameter(&format!("{prefix}.bias"), &[outputs])?))
-    }
-
-    fn norm(&mut self, prefix: &str, width: i64) -> Result<LayerNorm> {
-        let weight = self.parameter(&format!("{prefix}.weight"), &[width])?;
-        Ok(LayerNorm::new(&weight, &self.parameter(&format!("{prefix}.bias"), &[width])?, self.eps))
+impl Parts {
+    fn build(self, path: &Path, precision: Precision, device: Device) -> Result<Model> {
+        let Self { config, tasks, regression_output, tensors } = self;
+        let (d, f) = (config.hidden_size as i64, config.intermediate_size as i64);
+        let activation = Activation::by_name(&config.hidden_act)?;
+        let (parameters, leaves) = (Vec::new(), Vec::new());
+        let mut loader = Loader { tensors, path, device, precision, eps: config.layer_norm_eps, parameters, leaves };
+        let words_vd = loader.table("bert.embeddings.word_embeddings.weight", &[config.vocab_size as i64, d])?;
+        let embeddings = Embeddings {
+            position: loader
+                .plain("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings as i64, d])?,
+            token_type: loader
+                .plain("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size as i64, d])?,
+            norm: loader.norm("bert.embeddings.LayerNorm", d)?,
+        };
+        let mut layers = Vec::new();
+        for index in 0..config.num_hidden_layers {
+            let at = |part: &str| format!("bert.encoder.layer.{index}.{part}");
+            let joined = ["query", "key", "value"].map(|part| at(&format!("attention.self.{part}")));
+            layers.push(Layer {
+                attention_input: loader.linear(&joined, d, d)?,
+                attention_output: loader.linear(&[at("attention.output.dense")], d, d)?,
+                attention_norm: loader.norm(&at("attention.output.LayerNorm"), d)?,
+                intermediate: loader.linear(&[at("intermediate.dense")], f, d)?,
+                activation,
+                output: loader.linear(&[at("output.dense")], d, f)?,
+                output_norm: loader.norm(&at("output.LayerNorm"), d)?,
+            });
+        }
+        let pooler = loader.linear(&["bert.pooler.dense".to_owned()], d, d)?;
+        let mut heads = Vec::new();
+        for task in &tasks {
+            heads.push(loader.head(head_prefix(&tasks, task), task.outputs() as i64, d)?);
+        }
+        let Loader { parameters, leaves, .. } = loader;
+        Ok(Model {
+            config,
+            tasks,
+            regression_output,
+            device,
+            parameters,
+            leaves,
+            words_vd,
+            embeddings,
+            layers,
+            pooler,
+            heads,
+        })
     }
 }
 
 impl Layer {
-    fn forward_bld(&self, hidden_bld: &Tensor, mask_b11l: Option<&Tensor>, mode: Mode, config: &BertConfig) -> Tensor {
-        let dropout = |x: &Tensor| x.dropout(config.hidden_dropout_prob, mode.train);
+    fn forward_bld(
+        &self,
+        hidden_bld: &Tensor,
+        mask_b11l: Option<&Tensor>,
+        dropout: &Dropout,
+        config: &BertConfig,
+    ) -> Tensor {
+        let p = config.hidden_dropout_prob;
+        let attended_bld = self.attention_output.forward(&self.attend_bld(hidden_bld, mask_b11l, dropout, config));
+        let hidden_bld = self.attention_norm.forward(&dropout.add(hidden_bld, &attended_bld, p));
 
-        let context_bld = self.attend_bld(hidden_bld, mask_b11l, mode, config);
-        let attended_bld = dropout(&self.attention_output.forward(&context_bld, mode));
-        let hidden_bld = self.attention_norm.forward(&(attended_bld + hidden_bld));
-
-        let wide_blf = self.activation.forward(&self.intermediate.forward(&hidden_bld, mode));
-        let narrow_bld = dropout(&self.output.forward(&wide_blf, mode));
-        self.output_norm.forward(&(narrow_bld + hidden_bld))
+        let wide_blf = self.activation.forward(&self.intermediate.forward(&hidden_bld));
+        let narrow_bld = self.output.forward(&wide_blf);
+        self.output_norm.forward(&dropout.add(&hidden_bld, &narrow_bld, p))
     }
 
     /// softmax(Q K^T / sqrt(E) + mask) V, over all heads.
-    fn attend_bld(&self, hidden_bld: &Tensor, mask_b11l: Option<&Tensor>, mode: Mode, config: &BertConfig) -> Tensor {
+    fn attend_bld(
+        &self,
+        hidden_bld: &Tensor,
+        mask_b11l: Option<&Tensor>,
+        dropout: &Dropout,
+        config: &BertConfig,
+    ) -> Tensor {
         let (b, l, d) = hidden_bld.size3().expect("hidden states have three dimensions");
         let heads = config.num_attention_heads as i64;
-        let joined = Linear::forward_joined(&[&self.query, &self.key, &self.value], hidden_bld, mode);
-        let joined_3bhle = joined.view([b, l, 3, heads, d / heads]).permute([2, 0, 3, 1, 4]);
+        let joined_bld3 = self.attention_input.forward(hidden_bld);
+        let joined_3bhle = joined_bld3.view([b, l, 3, heads, d / heads]).permute([2, 0, 3, 1, 4]);
         let [query_bhle, key_bhle, value_bhle] = [0, 1, 2].map(|part| joined_3bhle.select(0, part));
 
         let mask_b11l = mask_b11l.map(|mask| mask.to_kind(query_bhle.kind()));
-        let context_bhle = if mode.train {
+        let context_bhle = if dropout.is_on() {
             let scale = ((d / heads) as f64).sqrt().recip();
             let scores_bhll = (query_bhle * scale).matmul(&key_bhle.transpose(-2, -1));
             let scores_bhll = mask_b11l.map_or_else(|| scores_bhll.shallow_clone(), |mask| &scores_bhll + mask);
-            let weights_bhll = scores_bhll.softmax(-1, None::<Kind>).dropout(config.attention_probs_dropout_prob, true);
-            weights_bhll.matmul(&value_bhle)
+            let weights_bhll = scores_bhll.softmax(-1, None::<Kind>);
+            dropout.apply(&weights_bhll, config.attention_probs_dropout_prob).matmul(&value_bhle)
         } else {
             Tensor::scaled_dot_product_attention(
                 &query_bhle,

@@ -2,38 +2,9 @@
 
 use anyhow::Result;
 use bam_contract::fault::Fault;
-use bam_contract::stage::Precision;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// How a forward pass computes: with dropout or without, and in which number format its matrix products.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mode {
-    pub(crate) train: bool,
-    pub(crate) precision: Precision,
-}
-
-impl Mode {
-    pub(crate) fn eval(precision: Precision) -> Self {
-        Self { train: false, precision }
-    }
-
-    /// Casts an operand of a matrix product to the format it is computed in.
-    pub(super) fn operand(self, tensor: &Tensor) -> Tensor {
-        match self.precision {
-            Precision::Fp32 => tensor.shallow_clone(),
-            Precision::Bf16 => tensor.to_kind(Kind::BFloat16),
-        }
-    }
-}
-
-/// A trained tensor, by its Hugging Face name. Clones share the storage.
-#[derive(Debug)]
-pub(crate) struct Parameter {
-    pub(crate) name: String,
-    pub(crate) tensor: Tensor,
-}
-
-/// `x W^T + b`.
+/// `x W^T + b`, in the format of its weights.
 #[derive(Debug)]
 pub(crate) struct Linear {
     weight: Tensor,
@@ -41,23 +12,21 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    pub(super) fn new(weight: &Tensor, bias: &Tensor) -> Self {
-        Self { weight: weight.shallow_clone(), bias: bias.shallow_clone() }
+    pub(super) fn new(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias }
     }
 
-    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        mode.operand(x).linear(&mode.operand(&self.weight), Some(mode.operand(&self.bias)))
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
     }
 
-    /// Several layers over the same input, as one matrix product.
-    pub(super) fn forward_joined(layers: &[&Self], x: &Tensor, mode: Mode) -> Tensor {
-        let weights: Vec<_> = layers.iter().map(|layer| mode.operand(&layer.weight)).collect();
-        let biases: Vec<_> = layers.iter().map(|layer| mode.operand(&layer.bias)).collect();
-        mode.operand(x).linear(&Tensor::cat(&weights, 0), Some(Tensor::cat(&biases, 0)))
+    /// The format its products are computed in.
+    pub(super) fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 }
 
-/// Layer normalization over the last dimension; always in fp32.
+/// Layer normalization over the last dimension: in fp32, whatever format comes and goes.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
@@ -66,12 +35,14 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub(super) fn new(weight: &Tensor, bias: &Tensor, eps: f64) -> Self {
-        Self { weight: weight.shallow_clone(), bias: bias.shallow_clone(), eps }
+    pub(super) fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
+        Self { weight, bias, eps }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+        let norm = |x: &Tensor| x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true);
+        // On the CPU the kernel itself reads and writes bf16 around sums in fp32.
+        if x.device() == Device::Cpu { norm(x) } else { norm(&x.to_kind(Kind::Float)).to_kind(x.kind()) }
     }
 }
 

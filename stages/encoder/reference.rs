@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bam_contract::artifact::tokens::TokenRows;
-use bam_contract::stage::RegressionOutput;
+use bam_contract::stage::{Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
 use tch::{Device, Kind, Tensor};
@@ -20,10 +20,11 @@ pub(crate) fn two_tasks() -> Vec<TaskSpec> {
     vec![named("mnli", "nli"), named("stsb", "sim")]
 }
 
-pub(crate) fn tiny_bert(tasks: Vec<TaskSpec>) -> Model {
+pub(crate) fn tiny_bert(tasks: Vec<TaskSpec>, precision: Precision) -> Model {
     let encoder = fixtures().join("tiny-bert");
     let regression_output = RegressionOutput::Linear;
-    NewModel { encoder: &encoder, layers: None, tasks, regression_output, seed: 1 }.open(Device::Cpu).unwrap()
+    let new = NewModel { encoder: &encoder, layers: None, tasks, regression_output, precision, seed: 1 };
+    new.open(Device::Cpu).unwrap()
 }
 
 /// The dumped tensors, by name.
@@ -56,8 +57,8 @@ impl Reference {
     }
 
     /// The tiny BERT with the reference's heads and without dropout.
-    pub(crate) fn model(&self) -> Model {
-        let mut model = tiny_bert(two_tasks());
+    pub(crate) fn model(&self, precision: Precision) -> Model {
+        let mut model = tiny_bert(two_tasks(), precision);
         model.config.hidden_dropout_prob = 0.0;
         model.config.attention_probs_dropout_prob = 0.0;
         for parameter in model.parameters.iter_mut().filter(|parameter| parameter.name.starts_with("heads.")) {

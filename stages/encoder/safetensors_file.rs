@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::layers::Parameter;
+use super::weights::Parameter;
 
 /// All floating-point tensors of a file, as fp32 on the CPU, by name.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {

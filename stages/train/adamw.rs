@@ -8,137 +8,177 @@ use bam_contract::stage::TrainParams;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
+use super::gradients::Gradients;
 use super::rates::layer_rate;
-use crate::encoder::{Model, Parameter};
+use crate::encoder::{Leaf, Model};
+
+mod table;
+
+use table::Table;
 
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-6;
+const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 
 #[derive(Debug)]
 pub(super) struct AdamW {
-    states: Vec<State>,
+    /// Of each leaf of the model, in its order.
+    leaves: Vec<(Group, Moments)>,
+    words: (Group, Table),
     clip_norm: f64,
     bias_correction: bool,
     steps: i32,
 }
 
-/// Moments and settings of one parameter.
-#[derive(Debug)]
-struct State {
-    first: Tensor,
-    second: Tensor,
+/// Settings of one leaf.
+#[derive(Clone, Copy, Debug)]
+struct Group {
     /// Learning rate relative to the heads'.
     rate: f64,
     weight_decay: f64,
 }
 
-/// The numbers of one update of one parameter.
+#[derive(Debug)]
+struct Moments {
+    first: Tensor,
+    second: Tensor,
+}
+
+impl Moments {
+    fn zero(of: &Tensor) -> Self {
+        Self { first: of.zeros_like(), second: of.zeros_like() }
+    }
+}
+
+/// The numbers of one update of one leaf.
 #[derive(Clone, Copy, Debug)]
 struct Update {
-    gradient_scale: f64,
+    gradient_scale: f32,
     /// Learning rate over the first moment's bias correction.
-    step_size: f64,
+    step_size: f32,
     /// Square root of the second moment's bias correction.
-    root_correction: f64,
+    root_correction: f32,
     /// What is left of a weight after its decay.
-    kept: f64,
+    kept: f32,
 }
 
 impl AdamW {
     pub(super) fn new(model: &Model, params: &TrainParams) -> Self {
         let layers = model.config.num_hidden_layers;
-        let state = |parameter: &Parameter| {
-            let is_decayed = !parameter.name.split('.').any(|part| part == "bias" || part == "LayerNorm");
-            State {
-                first: parameter.tensor.zeros_like(),
-                second: parameter.tensor.zeros_like(),
-                rate: layer_rate(&parameter.name, layers, params.layer_decay),
+        let group = |name: &str| {
+            let is_decayed = !name.split('.').any(|part| part == "bias" || part == "LayerNorm");
+            Group {
+                rate: layer_rate(name, layers, params.layer_decay),
                 weight_decay: if is_decayed { params.weight_decay } else { 0.0 },
             }
         };
+        let leaf = |leaf: &Leaf| (group(&leaf.name), Moments::zero(&leaf.master));
         Self {
-            states: model.parameters.iter().map(state).collect(),
+            leaves: model.leaves.iter().map(leaf).collect(),
+            words: (group(WORDS), Table::new(&model.words_vd)),
             clip_norm: params.clip_norm,
             bias_correction: params.bias_correction,
             steps: 0,
         }
     }
 
-    /// One update of all parameters with gradients of that norm; the gradients are zero afterwards.
+    /// One update of all weights with gradients of that norm.
     ///
-    /// A head whose task wasn't in the batch has no gradient yet and stays as it is.
-    pub(super) fn step(&mut self, model: &mut Model, learning_rate: f64, gradient_norm: f64) {
+    /// A head whose task wasn't in the batch has no gradient and stays as it is. Words that weren't in the batch are
+    /// updated when they come again, or by [`Self::settle`].
+    pub(super) fn step(&mut self, model: &mut Model, gradients: &Gradients, learning_rate: f64, gradient_norm: f64) {
         self.steps += 1;
-        let correction = |beta: f64| if self.bias_correction { 1.0 - beta.powi(self.steps) } else { 1.0 };
+        let (steps, bias_correction) = (self.steps, self.bias_correction);
+        let correction = |beta: f64| if bias_correction { 1.0 - beta.powi(steps) } else { 1.0 };
         let gradient_scale = (self.clip_norm / (gradient_norm + 1e-6)).min(1.0);
-        for (parameter, state) in model.parameters.iter_mut().zip(&mut self.states) {
-            let mut gradient = parameter.tensor.grad();
-            if !gradient.defined() {
-                continue;
+        let update = |group: Group| {
+            let rate = learning_rate * group.rate;
+            Update {
+                gradient_scale: gradient_scale as f32,
+                step_size: (rate / correction(BETA_1)) as f32,
+                root_correction: correction(BETA_2).sqrt() as f32,
+                kept: (1.0 - rate * group.weight_decay) as f32,
             }
-            let rate = learning_rate * state.rate;
-            let update = Update {
-                gradient_scale,
-                step_size: rate / correction(BETA_1),
-                root_correction: correction(BETA_2).sqrt(),
-                kept: 1.0 - rate * state.weight_decay,
-            };
-            tch::no_grad(|| match parameter.tensor.device() {
-                Device::Cpu => update.in_one_pass(&mut parameter.tensor, &mut gradient, state),
-                _ => update.by_tensors(&mut parameter.tensor, &mut gradient, state),
-            });
+        };
+        for ((leaf, (group, moments)), gradient) in model.leaves.iter_mut().zip(&mut self.leaves).zip(&gradients.leaves)
+        {
+            let Some(gradient) = gradient else { continue };
+            let update = update(*group);
+            tch::no_grad(|| update.apply(&mut leaf.master, gradient, moments));
+            leaf.refresh();
         }
+        let (group, table) = &mut self.words;
+        table.step(&mut model.words_vd, gradients.words.ids(), &gradients.words_ud, update(*group));
     }
-}
 
-/// Global L2 norm of the gradients, before clipping.
-pub(super) fn gradient_norm(model: &Model) -> f64 {
-    let gradients = model.parameters.iter().map(|parameter| parameter.tensor.grad());
-    let norms: Vec<_> = gradients.filter(Tensor::defined).map(|gradient| gradient.norm()).collect();
-    Tensor::stack(&norms, 0).norm().double_value(&[])
+    /// Brings those words up to the present, before their rows are read.
+    pub(super) fn catch_up(&mut self, model: &mut Model, ids: &[i64]) {
+        self.words.1.catch_up(&mut model.words_vd, ids);
+    }
+
+    /// Brings all words up to the present, before the whole table is read.
+    pub(super) fn settle(&mut self, model: &mut Model) {
+        self.words.1.settle(&mut model.words_vd);
+    }
 }
 
 /// Elements a thread updates at a time: its four streams stay within a core's cache.
 const CHUNK: usize = 16 * 1024;
 
 impl Update {
+    fn apply(self, weight: &mut Tensor, gradient: &Tensor, moments: &mut Moments) {
+        match weight.device() {
+            Device::Cpu => self.in_one_pass(weight, gradient, moments),
+            _ => self.by_tensors(weight, gradient, moments),
+        }
+    }
+
     /// One pass over weight, gradient and moments: the update is bound by memory, and tensor operations
     /// would read and write each of them several times.
-    fn in_one_pass(self, weight: &mut Tensor, gradient: &mut Tensor, state: &mut State) {
-        let update = |weight: &mut f32, gradient: &mut f32, first: &mut f32, second: &mut f32| {
-            let g = *gradient * self.gradient_scale as f32;
-            *first = BETA_1 as f32 * *first + (1.0 - BETA_1) as f32 * g;
-            *second = BETA_2 as f32 * *second + (1.0 - BETA_2) as f32 * g * g;
-            let denominator = second.sqrt() / self.root_correction as f32 + EPSILON as f32;
-            *weight = *weight * self.kept as f32 - self.step_size as f32 * *first / denominator;
-            *gradient = 0.0;
-        };
-        let chunks = elements(weight).par_chunks_mut(CHUNK).zip(elements(gradient).par_chunks_mut(CHUNK));
-        let moments =
-            elements(&mut state.first).par_chunks_mut(CHUNK).zip(elements(&mut state.second).par_chunks_mut(CHUNK));
+    fn in_one_pass(self, weight: &mut Tensor, gradient: &Tensor, moments: &mut Moments) {
+        let chunks = elements_mut(weight).par_chunks_mut(CHUNK).zip(elements(gradient).par_chunks(CHUNK));
+        let moments = elements_mut(&mut moments.first)
+            .par_chunks_mut(CHUNK)
+            .zip(elements_mut(&mut moments.second).par_chunks_mut(CHUNK));
         chunks.zip(moments).for_each(|((weights, gradients), (firsts, seconds))| {
             let pairs = weights.iter_mut().zip(gradients).zip(firsts.iter_mut().zip(seconds));
-            pairs.for_each(|((weight, gradient), (first, second))| update(weight, gradient, first, second));
+            pairs.for_each(|((weight, gradient), (first, second))| self.of_one(weight, *gradient, first, second));
         });
     }
 
+    #[inline]
+    fn of_one(self, weight: &mut f32, gradient: f32, first: &mut f32, second: &mut f32) {
+        let g = gradient * self.gradient_scale;
+        *first = BETA_1 as f32 * *first + (1.0 - BETA_1) as f32 * g;
+        *second = BETA_2 as f32 * *second + (1.0 - BETA_2) as f32 * g * g;
+        let denominator = second.sqrt() / self.root_correction + EPSILON as f32;
+        *weight = *weight * self.kept - self.step_size * *first / denominator;
+    }
+
     /// The same by tensor operations, on any device.
-    fn by_tensors(self, weight: &mut Tensor, gradient: &mut Tensor, state: &mut State) {
-        let clipped = &*gradient * self.gradient_scale;
-        _ = state.first.g_mul_scalar_(BETA_1).g_add_(&(&clipped * (1.0 - BETA_1)));
-        _ = state.second.g_mul_scalar_(BETA_2).g_add_(&(clipped.square() * (1.0 - BETA_2)));
-        let denominator = state.second.sqrt() / self.root_correction + EPSILON;
-        _ = weight.g_mul_scalar_(self.kept).g_sub_(&(&state.first / denominator * self.step_size));
-        _ = gradient.zero_();
+    fn by_tensors(self, weight: &mut Tensor, gradient: &Tensor, moments: &mut Moments) {
+        let [scale, step_size, root_correction, kept] =
+            [self.gradient_scale, self.step_size, self.root_correction, self.kept].map(f64::from);
+        let clipped = gradient * scale;
+        _ = moments.first.g_mul_scalar_(BETA_1).g_add_(&(&clipped * (1.0 - BETA_1)));
+        _ = moments.second.g_mul_scalar_(BETA_2).g_add_(&(clipped.square() * (1.0 - BETA_2)));
+        let denominator = moments.second.sqrt() / root_correction + EPSILON;
+        _ = weight.g_mul_scalar_(kept).g_sub_(&(&moments.first / denominator * step_size));
     }
 }
 
 /// The elements of a contiguous fp32 tensor on the CPU.
-fn elements(tensor: &mut Tensor) -> &mut [f32] {
+fn elements(tensor: &Tensor) -> &[f32] {
     assert!(tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous());
-    // SAFETY: the tensor owns that many contiguous floats, the slice lives no longer than the exclusive
-    // borrow, and nothing in libtorch runs meanwhile.
+    // SAFETY: the tensor owns that many contiguous floats, and nothing in libtorch writes to them meanwhile.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
+/// The same, to be written to.
+fn elements_mut(tensor: &mut Tensor) -> &mut [f32] {
+    assert!(tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous());
+    // SAFETY: as above; the slice lives no longer than the exclusive borrow.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
@@ -148,21 +188,20 @@ mod tests {
 
     const UPDATE: Update = Update { gradient_scale: 0.5, step_size: 0.1, root_correction: 0.8, kept: 0.99 };
 
-    fn state(first: &[f32], second: &[f32]) -> State {
-        State { first: Tensor::from_slice(first), second: Tensor::from_slice(second), rate: 1.0, weight_decay: 0.1 }
+    fn moments(first: &[f32], second: &[f32]) -> Moments {
+        Moments { first: Tensor::from_slice(first), second: Tensor::from_slice(second) }
     }
 
     /// g = 1, m = 0.9 + 0.1 = 1, v = 0.999 * 4 + 0.001 = 3.997; w = 0.99 * 2 - 0.1 / (√3.997 / 0.8 + 1e-6).
     #[test]
     fn one_weight_by_hand() {
-        let (mut weight, mut gradient) = (Tensor::from_slice(&[2.0_f32]), Tensor::from_slice(&[2.0_f32]));
-        let mut state = state(&[1.0], &[4.0]);
-        UPDATE.in_one_pass(&mut weight, &mut gradient, &mut state);
+        let (mut weight, gradient) = (Tensor::from_slice(&[2.0_f32]), Tensor::from_slice(&[2.0_f32]));
+        let mut state = moments(&[1.0], &[4.0]);
+        UPDATE.in_one_pass(&mut weight, &gradient, &mut state);
         let by_hand = 1.98 - 0.1 / (3.997_f64.sqrt() / 0.8 + 1e-6);
         assert!((weight.double_value(&[0]) - by_hand).abs() < 1e-6);
         assert!((state.first.double_value(&[0]) - 1.0).abs() < 1e-6);
         assert!((state.second.double_value(&[0]) - 3.997).abs() < 1e-5);
-        assert_eq!(gradient.double_value(&[0]).abs(), 0.0);
     }
 
     #[test]
@@ -171,10 +210,10 @@ mod tests {
         for size in [1, CHUNK as i64 + 7] {
             let fresh = || Tensor::randn([size], (Kind::Float, Device::Cpu));
             let (weight, gradient, first, second) = (fresh(), fresh(), fresh(), fresh().square());
-            let run = |update: fn(Update, &mut Tensor, &mut Tensor, &mut State)| {
-                let (mut weight, mut gradient) = (weight.copy(), gradient.copy());
-                let mut state = State { first: first.copy(), second: second.copy(), rate: 1.0, weight_decay: 0.1 };
-                update(UPDATE, &mut weight, &mut gradient, &mut state);
+            let run = |update: fn(Update, &mut Tensor, &Tensor, &mut Moments)| {
+                let mut weight = weight.copy();
+                let mut state = Moments { first: first.copy(), second: second.copy() };
+                update(UPDATE, &mut weight, &gradient, &mut state);
                 (weight, state)
             };
             let (one, one_state) = run(Update::in_one_pass);

@@ -3,18 +3,16 @@
 use anyhow::Result;
 use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::metric::Metric;
-use bam_contract::stage::Precision;
 use bam_contract::task::{Split, TaskSpec};
 
 use super::training_set::TrainingSet;
-use crate::encoder::{Mode, Model};
+use crate::encoder::Model;
 use crate::infer;
 
 #[derive(Debug)]
 pub(super) struct Evaluator<'a> {
     sets: Vec<DevSet<'a>>,
     pad_id: u32,
-    mode: Mode,
 }
 
 #[derive(Debug)]
@@ -35,14 +33,14 @@ pub(super) struct DevScore {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn open(set: &'a TrainingSet, precision: Precision) -> Result<Self> {
+    pub(super) fn open(set: &'a TrainingSet) -> Result<Self> {
         let mut sets = Vec::new();
         for (head, task) in set.all().iter().enumerate() {
             if task.tokens.splits.contains(&Split::Dev) {
                 sets.push(DevSet { task: &task.spec, head, rows: task.tokens.read(Split::Dev)? });
             }
         }
-        Ok(Self { sets, pad_id: set.pad_id(), mode: Mode::eval(precision) })
+        Ok(Self { sets, pad_id: set.pad_id() })
     }
 
     pub(super) fn has_rows(&self) -> bool {
@@ -54,7 +52,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn scores_of(&self, model: &Model, set: &DevSet<'_>) -> Vec<DevScore> {
-        let logits = infer::logits(model, set.head, &set.rows, self.pad_id, self.mode, |_| {});
+        let logits = infer::logits(model, set.head, &set.rows, self.pad_id, |_| {});
         let metrics = infer::metrics(set.task, &set.rows.labels, &logits);
         let score = |(index, (metric, value)): (usize, (Metric, f64))| DevScore {
             name: format!("{}/{}", set.task.name, metric.name()),

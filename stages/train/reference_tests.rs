@@ -1,19 +1,21 @@
 //! Loss, gradients and updates of the training step against `PyTorch`'s, from the artifacts a `train` stage reads.
 
+use std::collections::BTreeMap;
+
 use bam_contract::artifact::encoder::tokenizer_file;
 use bam_contract::artifact::predictions::{PredictionRows, Predictions};
 use bam_contract::artifact::tokens::{TokenizerInfo, TokensWriter};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::job::JobInput;
-use bam_contract::stage::StageSpec;
+use bam_contract::stage::{Precision, StageSpec};
 use bam_contract::task::Split;
 use serde_json::{Value, json};
 use tch::Kind;
 use tempfile::TempDir;
 
+use super::gradients::Gradients;
 use super::sampler::Draw;
 use super::*;
-use crate::encoder::Parameter;
 use crate::encoder::reference::{Reference, fixtures, two_tasks};
 
 /// The script's `GOLD_SHARE`, `LEARNING_RATE` and `STEPS`.
@@ -84,9 +86,34 @@ impl Setting {
         (0..2).flat_map(rows).collect()
     }
 
-    fn accumulate(&self, model: &Model, gold_share: f64) -> f64 {
-        step::accumulate_gradients(model, &self.set, &self.batch(), gold_share, &self.params)
+    fn loss_and_gradients(&self, model: &Model, gold_share: f64) -> (f64, Gradients) {
+        step::loss_and_gradients(model, &self.set, &self.batch(), gold_share, &self.params, &Dropout::seeded(1))
     }
+}
+
+/// The gradient of each parameter, by its name.
+fn by_parameter(model: &Model, gradients: &Gradients) -> BTreeMap<String, Tensor> {
+    let mut named = BTreeMap::new();
+    let mut parameters = model.parameters.iter();
+    let words = parameters.next().unwrap();
+    let index = Tensor::from_slice(gradients.words.ids());
+    named.insert(words.name.clone(), words.tensor.zeros_like().index_copy_(0, &index, &gradients.words_ud));
+    for (leaf, gradient) in model.leaves.iter().zip(&gradients.leaves) {
+        let gradient = gradient.as_ref().unwrap_or_else(|| panic!("`{}` has no gradient", leaf.name));
+        assert_eq!(gradient.size(), leaf.master.size());
+    }
+    // A leaf's parameters lie one after the other, in the order of the model's.
+    let mut rows = 0;
+    let mut leaf = 0;
+    for parameter in parameters {
+        let (count, gradient) = (parameter.tensor.size()[0], gradients.leaves[leaf].as_ref().unwrap());
+        named.insert(parameter.name.clone(), gradient.narrow(0, rows, count));
+        rows += count;
+        if rows == gradient.size()[0] {
+            (rows, leaf) = (0, leaf + 1);
+        }
+    }
+    named
 }
 
 fn floats(tensor: &Tensor) -> Vec<f64> {
@@ -96,32 +123,33 @@ fn floats(tensor: &Tensor) -> Vec<f64> {
 #[test]
 fn loss_and_every_gradient_equal_pytorchs() {
     let setting = Setting::new(false, &json!({"reduction": "sum"}));
-    let model = setting.reference.model();
+    let model = setting.reference.model(Precision::Fp32);
     // The reference's loss is a mean over the rows, for each task.
     let rows = setting.set.task(0).rows.len() as f64;
-    let loss = setting.accumulate(&model, 0.0) / rows;
-    assert!((loss - setting.reference.get("loss").double_value(&[])).abs() < 1e-6);
-    for Parameter { name, tensor } in &model.parameters {
-        let gradient = tensor.grad();
-        assert!(gradient.defined(), "`{name}` has no gradient");
+    let (loss, gradients) = setting.loss_and_gradients(&model, 0.0);
+    assert!((loss / rows - setting.reference.get("loss").double_value(&[])).abs() < 1e-6);
+    let named = by_parameter(&model, &gradients);
+    for (name, gradient) in &named {
         setting.reference.assert_near(&format!("grad.{name}"), &(gradient / rows), 1e-5);
     }
-    let gradients = setting.reference.tensors.keys().filter(|name| name.starts_with("grad.")).count();
-    assert_eq!(gradients, model.parameters.len(), "every gradient of the reference is compared");
+    let dumped = setting.reference.tensors.keys().filter(|name| name.starts_with("grad.")).count();
+    assert_eq!(named.len(), model.parameters.len(), "every parameter has a gradient");
+    assert_eq!(named.len(), dumped, "every gradient of the reference is compared");
 }
 
 #[test]
 fn a_mixed_target_has_pytorchs_loss_and_gradients() {
     let setting = Setting::new(true, &json!({"reduction": "mean"}));
-    let model = setting.reference.model();
-    let loss = setting.accumulate(&model, GOLD_SHARE);
+    let model = setting.reference.model(Precision::Fp32);
+    let (loss, gradients) = setting.loss_and_gradients(&model, GOLD_SHARE);
     assert!((loss - setting.reference.get("distilled.loss").double_value(&[])).abs() < 1e-6);
-    let norm = gradient_norm(&model);
+    let norm = gradients.norm();
     assert!((norm / setting.reference.get("distilled.gradient_norm").double_value(&[]) - 1.0).abs() < 1e-5);
-    let heads = || model.parameters.iter().filter(|parameter| parameter.name.starts_with("heads."));
-    assert_eq!(heads().count(), 4);
-    for Parameter { name, tensor } in heads() {
-        setting.reference.assert_near(&format!("distilled.grad.{name}"), &tensor.grad(), 1e-5);
+    let named = by_parameter(&model, &gradients);
+    let heads: Vec<_> = named.iter().filter(|(name, _)| name.starts_with("heads.")).collect();
+    assert_eq!(heads.len(), 4);
+    for (name, gradient) in heads {
+        setting.reference.assert_near(&format!("distilled.grad.{name}"), gradient, 1e-5);
     }
 }
 
@@ -131,13 +159,14 @@ fn updates_equal_pytorchs() {
     for (kind, bias_correction) in [("corrected.", true), ("plain.", false)] {
         let more = json!({"bias_correction": bias_correction, "layer_decay": 0.9, "weight_decay": 0.01});
         let setting = Setting::new(true, &more);
-        let mut model = setting.reference.model();
+        let mut model = setting.reference.model(Precision::Fp32);
         let mut optimizer = AdamW::new(&model, &setting.params);
         for _ in 0..STEPS {
-            setting.accumulate(&model, GOLD_SHARE);
-            let norm = gradient_norm(&model);
-            optimizer.step(&mut model, LEARNING_RATE, norm);
+            let (_, gradients) = setting.loss_and_gradients(&model, GOLD_SHARE);
+            let norm = gradients.norm();
+            optimizer.step(&mut model, &gradients, LEARNING_RATE, norm);
         }
+        optimizer.settle(&mut model);
         let watched: Vec<_> = setting.reference.tensors.keys().filter_map(|name| name.strip_prefix(kind)).collect();
         assert_eq!(watched.len(), 7);
         for name in watched {

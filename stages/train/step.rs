@@ -3,22 +3,25 @@
 use bam_contract::stage::{Reduction, TrainParams};
 use tch::{Kind, Tensor};
 
+use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
 use super::sampler::Draw;
 use super::training_set::TrainingSet;
-use crate::encoder::{Batch, Mode, Model};
+use super::words::{BatchWords, word_ids};
+use crate::encoder::{Batch, Dropout, Model};
 use crate::padding::{Padded, passes};
 
-/// Adds the gradients of a batch's loss to the parameters' and returns the loss.
+/// The loss of a batch, and its gradients.
 ///
-/// The batch goes through in several passes of rows of like length, which leaves its gradient as it is.
-pub(super) fn accumulate_gradients(
+/// The batch goes through in several passes of rows of like length, which leaves its gradients as they are.
+pub(super) fn loss_and_gradients(
     model: &Model,
     set: &TrainingSet,
     batch: &[Draw],
     gold_share: f64,
     params: &TrainParams,
-) -> f64 {
+    dropout: &Dropout,
+) -> (f64, Gradients) {
     let tokens = |draw: &Draw| set.task(draw.task).rows.tokens(draw.row);
     let mut rows = batch.to_vec();
     // By task and row where lengths are equal: the order must not depend on the sort.
@@ -28,22 +31,31 @@ pub(super) fn accumulate_gradients(
         Reduction::Mean => (batch.len() as f64).recip(),
         Reduction::Sum => 1.0,
     };
-    let mode = Mode { train: true, precision: params.precision };
-    let mut total = 0.0;
+    let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)));
+    let mut losses = Vec::new();
     let mut start = 0;
     for end in passes(&lengths) {
-        let loss = pass_loss(model, set, &rows[start..end], gold_share, mode) * scale;
-        loss.backward();
-        total += loss.double_value(&[]);
+        let loss = pass_loss(model, set, &gradients.words, &rows[start..end], gold_share, dropout) * scale;
+        gradients.add(model, &loss);
+        losses.push(loss.detach());
         start = end;
     }
-    total
+    (Tensor::stack(&losses, 0).sum(Kind::Double).double_value(&[]), gradients)
 }
 
 /// Sum of the losses of rows that go through the encoder together, each answered by its task's head.
-fn pass_loss(model: &Model, set: &TrainingSet, rows: &[Draw], gold_share: f64, mode: Mode) -> Tensor {
+fn pass_loss(
+    model: &Model,
+    set: &TrainingSet,
+    words: &BatchWords,
+    rows: &[Draw],
+    gold_share: f64,
+    dropout: &Dropout,
+) -> Tensor {
     let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
-    let pooled_bd = model.pooled_bd(&Batch::new(&Padded::new(&token_rows, set.pad_id()), model.device), mode);
+    let positions = model.config.max_position_embeddings;
+    let padded = words.renumber(Padded::rounded(&token_rows, set.pad_id(), positions));
+    let pooled_bd = model.pooled_bd(&Batch::new(&padded, model.device), &words.rows_ud, dropout);
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
         let places: Vec<i64> = (0..rows.len()).filter(|at| rows[*at].task == task).map(|at| at as i64).collect();
@@ -51,7 +63,7 @@ fn pass_loss(model: &Model, set: &TrainingSet, rows: &[Draw], gold_share: f64, m
             continue;
         }
         let of_task_nd = pooled_bd.index_select(0, &Tensor::from_slice(&places).to_device(model.device));
-        let logits_nc = model.logits_bc(task, &of_task_nd, mode);
+        let logits_nc = model.logits_bc(task, &of_task_nd, dropout);
         let draws = places.iter().map(|at| rows[*at as usize].row);
         loss += task_loss(set, task, draws, &logits_nc, gold_share);
     }

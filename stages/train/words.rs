@@ -1,0 +1,48 @@
+//! The words of a batch. A batch holds a few hundred of the vocabulary's tens of thousands; so gradients are taken of
+//! their rows alone, not of the whole table.
+
+use tch::Tensor;
+
+use super::sampler::Draw;
+use super::training_set::TrainingSet;
+use crate::encoder::Model;
+use crate::padding::Padded;
+
+#[derive(Debug)]
+pub(super) struct BatchWords {
+    /// Their ids, ascending.
+    ids: Vec<i64>,
+    /// Their rows of the word embeddings, which gradients are taken of.
+    pub(super) rows_ud: Tensor,
+}
+
+/// Ids of a batch's words, ascending; the padding's among them.
+pub(super) fn word_ids(set: &TrainingSet, batch: &[Draw]) -> Vec<i64> {
+    let mut ids: Vec<i64> = vec![i64::from(set.pad_id())];
+    for draw in batch {
+        ids.extend(set.task(draw.task).rows.input_ids(draw.row).iter().map(|id| i64::from(*id)));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+impl BatchWords {
+    pub(super) fn of(model: &Model, ids: Vec<i64>) -> Self {
+        let index_u = Tensor::from_slice(&ids).to_device(model.device);
+        let rows_ud = tch::no_grad(|| model.words_vd.index_select(0, &index_u)).set_requires_grad(true);
+        Self { ids, rows_ud }
+    }
+
+    pub(super) fn ids(&self) -> &[i64] {
+        &self.ids
+    }
+
+    /// The same rows with word ids that count the batch's words.
+    pub(super) fn renumber(&self, mut padded: Padded) -> Padded {
+        for id in &mut padded.input_ids {
+            *id = self.ids.binary_search(id).expect("a word of the batch") as i64;
+        }
+        padded
+    }
+}
