@@ -13,6 +13,8 @@ pub enum Event {
     Warning { text: String },
     /// The stage is done: one line on what was made ("8,551 train rows"), and facts for the manifest.
     Done { summary: String, provenance: serde_json::Map<String, serde_json::Value> },
+    /// The worker was asked to stop and kept its state; `summary` says how far it came ("step 40 of 120").
+    Stopped { summary: String },
     /// The stage failed: the chain of causes, outermost first.
     Failed { causes: Vec<String>, hint: Option<String> },
 }

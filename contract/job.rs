@@ -18,6 +18,9 @@ pub struct Job {
     pub inputs: Vec<JobInput>,
     /// An existing empty folder; the only place the worker may write to.
     pub output: PathBuf,
+    /// Where a stage that takes long may keep the state that it can go on from. The worker makes the folder; it is
+    /// removed once the stage is done.
+    pub resume: PathBuf,
     /// CPU threads the worker may keep busy.
     pub threads: usize,
     /// `cpu`, `cuda` or `cuda:0`; `auto` takes a GPU when libtorch sees one.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 /// Run pipelines that turn text data sets into one small multi-task model, and rerun only what changed.
@@ -64,30 +65,76 @@ Examples:
   bam run pipelines/glue-small.yaml --set vars.glue=/data/glue
   bam run pipeline.yaml student         only `student` and what it needs
   bam run pipeline.yaml tokens          all stages `tokens@…`
+  bam run pipeline.yaml tokens --downstream   and all that is made from them
+  bam run --force=student               that stage again, though nothing changed
+  bam run -n                            what would run, and why
 
-The story goes to stderr, the table of scores to stdout. Ctrl-C ends the run; what is done stays cached.")]
+The story goes to stderr, the table of scores to stdout. Ctrl-C stops the run: what is done stays cached, and a training
+keeps the state that it goes on from; a second Ctrl-C ends it at once.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) source: PipelineArgs,
 
-    /// Run only these stages (or families of stages) and what they need
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    /// Say what would run, and why, and run nothing (as `bam plan` does)
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+
+    /// Stop at the first stage that fails
+    #[arg(long, conflicts_with = "keep_going")]
+    pub(crate) fail_fast: bool,
+
+    /// After a failure, run all stages that don't need the one that failed (the default)
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+
+    /// Tell what happens as JSON, one object a line, on stdout
+    ///
+    /// Each has `event`: started, cached, waiting, running, progress, metric, warning, ran, failed, skipped, stopping,
+    /// stopped, interrupted, finished, scores.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which stages, of those in the pipeline file.
+#[derive(Debug, Args)]
+pub(crate) struct ChoiceArgs {
+    /// Only these stages (or families of stages) and what they need
     #[arg(value_name = "STAGE")]
     pub(crate) targets: Vec<String>,
 
-    /// CPU threads of a stage [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    /// The stages made from them too
+    #[arg(long, requires = "targets")]
+    pub(crate) downstream: bool,
+
+    /// Run a stage (or a family) though nothing changed; without a name, the stages asked for. May be given again
+    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) force: Vec<String>,
+}
+
+/// What stages may use, all together.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// CPU threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) threads: Option<usize>,
+
+    /// Memory, such as `8GiB` [default: what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+
+    /// Most stages at a time [default: as many as the threads allow]
+    #[arg(short, long, value_name = "N", env = "BAM_JOBS", value_parser = at_least_one())]
+    pub(crate) jobs: Option<usize>,
 
     /// Where tensors live: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:0` …
     #[arg(long, default_value = "auto", value_parser = device)]
     pub(crate) device: String,
-
-    /// Tell what happens as JSON, one object a line, on stdout
-    ///
-    /// Each has `event`: started, cached, running, progress, metric, warning, ran, failed, skipped, interrupted,
-    /// finished, scores.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +146,12 @@ Examples:
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) source: PipelineArgs,
+
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 
     /// Show the tree of causes of one stage
     #[arg(long, value_name = "STAGE", conflicts_with = "json")]
@@ -142,6 +195,10 @@ pub(crate) struct ShowArgs {
     /// Print the manifest (or the differences) as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..)
 }
 
 fn device(text: &str) -> Result<String, String> {

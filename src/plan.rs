@@ -1,5 +1,7 @@
 //! What each stage of a pipeline needs: nothing, a run, or to wait for what it reads.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,6 +11,7 @@ use bam_contract::manifest::{Key, Manifest};
 use crate::fingerprint::{self, Digests};
 use crate::pipeline::Pipeline;
 use crate::reason::{Reason, differences};
+use crate::run::{Last, Limits, makespan};
 use crate::store::{Found, Store};
 
 #[derive(Debug)]
@@ -30,8 +33,8 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) decisions: Vec<Decision>,
-    /// Seconds each stage took when it last ran.
-    pub(crate) last_secs: Vec<Option<f64>>,
+    /// What each stage took when it last ran.
+    pub(crate) last: Vec<Option<Last>>,
 }
 
 /// Decides about stages, by what the store holds and what lies outside it.
@@ -40,16 +43,20 @@ pub(crate) struct Planner<'a> {
     pipeline: &'a Pipeline,
     store: &'a Store,
     digests: Digests,
+    /// Stages that run though their artifacts are there.
+    forced: BTreeSet<usize>,
+    /// Keys of what the store has, by kind; read when a stage waits for others.
+    stored: HashMap<String, Vec<Key>>,
 }
 
 impl<'a> Planner<'a> {
-    pub(crate) fn new(pipeline: &'a Pipeline, store: &'a Store) -> Self {
-        Self { pipeline, store, digests: store.load_digests() }
+    pub(crate) fn new(pipeline: &'a Pipeline, store: &'a Store, forced: BTreeSet<usize>) -> Self {
+        Self { pipeline, store, digests: store.load_digests(), forced, stored: HashMap::new() }
     }
 
-    /// Remembers the digests of the files that were read.
-    pub(crate) fn finish(&self) -> Result<()> {
-        self.store.save_digests(&self.digests)
+    /// Remembers the digests of the files that were read, where that can be written.
+    pub(crate) fn finish(&self) {
+        self.store.save_digests(&self.digests);
     }
 
     /// A file that a stage reads and that is no longer what its key says.
@@ -65,17 +72,26 @@ impl<'a> Planner<'a> {
     /// The plan as things stand.
     pub(crate) fn plan(&mut self) -> Result<Plan> {
         let mut contents: Vec<Option<Digest>> = Vec::new();
-        let mut plan = Plan { decisions: Vec::new(), last_secs: Vec::new() };
+        let mut made_by = HashMap::new();
+        let mut plan = Plan { decisions: Vec::new(), last: Vec::new() };
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
-            let decision = self.decide(at, &contents)?;
-            let (content, last_secs) = if let Decision::Cached(manifest) = &decision {
-                (Some(manifest.content), Some(manifest.provenance.wall_secs))
-            } else {
-                let last = self.store.latest(&stage.name).and_then(|(_, manifest)| manifest);
-                (None, last.map(|manifest| manifest.provenance.wall_secs))
+            let mut decision = self.decide(at, &contents)?;
+            if let Decision::Run { key, .. } = &decision {
+                // Of two stages with one key the second finds what the first has made.
+                match made_by.entry(key.fingerprint()) {
+                    Entry::Vacant(entry) => drop(entry.insert(at)),
+                    Entry::Occupied(first) if !self.forced.contains(&at) => {
+                        decision = Decision::Waits { on: vec![*first.get()], reasons: Vec::new() };
+                    }
+                    Entry::Occupied(_) => {}
+                }
+            }
+            let (content, last) = match &decision {
+                Decision::Cached(manifest) => (Some(manifest.content), Some(took(manifest))),
+                _ => (None, last_of(self.store, &stage.name)),
             };
             contents.push(content);
-            plan.last_secs.push(last_secs);
+            plan.last.push(last);
             plan.decisions.push(decision);
         }
         Ok(plan)
@@ -95,6 +111,7 @@ impl<'a> Planner<'a> {
         };
         let key = fingerprint::key(stage, &known, &mut self.digests)?;
         Ok(match self.store.find(&key.kind, key.fingerprint()) {
+            Found::Sound(_) if self.forced.contains(&at) => Decision::Run { key, reasons: vec![Reason::Forced] },
             Found::Sound(manifest) => Decision::Cached(manifest),
             Found::Damaged(how) => Decision::Run { key, reasons: vec![Reason::Damaged { how }] },
             Found::Absent => Decision::Run { reasons: self.reasons(at, &key), key },
@@ -109,23 +126,37 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Reasons that hold whatever the inputs that are still awaited will be.
+    /// Reasons that hold whatever the inputs that are still awaited will be; none where an artifact in the store might
+    /// turn out to be the stage's.
     fn sure_reasons(&mut self, at: usize, contents: &[Option<Digest>]) -> Result<Vec<Reason>> {
         let stage = &self.pipeline.stages[at];
-        let last = match self.store.latest(&stage.name) {
-            None => return Ok(vec![Reason::NeverRan]),
-            Some((_, None)) => return Ok(vec![Reason::Missing]),
-            Some((_, Some(last))) => last,
-        };
+        if self.forced.contains(&at) {
+            return Ok(vec![Reason::Forced]);
+        }
+        let last = self.store.latest(&stage.name);
         // An input that is awaited is taken to stay as it was.
-        let before = |slot: &str| last.key.inputs.get(slot).copied().unwrap_or_else(|| Digest::of(b""));
+        let last_key = last.as_ref().and_then(|(_, manifest)| manifest.as_ref()).map(|manifest| &manifest.key);
+        let before = |slot: &str| last_key.and_then(|key| key.inputs.get(slot).copied()).unwrap_or(Digest::of(b""));
         let assumed = stage.inputs.iter().map(|edge| contents[edge.stage].unwrap_or_else(|| before(&edge.slot)));
         let key = fingerprint::key(stage, &assumed.collect::<Vec<_>>(), &mut self.digests)?;
-        // The very key may have an older artifact, when a change was taken back.
-        if matches!(self.store.find(&key.kind, key.fingerprint()), Found::Sound(_)) {
+        let known: Vec<&str> =
+            stage.inputs.iter().filter(|edge| contents[edge.stage].is_some()).map(|edge| edge.slot.as_str()).collect();
+        if self.stored(&key.kind).iter().any(|stored| might_be(stored, &key, &known)) {
             return Ok(Vec::new());
         }
-        Ok(self.differences(at, &last.key, &key))
+        Ok(match last {
+            None => vec![Reason::NeverRan],
+            Some((_, Some(last))) if last.key != key => self.differences(at, &last.key, &key),
+            Some(_) => vec![Reason::Missing],
+        })
+    }
+
+    /// Keys of all artifacts of a kind that the store has.
+    fn stored(&mut self, kind: &str) -> &[Key] {
+        let store = self.store;
+        self.stored
+            .entry(kind.to_owned())
+            .or_insert_with(|| store.all_of(kind).into_iter().map(|(_, manifest)| manifest.key).collect())
     }
 
     fn differences(&self, at: usize, old: &Key, new: &Key) -> Vec<Reason> {
@@ -138,14 +169,38 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Whether a stored key could be the one that `key` becomes once its inputs are all `known`.
+fn might_be(stored: &Key, key: &Key, known: &[&str]) -> bool {
+    stored.version == key.version
+        && stored.params == key.params
+        && stored.external == key.external
+        && stored.inputs.keys().eq(key.inputs.keys())
+        && known.iter().all(|slot| stored.inputs.get(*slot) == key.inputs.get(*slot))
+}
+
+/// What a stage took when it last ran.
+pub(crate) fn last_of(store: &Store, stage: &str) -> Option<Last> {
+    Some(took(&store.latest(stage)?.1?))
+}
+
+fn took(manifest: &Manifest) -> Last {
+    let made = &manifest.provenance;
+    Last { secs: made.wall_secs, peak_memory_bytes: made.peak_memory_bytes }
+}
+
+/// How long a run will take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimate {
+    /// If all stages that run, or may run, take as long as the last time.
+    pub(crate) secs: f64,
+    /// How many of them have never run.
+    pub(crate) unknown: usize,
+}
+
 impl Plan {
-    /// Seconds that the stages which run, or may run, took before; and how many of them have never run.
-    pub(crate) fn estimate(&self) -> (f64, usize) {
-        let to_run = self.decisions.iter().zip(&self.last_secs);
-        let to_run = to_run.filter(|(decision, _)| !matches!(decision, Decision::Cached(_))).map(|(_, secs)| *secs);
-        to_run.fold((0.0, 0), |(sum, unknown), secs| match secs {
-            Some(secs) => (sum + secs, unknown),
-            None => (sum, unknown + 1),
-        })
+    pub(crate) fn estimate(&self, pipeline: &Pipeline, limits: &Limits) -> Estimate {
+        let runs: Vec<bool> = self.decisions.iter().map(|decision| !matches!(decision, Decision::Cached(_))).collect();
+        let unknown = runs.iter().zip(&self.last).filter(|(runs, last)| **runs && last.is_none()).count();
+        Estimate { secs: makespan(pipeline, &runs, &self.last, limits), unknown }
     }
 }

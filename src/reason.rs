@@ -11,6 +11,8 @@ use serde_json::Value;
 #[serde(tag = "cause", rename_all = "snake_case")]
 pub(crate) enum Reason {
     NeverRan,
+    /// The user said so.
+    Forced,
     /// The artifact it had is no longer in the store.
     Missing,
     Damaged {
@@ -54,6 +56,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeverRan => f.write_str("never ran"),
+            Self::Forced => f.write_str("forced"),
             Self::Missing => f.write_str("its artifact is gone"),
             Self::Damaged { how } => write!(f, "its artifact is damaged: {how}"),
             Self::Kind { old, new } => write!(f, "stage kind {old} → {new}"),

@@ -4,6 +4,7 @@
 //! renames it to `store/<kind>/<fingerprint>/`, where it never changes again.
 
 mod commit;
+mod lock;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -15,6 +16,7 @@ use bam_contract::manifest::Manifest;
 
 use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
+pub(crate) use lock::{Asked, Lock};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const LOG: &str = "log.txt";
@@ -103,18 +105,34 @@ impl Store {
 
     /// Every artifact in the store.
     pub(crate) fn all(&self) -> Vec<(PathBuf, Manifest)> {
-        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let folders = entries(self.root.join("store")).flat_map(entries);
-        let mut all: Vec<_> =
-            folders.filter_map(|folder| Some((folder.clone(), read_manifest(&folder).ok()?))).collect();
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
-        all
+        let kinds = fs::read_dir(self.root.join("store")).into_iter().flatten().flatten();
+        let mut kinds: Vec<String> = kinds.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        kinds.sort();
+        kinds.iter().flat_map(|kind| self.all_of(kind)).collect()
     }
 
-    /// Begins an artifact: an empty folder to write to, which goes away unless it is committed.
-    pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint) -> Result<Pending> {
-        let folder = self.folder_in_root("tmp")?.join(format!("{fingerprint}-{}", std::process::id()));
-        Pending::create(folder, self.folder(kind, fingerprint))
+    /// Every artifact of a kind, by fingerprint.
+    pub(crate) fn all_of(&self, kind: &str) -> Vec<(PathBuf, Manifest)> {
+        let entries = fs::read_dir(self.root.join("store").join(kind)).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        folders.sort();
+        folders.into_iter().filter_map(|folder| Some((folder.clone(), read_manifest(&folder).ok()?))).collect()
+    }
+
+    /// Begins an artifact that is locked: an empty folder to write to, which goes away unless it is committed.
+    pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Result<Pending> {
+        let folder = self.folder_in_root("tmp")?.join(fingerprint.to_string());
+        Pending::create(folder, self.folder(kind, fingerprint), lock)
+    }
+
+    /// Where a stage keeps the state that it can go on from, whether there or not.
+    pub(crate) fn resume_folder(&self, fingerprint: Fingerprint) -> PathBuf {
+        self.root.join("resume").join(fingerprint.to_string())
+    }
+
+    /// Removes the state of a stage that is done.
+    pub(crate) fn forget_resume(&self, fingerprint: Fingerprint) {
+        _ = fs::remove_dir_all(self.resume_folder(fingerprint));
     }
 
     /// Takes a damaged artifact out of the store; returns where it lies now.
@@ -151,25 +169,14 @@ impl Store {
         let _ = fs::remove_dir_all(self.root.join("failed").join(stage));
     }
 
-    /// Removes what engines that no longer run were writing when they died.
-    pub(crate) fn sweep(&self) {
-        for entry in fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let process = name.to_str().and_then(|name| name.rsplit('-').next()).unwrap_or_default();
-            if !Path::new("/proc").join(process).exists() {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-    }
-
     pub(crate) fn load_digests(&self) -> Digests {
         Digests::load(&self.root.join("digests.json"))
     }
 
-    pub(crate) fn save_digests(&self, digests: &Digests) -> Result<()> {
-        match digests.changed() {
-            Some(bytes) => self.write("digests.json", &bytes),
-            None => Ok(()),
+    /// Saves what only spares work: where it can't be written, the files are read again.
+    pub(crate) fn save_digests(&self, digests: &Digests) {
+        if let Some(bytes) = digests.changed() {
+            _ = self.write("digests.json", &bytes);
         }
     }
 

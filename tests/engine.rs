@@ -79,15 +79,15 @@ examples@sentiment      cached                                                  
 examples@entailment     cached                                                                           <secs>
 tokens@sentiment        run       param max_tokens: 128 → 96 (pipeline.yaml:3:35)                        <secs>
 tokens@entailment       run       param max_tokens: 128 → 96 (pipeline.yaml:3:35)                        <secs>
-teacher@sentiment       waits     on tokens@sentiment; cached if the bytes stay the same                 <secs>
-teacher@entailment      waits     on tokens@entailment; cached if the bytes stay the same                <secs>
-predictions@sentiment   waits     on tokens@sentiment and 1 more; cached if the bytes stay the same      <secs>
-predictions@entailment  waits     on tokens@entailment and 1 more; cached if the bytes stay the same     <secs>
-student                 waits     on tokens@sentiment and 3 more; cached if the bytes stay the same      <secs>
+teacher@sentiment       may run   waits on tokens@sentiment; cached if the bytes stay the same                 <secs>
+teacher@entailment      may run   waits on tokens@entailment; cached if the bytes stay the same                <secs>
+predictions@sentiment   may run   waits on tokens@sentiment and 1 more; cached if the bytes stay the same      <secs>
+predictions@entailment  may run   waits on tokens@entailment and 1 more; cached if the bytes stay the same     <secs>
+student                 may run   waits on tokens@sentiment and 3 more; cached if the bytes stay the same      <secs>
 onnx                    run       never ran                                                                 –
 scores                  run       never ran                                                                 –
 
-11 stages: 2 cached, 9 to run, about <secs> and 2 stages that never ran
+11 stages: 2 cached, 9 to run, about <secs> if 2 stages that never ran are like the others
 ";
     let squeezed =
         |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();

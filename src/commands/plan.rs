@@ -5,35 +5,56 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde_json::json;
 
+use super::run::{choose, limits};
 use crate::cli::PlanArgs;
 use crate::pipeline::Pipeline;
-use crate::plan::{Decision, Plan, Planner};
+use crate::plan::{Decision, Estimate, Plan, Planner};
 use crate::reason::Reason;
+use crate::run::Limits;
 use crate::store::Store;
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{duration, plural};
 
 pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
-    let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let mut planner = Planner::new(&pipeline, store);
-    let plan = planner.plan()?;
-    planner.finish()?;
-    match &args.why {
-        Some(stage) => {
-            for at in pipeline.find(stage)? {
-                let mut tree = Causes { pipeline: &pipeline, plan: &plan, told: BTreeSet::new(), text: String::new() };
-                tree.add(at, 0);
-                ui::data(&tree.text);
-            }
-        }
-        None if args.json => print_json(&pipeline, &plan),
-        None => print_table(&pipeline, &plan),
+    let (pipeline, forced) = choose(&args.source, &args.choice)?;
+    let Some(stage) = &args.why else {
+        return tell(&pipeline, store, forced, &limits(&args.limits), args.json);
+    };
+    let plan = decide(&pipeline, store, forced)?;
+    for at in pipeline.find(stage)? {
+        let mut tree = Causes { pipeline: &pipeline, plan: &plan, told: BTreeSet::new(), text: String::new() };
+        tree.add(at, 0);
+        ui::data(&tree.text);
     }
     Ok(())
 }
 
-fn print_table(pipeline: &Pipeline, plan: &Plan) {
+/// Prints what a run would do.
+pub(super) fn tell(
+    pipeline: &Pipeline,
+    store: &Store,
+    forced: BTreeSet<usize>,
+    limits: &Limits,
+    as_json: bool,
+) -> Result<()> {
+    let plan = decide(pipeline, store, forced)?;
+    if as_json {
+        print_json(pipeline, &plan);
+    } else {
+        print_table(pipeline, &plan, limits);
+    }
+    Ok(())
+}
+
+fn decide(pipeline: &Pipeline, store: &Store, forced: BTreeSet<usize>) -> Result<Plan> {
+    let mut planner = Planner::new(pipeline, store, forced);
+    let plan = planner.plan()?;
+    planner.finish();
+    Ok(plan)
+}
+
+fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
     let mut table = Table::new([
         ("STAGE", Align::Left),
         ("DECISION", Align::Left),
@@ -48,10 +69,10 @@ fn print_table(pipeline: &Pipeline, plan: &Plan) {
             Decision::Waits { on, .. } => {
                 let first = &pipeline.stages[on[0]].name;
                 let more = if on.len() > 1 { format!(" and {} more", on.len() - 1) } else { String::new() };
-                ("waits", format!("on {first}{more}; cached if the bytes stay the same"))
+                ("may run", format!("waits on {first}{more}; cached if the bytes stay the same"))
             }
         };
-        let last = plan.last_secs[at].map_or_else(|| "–".to_owned(), duration);
+        let last = plan.last[at].map_or_else(|| "–".to_owned(), |last| duration(last.secs));
         table.row([stage.name.as_str(), decision, &why, &last]);
     }
     ui::data(&table.render());
@@ -60,11 +81,11 @@ fn print_table(pipeline: &Pipeline, plan: &Plan) {
     let to_run = plan.decisions.len() - cached;
     let mut line = format!("\n{}: {cached} cached, {to_run} to run", plural(plan.decisions.len(), "stage"));
     if to_run > 0 {
-        line += &match plan.estimate() {
-            (_, unknown) if unknown == to_run => ", which never ran: no estimate".to_owned(),
-            (seconds, 0) => format!(", about {}", duration(seconds)),
-            (seconds, unknown) => {
-                format!(", about {} and {} that never ran", duration(seconds), plural(unknown, "stage"))
+        line += &match plan.estimate(pipeline, limits) {
+            Estimate { unknown, .. } if unknown == to_run => ", which never ran: no estimate".to_owned(),
+            Estimate { secs, unknown: 0 } => format!(", about {}", duration(secs)),
+            Estimate { secs, unknown } => {
+                format!(", about {} if {} that never ran are like the others", duration(secs), plural(unknown, "stage"))
             }
         };
     }
@@ -81,7 +102,7 @@ fn first(reasons: &[Reason]) -> String {
 
 fn print_json(pipeline: &Pipeline, plan: &Plan) {
     for (at, stage) in pipeline.stages.iter().enumerate() {
-        let last_secs = plan.last_secs[at];
+        let last_secs = plan.last[at].map(|last| last.secs);
         ui::json::line(&match &plan.decisions[at] {
             Decision::Cached(manifest) => json!({
                 "stage": stage.name, "decision": "cached", "fingerprint": manifest.fingerprint, "last_secs": last_secs,
@@ -91,8 +112,9 @@ fn print_json(pipeline: &Pipeline, plan: &Plan) {
                 "last_secs": last_secs,
             }),
             Decision::Waits { on, reasons } => {
+                let decision = if reasons.is_empty() { "may_run" } else { "run" };
                 let on: Vec<&str> = on.iter().map(|input| pipeline.stages[*input].name.as_str()).collect();
-                json!({"stage": stage.name, "decision": "waits", "on": on, "reasons": reasons, "last_secs": last_secs})
+                json!({"stage": stage.name, "decision": decision, "on": on, "reasons": reasons, "last_secs": last_secs})
             }
         });
     }

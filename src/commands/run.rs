@@ -1,5 +1,6 @@
 //! `bam run`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::SystemTime;
@@ -10,33 +11,66 @@ use bam_contract::stage::StageSpec;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use crate::cli::RunArgs;
+use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
 use crate::executor::{Local, Message};
+use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
-use crate::run::{self, Observer, Outcome, Resources, RunEvent};
+use crate::run::{self, Limits, Observer, Options, Outcome, RunEvent};
 use crate::store::Store;
 use crate::ui;
 
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
-    let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets)?;
+    let (pipeline, forced) = choose(&args.source, &args.choice)?;
+    let limits = limits(&args.limits);
+    if args.dry_run {
+        super::plan::tell(&pipeline, store, forced, &limits, args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let executor = Local::find()?;
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let resources = Resources { threads: args.threads.unwrap_or_else(cores), device: args.device.clone() };
-    let mut record = Record::new(args, &resources);
+    let mut record = Record::new(args, &limits);
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let (sender, messages) = mpsc::channel();
     let interrupt = sender.clone();
     ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
-    let outcome = run::run(&pipeline, store, &executor, &resources, (sender, messages), observers)?;
-    store.save_run(&record.time, &record.to_json(outcome)?)?;
+    let options = Options { limits, forced, fail_fast: args.fail_fast };
+    let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers)?;
+    if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
+        ui::error::warn(&error);
+    }
     tell_scores(&pipeline, &record.made, store, args.json)?;
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(1),
         Outcome::Interrupted => ExitCode::from(130),
     })
+}
+
+/// The stages asked for with all they need, and those of them that are forced.
+pub(super) fn choose(source: &PipelineArgs, choice: &ChoiceArgs) -> Result<(Pipeline, BTreeSet<usize>)> {
+    let pipeline = Pipeline::load(&source.pipeline, &source.overrides)?.only(&choice.targets, choice.downstream)?;
+    let mut forced = BTreeSet::new();
+    for name in &choice.force {
+        match (name.as_str(), choice.targets.is_empty()) {
+            ("", true) => forced.extend(0..pipeline.stages.len()),
+            ("", false) => forced.extend(pipeline.find_all(&choice.targets)?),
+            (name, _) => forced.extend(pipeline.find(name)?),
+        }
+    }
+    Ok((pipeline, forced))
+}
+
+/// What the user allows, else what the machine has.
+pub(super) fn limits(args: &LimitArgs) -> Limits {
+    let threads = args.threads.unwrap_or_else(machine::cores);
+    Limits {
+        threads,
+        memory_bytes: args.memory.map_or_else(machine::memory_bytes, |memory| memory.as_u64()),
+        gpus: machine::gpus(),
+        jobs: args.jobs.unwrap_or(threads),
+        device: args.device.clone(),
+    }
 }
 
 /// Prints the scores of those `score` stages that are `made`.
@@ -72,15 +106,16 @@ struct Record {
 }
 
 impl Record {
-    fn new(args: &RunArgs, resources: &Resources) -> Self {
+    fn new(args: &RunArgs, limits: &Limits) -> Self {
         let now = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Millis, true);
         let head = json!({
             "started": now,
             "pipeline": args.source.pipeline,
             "overrides": args.source.overrides,
-            "targets": args.targets,
-            "threads": resources.threads,
-            "device": resources.device,
+            "targets": args.choice.targets,
+            "forced": args.choice.force,
+            "threads": limits.threads,
+            "device": limits.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
         Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: Vec::new() }

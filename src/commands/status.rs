@@ -1,6 +1,6 @@
 //! `bam status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use bam_contract::manifest::{Manifest, Provenance};
@@ -25,9 +25,9 @@ struct Standing {
 
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let mut planner = Planner::new(&pipeline, store);
+    let mut planner = Planner::new(&pipeline, store, BTreeSet::new());
     let plan = planner.plan()?;
-    planner.finish()?;
+    planner.finish();
     let stages = pipeline.stages.iter().zip(plan.decisions);
     let standings: Vec<Standing> = stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect();
     let all = store.all();
@@ -71,7 +71,7 @@ fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
             let last = store.latest(name).and_then(|(_, manifest)| manifest);
             let state = match (&last, reasons.is_empty()) {
                 (None, _) => "never ran",
-                (Some(_), true) => "waits",
+                (Some(_), true) => "may run",
                 (Some(_), false) => "stale",
             };
             let told = reasons.first().filter(|_| last.is_some()).map(ToString::to_string);

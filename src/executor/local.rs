@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use bam_contract::event::Event;
 use bam_contract::fault::Fault;
 
-use super::{End, Executor, Message, Worker};
+use super::{End, Executor, Launch, Message, Worker};
 
 /// Runs `bam-stage JOB` on this machine.
 #[derive(Debug)]
@@ -49,13 +49,17 @@ impl Local {
 }
 
 impl Executor for Local {
-    fn start(&self, stage: usize, job: &Path, log: &Path, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+    fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+        let Launch { stage, job, log, gpus } = *launch;
         let mut log_file = File::options().create(true).append(true).open(log).context("opening the stage's log")?;
         let engine = std::process::id();
         let mut command = Command::new(&self.program);
         command.arg(job).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file.try_clone()?);
         if std::env::var_os(WAIT_POLICY).is_none() {
             command.env(WAIT_POLICY, "passive").env(SPIN_COUNT, "20000");
+        }
+        if let Some(gpus) = gpus {
+            command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
         }
         // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
         command.process_group(0);
@@ -97,11 +101,22 @@ struct LocalWorker {
 }
 
 impl Worker for LocalWorker {
+    fn stop(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
     fn kill(&self) {
+        self.signal(libc::SIGKILL);
+    }
+}
+
+impl LocalWorker {
+    fn signal(&self, signal: i32) {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if !*ended {
-            // SAFETY: the lock keeps the child from being waited for, so its number is still its own.
-            unsafe { libc::kill(self.process, libc::SIGKILL) };
+            // SAFETY: the lock keeps the child from being waited for, so its number is still its own; the child leads
+            // a group of processes, which are all its own.
+            unsafe { libc::kill(-self.process, signal) };
         }
     }
 }

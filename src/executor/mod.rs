@@ -11,12 +11,27 @@ pub(crate) use local::Local;
 
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
 pub(crate) trait Executor {
-    /// Starts the worker of stage `stage` on a job file, its log going to `log`.
-    fn start(&self, stage: usize, job: &Path, log: &Path, messages: Sender<Message>) -> Result<Box<dyn Worker>>;
+    fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>>;
+}
+
+/// A worker to be started.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    /// Index of its stage, which its messages carry.
+    pub(crate) stage: usize,
+    /// The job file.
+    pub(crate) job: &'a Path,
+    /// Where its log goes.
+    pub(crate) log: &'a Path,
+    /// The GPUs it may use, where the machine has any.
+    pub(crate) gpus: Option<&'a [String]>,
 }
 
 /// A worker under way.
 pub(crate) trait Worker {
+    /// Asks it to end soon, keeping what it can go on from. [`Message::Ended`] follows.
+    fn stop(&self);
+
     /// Ends it at once. [`Message::Ended`] still follows.
     fn kill(&self);
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::draft::{Draft, did_you_mean};
 use super::graph;
 use super::mistake::Mistakes;
+use super::resources::{self, Resources};
 use super::typed::{PLACEHOLDER, set_default, typed};
 use super::vars::{Origin, Sketch, family_of, lost_families};
 use super::{Edge, Stage};
@@ -21,6 +22,7 @@ use super::{Edge, Stage};
 struct Typed {
     name: String,
     spec: StageSpec,
+    resources: Resources,
     origin: Origin,
     /// Parameters already found wrong, which say nothing more.
     flawed: BTreeSet<String>,
@@ -29,10 +31,13 @@ struct Typed {
 /// The stages in an order in which each stands after those it reads; whatever is wrong goes into `mistakes`.
 pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistakes) -> Vec<Stage> {
     let definitions = definitions(draft, mistakes);
+    let of_kinds = resources::of_kinds(&draft.resources, mistakes);
     let names: BTreeSet<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
     let lost = lost_families(draft, &sketches);
-    let stages: Vec<Typed> =
-        sketches.into_iter().filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, mistakes)).collect();
+    let stages: Vec<Typed> = sketches
+        .into_iter()
+        .filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, &of_kinds, mistakes))
+        .collect();
     let index = index_by_name(&stages, mistakes);
     let edges: Vec<Vec<Edge>> = stages
         .iter()
@@ -95,6 +100,7 @@ fn type_stage(
     mut sketch: Sketch,
     seed: Option<u64>,
     definitions: &BTreeMap<String, TaskSpec>,
+    of_kinds: &BTreeMap<String, Resources>,
     mistakes: &mut Mistakes,
 ) -> Option<Typed> {
     let owner = (sketch.origin.written.clone(), sketch.name.clone());
@@ -131,7 +137,8 @@ fn type_stage(
         let place = sketch.origin.value(&mistakes.source, &[param.to_owned()]);
         mistakes.add_in(owner, place, format!("`{param}` of stage `{}`: {sentence}", owner.0), None);
     }
-    Some(Typed { name: sketch.name, spec, origin: sketch.origin, flawed })
+    let resources = resources::of_stage(owner.0, &sketch.kind, sketch.resources.as_ref(), of_kinds, mistakes);
+    Some(Typed { name: sketch.name, spec, resources, origin: sketch.origin, flawed })
 }
 
 /// Puts the pipeline's seed and the task's definition among the parameters, so that both are part of the key.
@@ -317,6 +324,10 @@ fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {
 }
 
 fn assemble(stages: Vec<Typed>, edges: Vec<Vec<Edge>>, externals: Vec<Vec<External>>, order: &[usize]) -> Vec<Stage> {
+    let mut siblings = HashMap::<String, usize>::new();
+    for stage in &stages {
+        *siblings.entry(stage.origin.written.clone()).or_default() += 1;
+    }
     let mut position = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
         position[*old] = new;
@@ -328,7 +339,9 @@ fn assemble(stages: Vec<Typed>, edges: Vec<Vec<Edge>>, externals: Vec<Vec<Extern
         .enumerate()
         .map(|(old, ((stage, edges), externals))| {
             let inputs = edges.into_iter().map(|edge| Edge { stage: position[edge.stage], ..edge }).collect();
-            (position[old], Stage { name: stage.name, spec: stage.spec, inputs, externals, origin: stage.origin })
+            let Typed { name, spec, resources, origin, .. } = stage;
+            let siblings = siblings[&origin.written];
+            (position[old], Stage { name, spec, inputs, externals, resources, siblings, origin })
         })
         .collect();
     sorted.sort_by_key(|(position, _)| *position);

@@ -10,8 +10,9 @@ use serde_yaml::Value as Yaml;
 
 use super::mistake::Mistakes;
 use super::source::{EntryPath, Place, Source};
+use super::vars::RESOURCES;
 
-const TOP: [&str; 6] = ["name", "seed", "vars", "for", "tasks", "stages"];
+const TOP: [&str; 7] = ["name", "seed", "vars", "for", "tasks", "resources", "stages"];
 
 /// Entries keep the file's order: it is the order in which stages are listed and run.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Draft {
     /// Axes that are wrong in themselves; stages that use one are left out without a word.
     pub(crate) broken_axes: Vec<String>,
     pub(crate) tasks: Vec<(String, Value)>,
+    /// By stage kind.
+    pub(crate) resources: Vec<(String, Value)>,
     pub(crate) stages: Vec<(String, Value)>,
 }
 
@@ -70,6 +73,7 @@ impl Draft {
                     None => mistakes.add(at, "`seed` is not a whole number from 0", None),
                 },
                 "vars" => self.vars = json_entries(value, &path, mistakes),
+                "resources" => self.resources = json_entries(value, &path, mistakes),
                 "tasks" => self.tasks = json_entries(value, &path, mistakes),
                 "stages" => self.stages = json_entries(value, &path, mistakes),
                 "for" => {
@@ -180,7 +184,13 @@ fn entry<'a>(root: &'a mut Yaml, path: &[String], file: &str) -> Result<&'a mut 
         let Yaml::Mapping(map) = here else {
             return Err((format!("`{above}` in `{file}` has no entries"), None));
         };
-        let may_be_new = if depth == 0 { TOP.contains(&name.as_str()) } else { depth >= 3 && path[0] != "vars" };
+        let may_be_new = match (depth, path[0].as_str()) {
+            (0, _) => TOP.contains(&name.as_str()),
+            (_, "resources") => true,
+            (2, "stages") => name == RESOURCES,
+            (_, "vars") => false,
+            _ => depth >= 3,
+        };
         if !map.contains_key(name.as_str()) && !may_be_new {
             let names: Vec<&str> = map.keys().filter_map(Yaml::as_str).collect();
             let full = |name: &str| if depth == 0 { name.to_owned() } else { format!("{above}.{name}") };

@@ -4,6 +4,7 @@ mod check;
 mod draft;
 mod graph;
 mod mistake;
+mod resources;
 mod source;
 mod typed;
 mod vars;
@@ -18,6 +19,7 @@ use bam_contract::stage::StageSpec;
 
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};
+pub(crate) use resources::Resources;
 pub(crate) use source::{Place, Source};
 use vars::Origin;
 pub(crate) use vars::family_of;
@@ -36,6 +38,9 @@ pub(crate) struct Stage {
     pub(crate) spec: StageSpec,
     pub(crate) inputs: Vec<Edge>,
     pub(crate) externals: Vec<External>,
+    pub(crate) resources: Resources,
+    /// How many stages its line in the file stands for, itself among them.
+    pub(crate) siblings: usize,
     origin: Origin,
 }
 
@@ -63,15 +68,19 @@ impl Pipeline {
         Ok(Self { name: draft.name, stages, source: mistakes.source })
     }
 
-    /// Keeps the named stages, or families of stages, and all that they need.
-    pub(crate) fn only(mut self, targets: &[String]) -> Result<Self> {
+    /// Keeps the named stages, or families of stages, and all that they need; with `downstream`, all that is made from
+    /// them too. No names stand for all stages.
+    pub(crate) fn only(mut self, targets: &[String], downstream: bool) -> Result<Self> {
         if targets.is_empty() {
             return Ok(self);
         }
-        let mut wanted = BTreeSet::new();
-        for target in targets {
-            let chosen = self.find(target)?;
-            wanted.extend(chosen);
+        let mut wanted = self.find_all(targets)?;
+        if downstream {
+            for (at, stage) in self.stages.iter().enumerate() {
+                if stage.inputs.iter().any(|edge| wanted.contains(&edge.stage)) {
+                    wanted.insert(at);
+                }
+            }
         }
         for at in (0..self.stages.len()).rev() {
             if wanted.contains(&at) {
@@ -85,6 +94,15 @@ impl Pipeline {
             edge.stage = renumber(edge.stage);
         }
         Ok(self)
+    }
+
+    /// The stages of those names and families.
+    pub(crate) fn find_all(&self, names: &[String]) -> Result<BTreeSet<usize>> {
+        names
+            .iter()
+            .map(|name| self.find(name))
+            .collect::<Result<Vec<_>>>()
+            .map(|found| found.concat().into_iter().collect())
     }
 
     /// The stage of that name, or all of that family.

@@ -17,6 +17,8 @@ pub(crate) struct Sketch {
     pub(crate) kind: String,
     pub(crate) params: Map<String, Value>,
     pub(crate) origin: Origin,
+    /// What stands under `resources` beside the kind.
+    pub(crate) resources: Option<Value>,
     /// Paths of parameters that variables or stages are missing for; nothing more is said of those.
     pub(crate) unknown: Vec<EntryPath>,
 }
@@ -78,7 +80,7 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     for (written, value) in &draft.stages {
         let path = ["stages".to_owned(), written.clone()];
         let place = mistakes.source.key(&path);
-        let Some((kind, params)) = lone_entry(value) else {
+        let Some((kind, params)) = kind_of(value) else {
             let hint = format!("write `{written}: {{ train: {{ … }} }}`");
             mistakes.add(place, format!("stage `{written}` does not give exactly one kind"), Some(hint));
             continue;
@@ -111,7 +113,9 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                     continue;
                 }
             };
-            sketches.push(Sketch { name, kind: kind.clone(), params, origin, unknown });
+            let resources =
+                value.get(RESOURCES).map(|value| substitute(value, &lookup, &mut Vec::new(), &mut Vec::new()));
+            sketches.push(Sketch { name, kind: kind.clone(), params, origin, resources, unknown });
         }
     }
     gather(draft, &mut sketches, mistakes);
@@ -127,8 +131,13 @@ pub(crate) fn lost_families<'a>(draft: &'a Draft, sketches: &[Sketch]) -> BTreeS
     families
 }
 
-fn lone_entry(value: &Value) -> Option<(&String, &Value)> {
-    value.as_object().filter(|map| map.len() == 1)?.iter().next()
+/// The entry of a stage that is not its kind.
+pub(super) const RESOURCES: &str = "resources";
+
+/// The stage's kind and parameters, if it gives one kind.
+fn kind_of(value: &Value) -> Option<(&String, &Value)> {
+    let mut kinds = value.as_object()?.iter().filter(|(name, _)| *name != RESOURCES);
+    kinds.next().filter(|_| kinds.next().is_none())
 }
 
 /// Variables may use those above them.

@@ -24,10 +24,18 @@ pub(crate) enum RunEvent<'a> {
         manifest: &'a Manifest,
         reran: &'a [&'a str],
     },
+    /// Another process makes the artifact.
+    Waiting {
+        stage: &'a str,
+        index: usize,
+        holder: &'a str,
+    },
     Running {
         stage: &'a str,
         index: usize,
         fingerprint: Fingerprint,
+        threads: usize,
+        gpus: &'a [String],
         reasons: &'a [Reason],
     },
     Progress {
@@ -69,6 +77,16 @@ pub(crate) enum RunEvent<'a> {
         stage: &'a str,
         index: usize,
         needs: &'a str,
+    },
+    /// Stages under way were asked to stop.
+    Stopping {
+        stages: &'a [&'a str],
+    },
+    /// Ended before it was done; `kept` says what a later run goes on from.
+    Stopped {
+        stage: &'a str,
+        index: usize,
+        kept: Option<&'a str>,
     },
     Interrupted {
         #[serde(flatten)]

@@ -4,49 +4,52 @@
 //! input came out byte for byte as before is found in the store and does not run.
 
 mod event;
+mod finish;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bam_contract::digest::Digest;
+use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::event::Event;
-use bam_contract::fault::hint_of;
 use bam_contract::job::{Job, JobInput};
-use bam_contract::manifest::{Key, Manifest, Provenance};
+use bam_contract::manifest::{Key, Manifest};
 
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
+pub(crate) use schedule::{Last, Limits, makespan};
 
-use crate::executor::{End, Executor, Message, Worker};
+use crate::executor::{Executor, Launch, Message, Worker};
 use crate::pipeline::{Edge, Pipeline};
-use crate::plan::{Decision, Planner};
+use crate::plan::{Decision, Planner, last_of};
 use crate::reason::Reason;
-use crate::store::{Finished, Found, Pending, Store};
+use crate::store::{Asked, Found, Lock, Pending, Store};
+use schedule::{Capacity, Grant, chains};
 
-/// Workers at a time: each may use all the threads it is given.
-const MOST_WORKERS: usize = 1;
-/// Lines of a failed stage's log that are shown.
-const LOG_TAIL_LINES: usize = 8;
+/// How often is looked whether another run is done with an artifact.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What a run may use.
-#[derive(Clone, Debug)]
-pub(crate) struct Resources {
-    pub(crate) threads: usize,
-    pub(crate) device: String,
+/// How a run goes about it.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) limits: Limits,
+    /// Stages that run though their artifacts are there.
+    pub(crate) forced: BTreeSet<usize>,
+    /// Whether the first failure stops the others.
+    pub(crate) fail_fast: bool,
 }
 
-/// Runs a pipeline, telling `observers` of all that happens. [`Message::Interrupted`], sent from outside, ends it.
+/// Runs a pipeline, telling `observers` of all that happens. [`Message::Interrupted`], sent from outside, stops it; sent
+/// again, ends it at once.
 pub(crate) fn run(
     pipeline: &Pipeline,
     store: &Store,
     executor: &dyn Executor,
-    resources: &Resources,
+    options: Options,
     (sender, messages): (Sender<Message>, Receiver<Message>),
     observers: &mut [&mut dyn Observer],
 ) -> Result<Outcome> {
@@ -55,14 +58,17 @@ pub(crate) fn run(
         pipeline,
         store,
         executor,
-        resources,
         observers,
-        planner: Planner::new(pipeline, store),
+        planner: Planner::new(pipeline, store, options.forced),
         states: (0..count).map(|_| State::Waiting).collect(),
         contents: vec![None; count],
-        folders: vec![None; count],
-        ready: VecDeque::new(),
+        fingerprints: vec![None; count],
+        ready: Vec::new(),
+        order: OnceCell::new(),
+        capacity: Capacity::new(options.limits),
         working: BTreeMap::new(),
+        fail_fast: options.fail_fast,
+        stopping: None,
         tally: Tally::default(),
         git_revision: OnceCell::new(),
         sender,
@@ -70,7 +76,7 @@ pub(crate) fn run(
     };
     store.sweep();
     let outcome = run.follow();
-    run.planner.finish()?;
+    run.planner.finish();
     outcome
 }
 
@@ -78,21 +84,31 @@ struct Run<'a, 'o> {
     pipeline: &'a Pipeline,
     store: &'a Store,
     executor: &'a dyn Executor,
-    resources: &'a Resources,
     observers: &'a mut [&'o mut dyn Observer],
     planner: Planner<'a>,
     states: Vec<State>,
     /// Content of the artifacts that are there, by stage.
     contents: Vec<Option<Digest>>,
-    /// Folders of those artifacts.
-    folders: Vec<Option<PathBuf>>,
-    /// Stages that are to run and wait for a free worker.
-    ready: VecDeque<(usize, Key, Vec<Reason>)>,
+    /// Their names.
+    fingerprints: Vec<Option<Fingerprint>>,
+    /// Stages that are to run and wait for their turn.
+    ready: Vec<Ready>,
+    order: OnceCell<Order>,
+    capacity: Capacity,
     working: BTreeMap<usize, Working>,
+    fail_fast: bool,
+    stopping: Option<Outcome>,
     tally: Tally,
     git_revision: OnceCell<Option<String>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
+}
+
+/// What the past says of when stages should start. Looked up only when one has to.
+#[derive(Debug)]
+struct Order {
+    last: Vec<Option<Last>>,
+    chains: Vec<f64>,
 }
 
 /// Where a stage stands.
@@ -105,6 +121,16 @@ enum State {
     Ran,
     Failed,
     Skipped,
+    Stopped,
+}
+
+/// A stage that is to run.
+struct Ready {
+    stage: usize,
+    key: Key,
+    reasons: Vec<Reason>,
+    /// Whether it was told that another run makes it.
+    told: bool,
 }
 
 /// A stage under way.
@@ -112,6 +138,9 @@ struct Working {
     key: Key,
     reasons: Vec<Reason>,
     pending: Pending,
+    /// What it reads stays while it runs.
+    _inputs: Vec<Lock>,
+    grant: Grant,
     worker: Box<dyn Worker>,
     started: Instant,
     metrics: BTreeMap<String, f64>,
@@ -131,24 +160,31 @@ impl Run<'_, '_> {
         let names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
         self.tell(&RunEvent::Started { pipeline: &self.pipeline.name, stages: &names });
         loop {
-            self.decide()?;
-            while self.working.len() < MOST_WORKERS
-                && let Some((stage, key, reasons)) = self.ready.pop_front()
-            {
-                self.start(stage, key, reasons)?;
+            let mut waits_for_others = false;
+            if self.stopping.is_none() {
+                self.decide()?;
+                waits_for_others = self.start_ready()?;
             }
-            if self.working.is_empty() {
+            if self.working.is_empty() && !waits_for_others {
                 break;
             }
-            match self.messages.recv().context("all workers fell silent")? {
-                Message::Event { stage, event } => self.hear(stage, event),
-                Message::Ended { stage, end } => self.end(stage, &end)?,
-                Message::Interrupted => {
-                    self.interrupt();
-                    return Ok(Outcome::Interrupted);
-                }
+            let message = match waits_for_others {
+                true => self.messages.recv_timeout(LOOK_EVERY),
+                false => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match message {
+                Ok(Message::Event { stage, event }) => self.hear(stage, event),
+                Ok(Message::Ended { stage, end }) => self.end(stage, &end)?,
+                Ok(Message::Interrupted) => self.interrupt(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all workers fell silent"),
             }
         }
+        if self.stopping == Some(Outcome::Interrupted) {
+            self.tell(&RunEvent::Interrupted { tally: self.tally });
+            return Ok(Outcome::Interrupted);
+        }
+        self.skip_the_rest();
         let seconds = started.elapsed().as_secs_f64();
         self.tell(&RunEvent::Finished { seconds, tally: self.tally });
         Ok(if self.tally.failed > 0 { Outcome::Failed } else { Outcome::Done })
@@ -162,22 +198,26 @@ impl Run<'_, '_> {
             }
             let inputs = || self.pipeline.stages[at].inputs.iter().map(|edge| edge.stage);
             if let Some(lost) = inputs().find(|input| matches!(self.states[*input], State::Failed | State::Skipped)) {
-                self.states[at] = State::Skipped;
-                self.tally.skipped += 1;
-                let needs = &self.pipeline.stages[lost].name;
-                self.tell(&RunEvent::Skipped { stage: &self.pipeline.stages[at].name, index: at, needs });
+                self.skip(at, lost);
             } else if inputs().all(|input| self.contents[input].is_some()) {
                 match self.planner.decide(at, &self.contents)? {
                     Decision::Cached(manifest) => self.cached(at, &manifest)?,
                     Decision::Run { key, reasons } => {
                         self.states[at] = State::Running;
-                        self.ready.push_back((at, key, reasons));
+                        self.ready.push(Ready { stage: at, key, reasons, told: false });
                     }
                     Decision::Waits { .. } => unreachable!("all inputs are there"),
                 }
             }
         }
         Ok(())
+    }
+
+    fn skip(&mut self, at: usize, lost: usize) {
+        self.states[at] = State::Skipped;
+        self.tally.skipped += 1;
+        let [stage, needs] = [at, lost].map(|at| self.pipeline.stages[at].name.as_str());
+        self.tell(&RunEvent::Skipped { stage, index: at, needs });
     }
 
     fn cached(&mut self, at: usize, manifest: &Manifest) -> Result<()> {
@@ -201,157 +241,139 @@ impl Run<'_, '_> {
         let name = &self.pipeline.stages[at].name;
         self.states[at] = state;
         self.contents[at] = Some(manifest.content);
-        self.folders[at] = Some(self.store.folder(&manifest.key.kind, manifest.fingerprint));
+        self.fingerprints[at] = Some(manifest.fingerprint);
         self.store.forget_failure(name);
         self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint)
     }
 
-    fn start(&mut self, at: usize, key: Key, reasons: Vec<Reason>) -> Result<()> {
+    /// Starts what can start, the beginnings of long chains first. Says whether a stage waits for another run's.
+    fn start_ready(&mut self) -> Result<bool> {
+        if self.ready.is_empty() {
+            return Ok(false);
+        }
+        let order = self.order.get_or_init(|| {
+            let last: Vec<Option<Last>> =
+                self.pipeline.stages.iter().map(|stage| last_of(self.store, &stage.name)).collect();
+            let secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
+            Order { chains: chains(self.pipeline, &secs), last }
+        });
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.sort_by(|a, b| order.chains[b.stage].total_cmp(&order.chains[a.stage]).then(a.stage.cmp(&b.stage)));
+        let peaks: Vec<Option<u64>> =
+            ready.iter().map(|ready| order.last[ready.stage].map(|last| last.peak_memory_bytes)).collect();
+        let mut waits_for_others = false;
+        for (ready, peak) in ready.into_iter().zip(peaks) {
+            let Some(grant) = self.capacity.take(&self.pipeline.stages[ready.stage], peak) else {
+                self.ready.push(ready);
+                continue;
+            };
+            match self.store.lock(ready.key.fingerprint())? {
+                Asked::Held(lock) => self.start(ready, grant, lock)?,
+                Asked::Busy(holder) => {
+                    self.capacity.give_back(grant);
+                    waits_for_others |= self.wait(ready, &holder);
+                }
+            }
+        }
+        Ok(waits_for_others)
+    }
+
+    /// Puts off a stage whose artifact is being made; says whether another process does it, and not this one under
+    /// another stage's name.
+    fn wait(&mut self, mut ready: Ready, holder: &str) -> bool {
+        let is_own = self.working.values().any(|working| working.key == ready.key);
+        if !is_own && !ready.told {
+            ready.told = true;
+            let stage = &self.pipeline.stages[ready.stage].name;
+            self.tell(&RunEvent::Waiting { stage, index: ready.stage, holder });
+        }
+        self.ready.push(ready);
+        !is_own
+    }
+
+    fn start(&mut self, ready: Ready, grant: Grant, lock: Lock) -> Result<()> {
+        let Ready { stage: at, key, reasons, .. } = ready;
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
         match self.store.find(&key.kind, fingerprint) {
             Found::Absent => {}
+            Found::Sound(_) if reasons.contains(&Reason::Forced) => {}
             // Another stage of the same key has made it meanwhile, or another run.
-            Found::Sound(manifest) => return self.cached(at, &manifest),
+            Found::Sound(manifest) => {
+                self.capacity.give_back(grant);
+                return self.cached(at, &manifest);
+            }
             Found::Damaged(_) => {
                 let aside = self.store.set_aside(&key.kind, fingerprint)?;
                 let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
                 self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
             }
         }
-        let pending = self.store.begin(&key.kind, fingerprint)?;
-        let input = |edge: &Edge| JobInput {
-            slot: edge.slot.clone(),
-            stage: self.pipeline.stages[edge.stage].name.clone(),
-            path: self.folders[edge.stage].clone().expect("a stage starts when its inputs are there"),
-            digest: self.contents[edge.stage].expect("a stage starts when its inputs are there"),
-        };
+        if let Some(lack) = self.capacity.lacks(stage) {
+            let text = format!("it asks for {lack}, and runs with what there is");
+            self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
+        }
+        let pending = self.store.begin(&key.kind, fingerprint, lock)?;
+        let limits = self.capacity.limits();
         let job = Job {
             stage: stage.name.clone(),
             fingerprint,
             spec: stage.spec.clone(),
-            inputs: stage.inputs.iter().map(input).collect(),
+            inputs: stage.inputs.iter().map(|edge| self.input(edge)).collect(),
             output: pending.output(),
-            threads: self.resources.threads,
-            device: self.resources.device.clone(),
+            resume: self.store.resume_folder(fingerprint),
+            threads: grant.threads,
+            device: limits.device.clone(),
         };
+        let inputs = self.hold_inputs(at)?;
         pending.write_job(&serde_json::to_vec_pretty(&job)?)?;
-        let worker = self.executor.start(at, &pending.job(), &pending.log(), self.sender.clone())?;
-        self.tell(&RunEvent::Running { stage: &stage.name, index: at, fingerprint, reasons: &reasons });
-        let (metrics, last) = (BTreeMap::new(), None);
-        self.working.insert(at, Working { key, reasons, pending, worker, started: Instant::now(), metrics, last });
+        let gpus = (!limits.gpus.is_empty()).then_some(grant.gpus.as_slice());
+        let launch = Launch { stage: at, job: &pending.job(), log: &pending.log(), gpus };
+        let worker = self.executor.start(&launch, self.sender.clone())?;
+        let (threads, gpus, name) = (grant.threads, &grant.gpus, &stage.name);
+        self.tell(&RunEvent::Running { stage: name, index: at, fingerprint, threads, gpus, reasons: &reasons });
+        let (metrics, last, started) = (BTreeMap::new(), None, Instant::now());
+        let working = Working { key, reasons, pending, _inputs: inputs, grant, worker, started, metrics, last };
+        self.working.insert(at, working);
         Ok(())
     }
 
-    /// Takes in what a worker reports.
-    fn hear(&mut self, at: usize, event: Event) {
-        let stage = &self.pipeline.stages[at].name;
-        match &event {
-            Event::Progress { done, total, unit, detail } => {
-                self.tell(&RunEvent::Progress { stage, index: at, done: *done, total: *total, unit, detail });
-            }
-            Event::Metric { name, value } => self.tell(&RunEvent::Metric { stage, name, value: *value }),
-            Event::Warning { text } => self.tell(&RunEvent::Warning { stage, text }),
-            Event::Done { .. } | Event::Failed { .. } => {}
-        }
-        let Some(working) = self.working.get_mut(&at) else { return };
-        match event {
-            Event::Metric { name, value } => {
-                working.metrics.insert(name, value);
-            }
-            Event::Done { .. } | Event::Failed { .. } => working.last = Some(event),
-            Event::Progress { .. } | Event::Warning { .. } => {}
+    fn input(&self, edge: &Edge) -> JobInput {
+        let made = "a stage starts when its inputs are there";
+        let source = &self.pipeline.stages[edge.stage];
+        JobInput {
+            slot: edge.slot.clone(),
+            stage: source.name.clone(),
+            path: self.store.folder(source.spec.kind().name, self.fingerprints[edge.stage].expect(made)),
+            digest: self.contents[edge.stage].expect(made),
         }
     }
 
-    /// Commits what a worker made, or tells why there is nothing.
-    fn end(&mut self, at: usize, end: &End) -> Result<()> {
-        let Some(Working { key, reasons, pending, worker: _, started, metrics, last }) = self.working.remove(&at)
-        else {
-            return Ok(());
-        };
-        let stage = &self.pipeline.stages[at];
-        let wall_secs = started.elapsed().as_secs_f64();
-        let (summary, facts) = match (last, &end.trouble) {
-            (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
-            (Some(Event::Failed { causes, hint }), _) => {
-                return self.failed(at, &pending, &causes, hint.as_deref(), wall_secs);
-            }
-            (_, trouble) => {
-                let trouble = trouble.clone().unwrap_or_else(|| "the worker ended without a word".to_owned());
-                return self.failed(at, &pending, &[trouble], None, wall_secs);
-            }
-        };
-        let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
-        let provenance = Provenance {
-            finished_unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            wall_secs,
-            peak_memory_bytes: end.peak_memory_bytes,
-            host: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
-            threads: self.resources.threads,
-            device: device.to_owned(),
-            bam_version: env!("CARGO_PKG_VERSION").to_owned(),
-            git_revision: self.git_revision.get_or_init(git_revision).clone(),
-            worker: facts,
-        };
-        // What the worker read may not be what was hashed before it started, maybe an hour ago.
-        if let Some(path) = self.planner.changed_since(at, &key)? {
-            let cause = format!("`{}` changed while the stage ran", path.display());
-            return self.failed(at, &pending, &[cause], Some("run again; the change is seen then"), wall_secs);
-        }
-        let artifact = stage.spec.kind().writes;
-        let finished = Finished { stage: stage.name.clone(), key, artifact, summary, metrics, provenance };
-        let manifest = match pending.commit(finished) {
-            Ok(manifest) => manifest,
-            Err((pending, error)) => {
-                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                return self.failed(at, &pending, &causes, hint_of(&error), wall_secs);
-            }
-        };
-        self.settle(at, State::Ran, &manifest)?;
-        self.tally.ran += 1;
-        self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
-        Ok(())
+    /// Keeps what a stage reads from being removed while it runs.
+    fn hold_inputs(&self, at: usize) -> Result<Vec<Lock>> {
+        let edges = &self.pipeline.stages[at].inputs;
+        let held: BTreeSet<Fingerprint> = edges.iter().filter_map(|edge| self.fingerprints[edge.stage]).collect();
+        held.into_iter()
+            .map(|fingerprint| self.store.share(fingerprint))
+            .collect::<Result<_>>()
+            .context("holding its inputs")
     }
 
-    fn failed(
-        &mut self,
-        at: usize,
-        pending: &Pending,
-        causes: &[String],
-        hint: Option<&str>,
-        seconds: f64,
-    ) -> Result<()> {
-        let stage = &self.pipeline.stages[at].name;
-        self.states[at] = State::Failed;
-        self.tally.failed += 1;
-        let log = self.store.keep_failed_log(stage, pending)?;
-        let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
-        let log: PathBuf = self.store.shown(&log);
-        self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log: &log, log_tail, seconds });
-        Ok(())
-    }
-
-    /// Ends all workers and leaves nothing of what they were making.
+    /// The first time workers are asked to stop, then they are ended.
     fn interrupt(&mut self) {
-        self.working.values().for_each(|working| working.worker.kill());
-        while !self.working.is_empty() {
-            match self.messages.recv() {
-                Ok(Message::Ended { stage, .. }) => drop(self.working.remove(&stage)),
-                Ok(_) => {}
-                Err(_) => self.working.clear(),
-            }
+        if self.stopping.is_some() {
+            self.working.values().for_each(|working| working.worker.kill());
+        } else {
+            self.stop(Outcome::Interrupted);
         }
-        self.tell(&RunEvent::Interrupted { tally: self.tally });
     }
-}
 
-/// The commit that the pipeline's folder is at, if it is in a git repository.
-fn git_revision() -> Option<String> {
-    let describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"];
-    let output =
-        std::process::Command::new("git").args(describe).output().ok().filter(|output| output.status.success());
-    Some(String::from_utf8(output?.stdout).ok()?.trim().to_owned())
+    fn stop(&mut self, outcome: Outcome) {
+        self.stopping = Some(outcome);
+        self.working.values().for_each(|working| working.worker.stop());
+        let stages: Vec<&str> = self.working.keys().map(|at| self.pipeline.stages[*at].name.as_str()).collect();
+        if !stages.is_empty() {
+            self.tell(&RunEvent::Stopping { stages: &stages });
+        }
+    }
 }

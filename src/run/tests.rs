@@ -1,7 +1,7 @@
 //! Random pipelines, with workers that are a function: exactly the right stages rerun.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
@@ -12,9 +12,10 @@ use bam_contract::event::Event;
 use bam_contract::job::Job;
 use proptest::prelude::*;
 
-use super::{Observer, Outcome, Resources, RunEvent, run};
-use crate::executor::{End, Executor, Message, Worker};
+use super::{Limits, Observer, Options, Outcome, RunEvent, run};
+use crate::executor::{End, Executor, Launch, Message, Worker};
 use crate::pipeline::Pipeline;
+use crate::plan::{Decision, Planner};
 use crate::store::Store;
 
 /// Writes files that depend on parameters and input bytes alone, or, for one stage, on nothing.
@@ -27,11 +28,13 @@ struct Function {
 struct Nobody;
 
 impl Worker for Nobody {
+    fn stop(&self) {}
     fn kill(&self) {}
 }
 
 impl Executor for Function {
-    fn start(&self, stage: usize, job: &Path, log: &Path, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+    fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+        let Launch { stage, job, log, .. } = *launch;
         self.started.set(self.started.get() + 1);
         let job = Job::read(job)?;
         fs::write(log, "")?;
@@ -120,20 +123,42 @@ impl Bench {
 
     /// Runs with `VALUE` as 64, or 65 in the stage `changed`; returns the stages that ran.
     fn run(&self, lines: &[Line], changed: Option<&str>, executor: &Function) -> BTreeSet<String> {
+        let value = |name: &str| if changed == Some(name) { 65 } else { 64 };
+        self.run_with(lines, &value, executor, &BTreeSet::new())
+    }
+
+    /// Runs with a `VALUE` for each stage and some stages forced, and holds the plan made before against what ran.
+    fn run_with(
+        &self,
+        lines: &[Line],
+        value: &dyn Fn(&str) -> u32,
+        executor: &Function,
+        forced: &BTreeSet<usize>,
+    ) -> BTreeSet<String> {
         let encoder = self.folder.path().join("encoder").display().to_string();
         let mut text = "stages:\n".to_owned();
         for (name, yaml, _) in lines {
-            let value = if changed == Some(name.as_str()) { "65" } else { "64" };
-            text += &format!("  {name}: {}\n", yaml.replace("VALUE", value).replace("ENCODER", &encoder));
+            let yaml = yaml.replace("VALUE", &value(name).to_string()).replace("ENCODER", &encoder);
+            text += &format!("  {name}: {yaml}\n");
         }
         let file = self.folder.path().join("pipeline.yaml");
         fs::write(&file, text).unwrap();
         let pipeline = Pipeline::load(&file, &[]).unwrap();
         let store = Store::open(&self.folder.path().join("artifacts")).unwrap();
-        let resources = Resources { threads: 1, device: "cpu".to_owned() };
+        let limits = Limits { threads: 2, memory_bytes: 1 << 30, gpus: Vec::new(), jobs: 2, device: "cpu".to_owned() };
+        let options = Options { limits, forced: forced.clone(), fail_fast: false };
+        let plan = Planner::new(&pipeline, &store, forced.clone()).plan().unwrap();
         let mut ran = Ran::default();
-        let outcome = run(&pipeline, &store, executor, &resources, mpsc::channel(), &mut [&mut ran]).unwrap();
+        let outcome = run(&pipeline, &store, executor, options, mpsc::channel(), &mut [&mut ran]).unwrap();
         assert_eq!(outcome, Outcome::Done);
+        for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
+            let did_run = ran.0.contains(&stage.name);
+            match decision {
+                Decision::Cached(_) => assert!(!did_run, "`{}` was called cached, and ran", stage.name),
+                Decision::Waits { reasons, .. } if reasons.is_empty() => {}
+                decision => assert!(did_run, "`{}` was to run, and did not: {decision:?}", stage.name),
+            }
+        }
         ran.0
     }
 }
@@ -173,6 +198,77 @@ proptest! {
         let constant = Function { constant: Some(changed.to_owned()), ..Function::default() };
         bench.run(&lines, None, &constant);
         prop_assert_eq!(bench.run(&lines, Some(changed), &constant), BTreeSet::from([changed.to_owned()]));
+    }
+}
+
+/// What happens between two runs.
+#[derive(Clone, Debug)]
+enum Edit {
+    /// A stage gets another value of its parameter.
+    Value(prop::sample::Index, u32),
+    /// The artifact of a stage is removed.
+    Remove(prop::sample::Index),
+    /// A stage is called differently; those that read it follow.
+    Rename(prop::sample::Index),
+    /// A stage is forced.
+    Force(prop::sample::Index),
+    Nothing,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        3 => (index(), 64_u32..68).prop_map(|(stage, value)| Edit::Value(stage, value)),
+        1 => index().prop_map(Edit::Remove),
+        1 => index().prop_map(Edit::Rename),
+        1 => index().prop_map(Edit::Force),
+        1 => Just(Edit::Nothing),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// [`Bench::run_with`] compares, run for run.
+    #[test]
+    fn a_plan_says_what_the_run_then_does(
+        lines in random_pipeline(),
+        edits in prop::collection::vec(edit(), 1..7),
+        constant in any::<prop::sample::Index>(),
+    ) {
+        let bench = Bench::new();
+        let mut lines = lines;
+        let constant = lines[constant.index(lines.len())].0.clone();
+        let function = Function { constant: Some(constant), ..Function::default() };
+        let mut values: HashMap<String, u32> = HashMap::new();
+        bench.run(&lines, None, &function);
+        for (number, edit) in edits.into_iter().enumerate() {
+            let mut forced = BTreeSet::new();
+            match edit {
+                Edit::Value(stage, value) => drop(values.insert(lines[stage.index(lines.len())].0.clone(), value)),
+                Edit::Remove(stage) => {
+                    let link = bench.folder.path().join("artifacts/latest").join(&lines[stage.index(lines.len())].0);
+                    fs::remove_dir_all(fs::canonicalize(link).unwrap()).unwrap();
+                }
+                Edit::Rename(stage) => {
+                    let old = lines[stage.index(lines.len())].0.clone();
+                    let new = format!("r{number}-{old}");
+                    let value = values.get(&old).copied();
+                    values.extend(value.map(|value| (new.clone(), value)));
+                    // Names end at a comma, a bracket or a blank.
+                    let word = regex::Regex::new(&format!(r"([ \[]){}([,\] ])", regex::escape(&old))).unwrap();
+                    for (name, yaml, _) in &mut lines {
+                        *yaml = word.replace_all(yaml, format!("${{1}}{new}${{2}}")).into_owned();
+                        if *name == old {
+                            name.clone_from(&new);
+                        }
+                    }
+                }
+                Edit::Force(stage) => drop(forced.insert(stage.index(lines.len()))),
+                Edit::Nothing => {}
+            }
+            bench.run_with(&lines, &|name| values.get(name).copied().unwrap_or(64), &function, &forced);
+        }
     }
 }
 

@@ -10,13 +10,15 @@ use bam_contract::artifact::{ArtifactKind, encoder, onnx};
 use bam_contract::digest::Digest;
 use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
 
-use super::{LOG, MANIFEST, read_manifest};
+use super::{LOG, Lock, MANIFEST};
 
 /// An artifact in the making. Dropped without [`Pending::commit`], it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Pending {
     folder: PathBuf,
     target: PathBuf,
+    /// Nobody else makes this artifact meanwhile.
+    _lock: Lock,
 }
 
 /// What is said of a stage that ended well.
@@ -31,13 +33,13 @@ pub(crate) struct Finished {
 }
 
 impl Pending {
-    pub(super) fn create(folder: PathBuf, target: PathBuf) -> Result<Self> {
+    pub(super) fn create(folder: PathBuf, target: PathBuf, lock: Lock) -> Result<Self> {
         let creating = || format!("creating `{}`", folder.display());
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(creating)?;
         }
         fs::create_dir_all(folder.join("output")).with_context(creating)?;
-        Ok(Self { folder, target })
+        Ok(Self { folder, target, _lock: lock })
     }
 
     /// The empty folder that the stage writes to.
@@ -58,7 +60,7 @@ impl Pending {
         fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
     }
 
-    /// Verifies, syncs, and moves the output to its place. Where another run was faster, its artifact stays.
+    /// Verifies, syncs, and moves the output to its place; an artifact that was there goes.
     ///
     /// # Errors
     /// The cause, with the pending artifact, whose log is still there.
@@ -99,10 +101,10 @@ impl Pending {
         let parent = self.target.parent().expect("an artifact lies in a kind's folder");
         let moving = || format!("moving the stage's output to `{}`", self.target.display());
         fs::create_dir_all(parent).with_context(moving)?;
-        match fs::rename(&output, &self.target) {
-            Err(_) if self.target.is_dir() => return read_manifest(&self.target),
-            renamed => renamed.with_context(moving)?,
+        if self.target.exists() {
+            fs::rename(&self.target, self.folder.join("replaced")).with_context(moving)?;
         }
+        fs::rename(&output, &self.target).with_context(moving)?;
         File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)?;
         Ok(manifest)
     }

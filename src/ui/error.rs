@@ -21,6 +21,11 @@ pub(crate) fn tell(error: &anyhow::Error) {
     }
 }
 
+/// Tells of something that went wrong beside the work, which goes on.
+pub(crate) fn warn(error: &anyhow::Error) {
+    story(&format!("{} {error:#}", style("warning:").for_stderr().yellow().bold()));
+}
+
 /// A message, its causes, and a hint.
 pub(crate) fn failure(causes: &[String], hint: Option<&str>) -> String {
     let mut text = String::new();

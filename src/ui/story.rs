@@ -162,6 +162,10 @@ impl Observer for Story {
                     self.below(&format!("{} reran, same bytes", reran.join(", ")));
                 }
             }
+            RunEvent::Waiting { stage, index, holder } => {
+                let head = self.head("WAITING", &stderr().yellow(), "", *index, stage);
+                self.say(&format!("{head}  another run makes it ({holder})"));
+            }
             RunEvent::Running { stage, index, .. } => self.begin(*index, stage),
             RunEvent::Progress { stage, index, done, total, unit, detail } => {
                 let state = format!("{}  {unit} {}/{}  {detail}", bar(*done, *total), count(*done), count(*total));
@@ -195,8 +199,18 @@ impl Observer for Story {
                 let head = self.head("SKIPPED", &stderr().yellow(), "", *index, stage);
                 self.say(&format!("{head}  needs {needs}"));
             }
+            RunEvent::Stopping { stages } => {
+                let (first, more) = (stages[0], stages.len() - 1);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));
+            }
+            RunEvent::Stopped { stage, index, kept } => {
+                self.settle(*index);
+                let head = self.head("STOPPED", &stderr().yellow(), "", *index, stage);
+                let kept = kept.map(|kept| format!("  {kept}; the next run goes on from there"));
+                self.say(format!("{head}{}", kept.unwrap_or_default()).trim_end());
+            }
             RunEvent::Interrupted { tally } => {
-                self.under_way.drain().for_each(|(_, stage)| stage.bar.finish_and_clear());
                 let done = tally.cached + tally.ran;
                 let (is, stays) = if done == 1 { ("is", "stays") } else { ("are", "stay") };
                 story(&format!("interrupted: {done} of {} {is} done and {stays} cached", plural(self.stages, "stage")));

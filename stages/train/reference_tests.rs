@@ -73,6 +73,7 @@ impl Setting {
             spec: StageSpec::Train(Box::new(params.clone())),
             inputs,
             output: folder.path().to_owned(),
+            resume: folder.path().join("resume"),
             threads: 1,
             device: "cpu".to_owned(),
         };

@@ -1,0 +1,79 @@
+//! What a stage may use while it runs: `resources: {threads: 1, memory: 2GiB, gpus: 1}`, beside its kind or, for all
+//! stages of a kind, at the top of the file. Not part of a stage's key: it changes where and when, not what.
+
+use std::collections::BTreeMap;
+
+use bam_contract::stage::KINDS;
+use bytesize::ByteSize;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::draft::did_you_mean;
+use super::mistake::Mistakes;
+use super::source::EntryPath;
+use super::typed::typed;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Resources {
+    /// CPU threads; by default the run's, divided among the stages of the family.
+    pub(crate) threads: Option<usize>,
+    /// Peak memory; by default what the stage took when it last ran.
+    pub(crate) memory: Option<ByteSize>,
+    /// Graphics processors; by default one for the kinds that compute with tensors, where there are any.
+    pub(crate) gpus: Option<usize>,
+}
+
+impl Resources {
+    fn or(self, other: Self) -> Self {
+        Self {
+            threads: self.threads.or(other.threads),
+            memory: self.memory.or(other.memory),
+            gpus: self.gpus.or(other.gpus),
+        }
+    }
+}
+
+/// Resources of each kind of stage, from the top of the file.
+pub(super) fn of_kinds(draft: &[(String, Value)], mistakes: &mut Mistakes) -> BTreeMap<String, Resources> {
+    let mut of_kinds = BTreeMap::new();
+    for (kind, value) in draft {
+        let path = vec!["resources".to_owned(), kind.clone()];
+        if !KINDS.iter().any(|known| known.name == kind) {
+            let near = bam_contract::fault::closest(kind, KINDS.iter().map(|known| known.name));
+            let place = mistakes.source.key(&path);
+            mistakes.add(place, format!("`resources` names `{kind}`, which is no stage kind"), near.map(did_you_mean));
+            continue;
+        }
+        of_kinds.insert(kind.clone(), read(value, path, mistakes));
+    }
+    of_kinds
+}
+
+/// Resources of a stage: its own, else its kind's.
+pub(super) fn of_stage(
+    written: &str,
+    kind: &str,
+    own: Option<&Value>,
+    of_kinds: &BTreeMap<String, Resources>,
+    mistakes: &mut Mistakes,
+) -> Resources {
+    let path = ["stages", written, "resources"].map(ToOwned::to_owned).to_vec();
+    let own = own.map(|value| read(value, path, mistakes)).unwrap_or_default();
+    own.or(of_kinds.get(kind).copied().unwrap_or_default())
+}
+
+fn read(value: &Value, path: EntryPath, mistakes: &mut Mistakes) -> Resources {
+    let (resources, flaws) = typed::<Resources>(value.clone());
+    for flaw in flaws {
+        let at = [&path[..], &flaw.path].concat();
+        let place = if flaw.in_name { mistakes.source.key(&at) } else { mistakes.source.value(&at) };
+        mistakes.add(place, flaw.message(&format!("`{}`", path.join("."))), flaw.hint.clone());
+    }
+    let resources: Resources = resources.unwrap_or_default();
+    if resources.threads == Some(0) {
+        let place = mistakes.source.value(&[path, vec!["threads".to_owned()]].concat());
+        mistakes.add(place, "a stage needs at least 1 thread", None);
+    }
+    resources
+}

@@ -1,0 +1,183 @@
+//! Which of the stages that are ready start, and with what.
+
+use std::collections::HashMap;
+
+use bam_contract::stage::StageSpec;
+
+use crate::pipeline::{Pipeline, Stage};
+
+/// What a run may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) threads: usize,
+    pub(crate) memory_bytes: u64,
+    /// As `CUDA_VISIBLE_DEVICES` names them.
+    pub(crate) gpus: Vec<String>,
+    /// Most stages at a time.
+    pub(crate) jobs: usize,
+    /// `auto`, `cpu`, `cuda` …
+    pub(crate) device: String,
+}
+
+/// What a stage took when it last ran.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Last {
+    pub(crate) secs: f64,
+    pub(crate) peak_memory_bytes: u64,
+}
+
+/// What a stage needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Needs {
+    threads: usize,
+    memory_bytes: u64,
+    gpus: usize,
+}
+
+/// What a stage under way was given.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub(super) threads: usize,
+    memory_bytes: u64,
+    pub(super) gpus: Vec<String>,
+}
+
+/// What is free.
+#[derive(Debug)]
+pub(super) struct Capacity {
+    limits: Limits,
+    threads: usize,
+    memory_bytes: u64,
+    gpus: Vec<String>,
+    running: usize,
+}
+
+impl Limits {
+    /// What a stage needs: as declared, else by these rules. Threads: the stages of a family share the run's, so that
+    /// they run side by side. It depends on the file and the machine alone, for the number of threads may change the
+    /// last bits of a training. Memory: what the stage took the last time. A GPU for kinds that compute with tensors.
+    fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
+        let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
+        let gpus = usize::from(computes && self.device != "cpu" && !self.gpus.is_empty());
+        Needs {
+            threads: stage.resources.threads.unwrap_or((self.threads / stage.siblings).max(1)),
+            memory_bytes: stage.resources.memory.map_or(last_peak_bytes.unwrap_or(0), |memory| memory.as_u64()),
+            gpus: stage.resources.gpus.unwrap_or(gpus),
+        }
+    }
+}
+
+impl Capacity {
+    pub(super) fn new(limits: Limits) -> Self {
+        let (threads, memory_bytes, gpus) = (limits.threads, limits.memory_bytes, limits.gpus.clone());
+        Self { limits, threads, memory_bytes, gpus, running: 0 }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes what the stage needs, if there is as much. One that needs more than the run has is given all of it, once
+    /// nothing else runs: so every stage runs in the end.
+    pub(super) fn take(&mut self, stage: &Stage, last_peak_bytes: Option<u64>) -> Option<Grant> {
+        let needs = self.limits.needs(stage, last_peak_bytes);
+        let wanted = Needs {
+            threads: needs.threads.min(self.limits.threads),
+            memory_bytes: needs.memory_bytes.min(self.limits.memory_bytes),
+            gpus: needs.gpus.min(self.limits.gpus.len()),
+        };
+        let fits = self.running < self.limits.jobs
+            && wanted.threads <= self.threads
+            && wanted.memory_bytes <= self.memory_bytes
+            && wanted.gpus <= self.gpus.len();
+        if !fits {
+            return None;
+        }
+        self.running += 1;
+        self.threads -= wanted.threads;
+        self.memory_bytes -= wanted.memory_bytes;
+        let gpus = self.gpus.drain(..wanted.gpus).collect();
+        Some(Grant { threads: wanted.threads, memory_bytes: wanted.memory_bytes, gpus })
+    }
+
+    pub(super) fn give_back(&mut self, grant: Grant) {
+        self.running -= 1;
+        self.threads += grant.threads;
+        self.memory_bytes += grant.memory_bytes;
+        self.gpus.extend(grant.gpus);
+        self.gpus.sort();
+    }
+
+    /// What the stage asks for beyond what the run has: `4 threads of 2`.
+    pub(super) fn lacks(&self, stage: &Stage) -> Option<String> {
+        let needs = self.limits.needs(stage, None);
+        if needs.threads > self.limits.threads {
+            return Some(format!("{} threads of {}", needs.threads, self.limits.threads));
+        }
+        if needs.memory_bytes > self.limits.memory_bytes {
+            let size = |bytes| crate::ui::units::bytes(bytes);
+            return Some(format!("{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
+        }
+        (needs.gpus > self.limits.gpus.len()).then(|| format!("{} GPUs of {}", needs.gpus, self.limits.gpus.len()))
+    }
+}
+
+/// Seconds that each stage will take: as the last time, else as the others of its kind do, else as all others.
+fn expected_secs(pipeline: &Pipeline, last_secs: &[Option<f64>]) -> Vec<f64> {
+    let mut of_kinds = HashMap::<&str, (f64, f64)>::new();
+    for (stage, secs) in pipeline.stages.iter().zip(last_secs) {
+        if let Some(secs) = secs {
+            for kind in [stage.spec.kind().name, ANY] {
+                let (sum, count) = of_kinds.entry(kind).or_default();
+                (*sum, *count) = (*sum + secs, *count + 1.0);
+            }
+        }
+    }
+    let mean = |kind: &str| of_kinds.get(kind).map(|(sum, count)| sum / count);
+    let guess = |stage: &Stage| mean(stage.spec.kind().name).or_else(|| mean(ANY)).unwrap_or(1.0);
+    pipeline.stages.iter().zip(last_secs).map(|(stage, secs)| secs.unwrap_or_else(|| guess(stage))).collect()
+}
+
+/// Stands for all kinds.
+const ANY: &str = "";
+
+/// Seconds until all stages that run are done, side by side as far as the limits allow; `last_secs` of the others is
+/// nothing to wait for.
+pub(crate) fn makespan(pipeline: &Pipeline, runs: &[bool], last: &[Option<Last>], limits: &Limits) -> f64 {
+    let last_secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
+    let (own, chains) = (expected_secs(pipeline, &last_secs), chains(pipeline, &last_secs));
+    let mut capacity = Capacity::new(limits.clone());
+    let mut waiting: Vec<usize> = (0..runs.len()).filter(|at| runs[*at]).collect();
+    waiting.sort_by(|a, b| chains[*b].total_cmp(&chains[*a]));
+    let mut done: Vec<bool> = runs.iter().map(|runs| !runs).collect();
+    let mut working: Vec<(f64, usize, Grant)> = Vec::new();
+    let mut now = 0.0;
+    loop {
+        waiting.retain(|at| {
+            let stage = &pipeline.stages[*at];
+            let is_ready = stage.inputs.iter().all(|edge| done[edge.stage]);
+            let grant = is_ready.then(|| capacity.take(stage, last[*at].map(|last| last.peak_memory_bytes))).flatten();
+            let starts = grant.is_some();
+            working.extend(grant.map(|grant| (now + own[*at], *at, grant)));
+            !starts
+        });
+        let Some(next) = (0..working.len()).min_by(|a, b| working[*a].0.total_cmp(&working[*b].0)) else { return now };
+        let (end, at, grant) = working.swap_remove(next);
+        now = end;
+        done[at] = true;
+        capacity.give_back(grant);
+    }
+}
+
+/// For each stage, the seconds from its start to the end of the longest chain of stages that it begins.
+pub(crate) fn chains(pipeline: &Pipeline, last_secs: &[Option<f64>]) -> Vec<f64> {
+    let own = expected_secs(pipeline, last_secs);
+    let mut chains = own.clone();
+    // Stages stand after those they read.
+    for at in (0..chains.len()).rev() {
+        for edge in &pipeline.stages[at].inputs {
+            chains[edge.stage] = chains[edge.stage].max(own[edge.stage] + chains[at]);
+        }
+    }
+    chains
+}
