@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, Fingerprint};
 use crate::stage::StageSpec;
 
+/// File in a job's `resume` folder that holds a training's state.
+pub const STATE_FILE: &str = "state.safetensors";
+
 /// A stage to compute, as the engine hands it to `bam-stage` in a JSON file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {

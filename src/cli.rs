@@ -85,13 +85,8 @@ pub(crate) struct RunArgs {
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
 
-    /// Stop at the first stage that fails
-    #[arg(long, conflicts_with = "keep_going")]
-    pub(crate) fail_fast: bool,
-
-    /// After a failure, run all stages that don't need the one that failed (the default)
-    #[arg(long)]
-    pub(crate) keep_going: bool,
+    #[command(flatten)]
+    pub(crate) failure: FailureArgs,
 
     /// Tell what happens as JSON, one object a line, on stdout
     ///
@@ -99,6 +94,18 @@ pub(crate) struct RunArgs {
     /// stopped, interrupted, finished, scores.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What a failure does to the other stages.
+#[derive(Debug, Args)]
+pub(crate) struct FailureArgs {
+    /// Stop at the first stage that fails
+    #[arg(long, conflicts_with = "keep_going")]
+    pub(crate) fail_fast: bool,
+
+    /// After a failure, run all stages that don't need the one that failed (the default)
+    #[arg(long)]
+    pub(crate) keep_going: bool,
 }
 
 /// Which stages, of those in the pipeline file.

@@ -159,7 +159,7 @@ impl<'a> Planner<'a> {
             .or_insert_with(|| store.all_of(kind).into_iter().map(|(_, manifest)| manifest.key).collect())
     }
 
-    fn differences(&self, at: usize, old: &Key, new: &Key) -> Vec<Reason> {
+    pub(crate) fn differences(&self, at: usize, old: &Key, new: &Key) -> Vec<Reason> {
         let stage = &self.pipeline.stages[at];
         let input = |slot: &str| {
             let edge = stage.inputs.iter().find(|edge| edge.slot == slot)?;

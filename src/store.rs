@@ -5,6 +5,7 @@
 
 mod commit;
 mod lock;
+mod resume;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -123,16 +124,6 @@ impl Store {
     pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Result<Pending> {
         let folder = self.folder_in_root("tmp")?.join(fingerprint.to_string());
         Pending::create(folder, self.folder(kind, fingerprint), lock)
-    }
-
-    /// Where a stage keeps the state that it can go on from, whether there or not.
-    pub(crate) fn resume_folder(&self, fingerprint: Fingerprint) -> PathBuf {
-        self.root.join("resume").join(fingerprint.to_string())
-    }
-
-    /// Removes the state of a stage that is done.
-    pub(crate) fn forget_resume(&self, fingerprint: Fingerprint) {
-        _ = fs::remove_dir_all(self.resume_folder(fingerprint));
     }
 
     /// Takes a damaged artifact out of the store; returns where it lies now.

@@ -10,6 +10,7 @@ mod padding;
 mod predict;
 mod report;
 mod score;
+mod stop;
 mod text;
 mod tokenize;
 mod train;
@@ -23,6 +24,7 @@ use bam_contract::job::Job;
 use bam_contract::stage::StageSpec;
 
 use crate::report::{Outcome, Reporter};
+use crate::stop::Stopped;
 
 /// The stages, in data order.
 fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
@@ -52,7 +54,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            reporter.failed(&error);
+            match error.downcast_ref::<Stopped>() {
+                Some(Stopped(summary)) => reporter.stopped(summary),
+                None => reporter.failed(&error),
+            }
             ExitCode::FAILURE
         }
     }

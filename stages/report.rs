@@ -68,6 +68,10 @@ impl Reporter {
         self.emit(&Event::Done { summary: outcome.summary, provenance: outcome.provenance });
     }
 
+    pub(crate) fn stopped(&self, summary: &str) {
+        self.emit(&Event::Stopped { summary: summary.to_owned() });
+    }
+
     pub(crate) fn failed(&self, error: &anyhow::Error) {
         let causes = error.chain().map(ToString::to_string).collect();
         self.emit(&Event::Failed { causes, hint: hint_of(error).map(ToOwned::to_owned) });

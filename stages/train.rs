@@ -9,6 +9,7 @@ mod rates;
 #[cfg(test)]
 mod reference_tests;
 mod sampler;
+mod state;
 mod step;
 mod training_set;
 mod words;
@@ -25,11 +26,14 @@ use tch::Tensor;
 use crate::encoder::dropout::mixed;
 use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, write_checkpoint};
 use crate::report::{Outcome, Reporter};
+use crate::stop::{self, Stopped};
+use crate::text::thousands;
 use adamw::AdamW;
 use evaluate::{DevScore, Evaluator, mean_headline};
-use history::{History, Step};
+use history::Step;
 use rates::Schedule;
 use sampler::Sampler;
+use state::{Keeper, Progress};
 use training_set::TrainingSet;
 use words::word_ids;
 
@@ -45,12 +49,8 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         precision: params.precision,
         seed: seed_of(params.seed, Stream::Heads, 0) as i64,
     };
-    let mut model = new_model.open(device)?;
+    let model = new_model.open(device)?;
     set.check_fits(&model)?;
-
-    let schedule = Schedule::new(params, set.rows());
-    let mut optimizer = AdamW::new(&model, params);
-    let mut sampler = Sampler::new(&set.task_rows(), params.sampling, params.seed);
     let evaluator = Evaluator::open(&set)?;
     ensure!(
         params.keep != Keep::Best || evaluator.has_rows(),
@@ -59,50 +59,32 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
             "say `keep: last`, or add dev rows"
         )
     );
-    let mut history = History::default();
-    let mut best: Option<Best> = None;
-    let mut last_scores = Vec::new();
-    let mut trained_rows = 0;
+    let mut training = Training::new(params, &set, model);
+    let mut keeper = Keeper::new(job);
+    training.resume(&keeper, job, reporter);
+    stop::watch()?;
 
-    for step in 0..schedule.steps {
-        let batch = sampler.draw(schedule.batch_rows(step));
-        let gold_share = params.anneal.gold_share(schedule.progress(step));
-        let step_started = Instant::now();
-
-        optimizer.catch_up(&mut model, &word_ids(&set, &batch));
-        let dropout = Dropout::seeded(seed_of(params.seed, Stream::Dropout, step));
-        let (loss, gradients) = step::loss_and_gradients(&model, &set, &batch, gold_share, params, &dropout);
-        let gradient_norm = gradients.norm();
-        ensure_finite(loss, gradient_norm, step)?;
-        let learning_rate = schedule.learning_rate(step);
-        optimizer.step(&mut model, &gradients, learning_rate, gradient_norm);
-
-        trained_rows += batch.len();
-        let rows_per_sec = batch.len() as f64 / step_started.elapsed().as_secs_f64();
-        let epoch = schedule.epoch(step);
-        history.push(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec });
-        let detail = format!(
-            "epoch {}/{} loss {loss:.3} λ {gold_share:.2} {:.0} rows/s",
-            epoch.ceil().max(1.0),
-            params.epochs.ceil(),
-            trained_rows as f64 / started.elapsed().as_secs_f64(),
-        );
-        reporter.progress(step + 1, schedule.steps, "step", detail);
-
-        if schedule.ends_epoch(step) {
-            optimizer.settle(&mut model);
-            last_scores = evaluator.scores(&model);
-            history.evaluated(last_scores.clone());
-            let mean = mean_headline(&last_scores);
-            if params.keep == Keep::Best && best.as_ref().is_none_or(|best| mean > mean_headline(&best.scores)) {
-                best = Some(Best::of(&model, last_scores.clone()));
-            }
+    let (first, last) = (training.progress.steps, training.schedule.steps);
+    for step in first..last {
+        let measured = training.step(step)?;
+        let rows_per_sec = training.rows_since(first) / started.elapsed().as_secs_f64();
+        reporter.progress(step + 1, last, "step", measured.told(params.epochs, rows_per_sec));
+        training.progress.history.push(measured);
+        if training.schedule.ends_epoch(step) {
+            training.evaluate(&evaluator);
+        }
+        let stops = stop::requested() && step + 1 < last;
+        if stops || keeper.is_due() {
+            keeper.save(&mut training)?;
+        }
+        if stops {
+            let [done, all] = [step + 1, last].map(|steps| thousands(steps as usize));
+            return Err(Stopped(format!("stopped after step {done} of {all}")).into());
         }
     }
-    let scores = match best {
-        Some(best) => best.restore(&mut model),
-        None => last_scores,
-    };
+    let rows_per_sec = training.rows_since(first) / started.elapsed().as_secs_f64();
+
+    let (model, scores, progress) = training.finish();
     for score in &scores {
         reporter.metric(&format!("dev/{}", score.name), score.value);
     }
@@ -113,12 +95,98 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         max_tokens: set.max_tokens(),
     };
     write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: &params.encoder }, &model, &info)?;
-    history.write(&job.output, job.fingerprint)?;
-    let outcome = Outcome::from(summary(&scores));
-    Ok(outcome
-        .with("steps", schedule.steps)
-        .with("rows_per_second", trained_rows as f64 / started.elapsed().as_secs_f64())
-        .with("device", device::name(device)))
+    progress.history.write(&job.output, job.fingerprint)?;
+    let outcome = Outcome::from(summary(&scores))
+        .with("steps", last)
+        .with("rows_per_second", rows_per_sec)
+        .with("device", device::name(device));
+    Ok(match progress.resumed {
+        0 => outcome,
+        resumed => outcome.with("resumed", resumed).with("seconds_before_resuming", progress.earlier_secs),
+    })
+}
+
+/// All that a training changes.
+#[derive(Debug)]
+struct Training<'a> {
+    params: &'a TrainParams,
+    set: &'a TrainingSet,
+    schedule: Schedule,
+    sampler: Sampler,
+    model: Model,
+    optimizer: AdamW,
+    /// The best epoch so far, where that is kept.
+    best: Option<Best>,
+    progress: Progress,
+}
+
+impl<'a> Training<'a> {
+    fn new(params: &'a TrainParams, set: &'a TrainingSet, model: Model) -> Self {
+        Self {
+            params,
+            set,
+            schedule: Schedule::new(params, set.rows()),
+            sampler: Sampler::new(&set.task_rows(), params.sampling, params.seed),
+            optimizer: AdamW::new(&model, params),
+            model,
+            best: None,
+            progress: Progress::default(),
+        }
+    }
+
+    /// Goes on from a state that was kept, if there is one that can be used.
+    fn resume(&mut self, keeper: &Keeper, job: &Job, reporter: &Reporter) {
+        match keeper.restore(self) {
+            Ok(()) => {}
+            Err(error) => reporter.warning(state::unused(&job.resume, &error)),
+        }
+        // The batches of the steps done are drawn and left.
+        for step in 0..self.progress.steps {
+            self.sampler.draw(self.schedule.batch_rows(step));
+        }
+    }
+
+    /// One step: batch, forward, loss, backward, clip, update.
+    fn step(&mut self, step: u64) -> Result<Step> {
+        let Self { params, set, schedule, sampler, model, optimizer, progress, .. } = self;
+        let started = Instant::now();
+        let batch = sampler.draw(schedule.batch_rows(step));
+        optimizer.catch_up(model, &word_ids(set, &batch));
+        let gold_share = params.anneal.gold_share(schedule.progress(step));
+        let dropout = Dropout::seeded(seed_of(params.seed, Stream::Dropout, step));
+        let (loss, gradients) = step::loss_and_gradients(model, set, &batch, gold_share, params, &dropout);
+        let gradient_norm = gradients.norm();
+        ensure_finite(loss, gradient_norm, step)?;
+        let learning_rate = schedule.learning_rate(step);
+        optimizer.step(model, &gradients, learning_rate, gradient_norm);
+        progress.steps = step + 1;
+        let rows_per_sec = batch.len() as f64 / started.elapsed().as_secs_f64();
+        let epoch = schedule.epoch(step);
+        Ok(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec })
+    }
+
+    fn evaluate(&mut self, evaluator: &Evaluator<'_>) {
+        self.optimizer.settle(&mut self.model);
+        let scores = evaluator.scores(&self.model);
+        let mean = mean_headline(&scores);
+        if self.params.keep == Keep::Best && self.best.as_ref().is_none_or(|best| mean > mean_headline(&best.scores)) {
+            self.best = Some(Best::of(&self.model, scores.clone()));
+        }
+        self.progress.history.evaluated(scores.clone());
+        self.progress.scores = scores;
+    }
+
+    /// Rows trained on since that step.
+    fn rows_since(&self, first: u64) -> f64 {
+        (first..self.progress.steps).map(|step| self.schedule.batch_rows(step) as f64).sum()
+    }
+
+    /// The model to keep, and its scores.
+    fn finish(self) -> (Model, Vec<DevScore>, Progress) {
+        let Self { mut model, best, progress, .. } = self;
+        let scores = best.map_or_else(|| progress.scores.clone(), |best| best.restore(&mut model));
+        (model, scores, progress)
+    }
 }
 
 /// Independent random streams of one seed.
@@ -144,6 +212,7 @@ fn ensure_finite(loss: f64, gradient_norm: f64, step: u64) -> Result<()> {
 }
 
 /// The weights of the best epoch so far, and its scores.
+#[derive(Debug)]
 struct Best {
     weights: Vec<Tensor>,
     scores: Vec<DevScore>,
@@ -156,12 +225,7 @@ impl Best {
     }
 
     fn restore(self, model: &mut Model) -> Vec<DevScore> {
-        tch::no_grad(|| {
-            for (parameter, weights) in model.parameters.iter_mut().zip(&self.weights) {
-                parameter.tensor.copy_(weights);
-            }
-        });
-        model.refresh();
+        model.set_weights(&self.weights);
         self.scores
     }
 }

@@ -174,6 +174,132 @@ fn equal_bytes_stop_the_rerun() {
 }
 
 #[test]
+fn a_forced_stage_runs_again_and_what_reads_it_is_found() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    let run = sandbox.bam(&["run", "--force=tokens@sentiment"]);
+    assert_eq!((run.code, run.stages("RAN")), (0, vec!["tokens@sentiment".to_owned()]));
+    assert!(run.stderr.contains("because forced\n") && run.stderr.contains("tokens@sentiment reran, same bytes\n"));
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "examples", "--force"]).stages("RAN").len(), 2);
+    assert_eq!(sandbox.bam(&["run", "--force"]).stages("RAN").len(), 11);
+}
+
+#[test]
+fn downstream_takes_what_is_made_from_the_targets_too() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let run = sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment", "--downstream"]);
+    // `student` is made from `teacher@sentiment`, and needs all tasks.
+    assert_eq!(run.stages("RAN").len(), 11);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "onnx", "--downstream"]);
+    assert_eq!((run.stages("CACHED").len(), run.stages("RAN").len()), (11, 0));
+    let alone = sandbox.bam(&["run", "--downstream"]);
+    assert_eq!(alone.code, 2, "{}", alone.stderr);
+}
+
+#[test]
+fn a_dry_run_runs_nothing_and_says_what_plan_says() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let dry = sandbox.bam(&["run", "-n", "pipeline.yaml", "tokens"]);
+    assert_eq!(dry, sandbox.bam(&["plan", "pipeline.yaml", "tokens"]));
+    assert_eq!(
+        dry.stdout,
+        "\
+STAGE                DECISION  WHY        LAST TIME
+examples@sentiment   run       never ran          –
+examples@entailment  run       never ran          –
+tokens@sentiment     run       never ran          –
+tokens@entailment    run       never ran          –
+
+4 stages: 0 cached, 4 to run, which never ran: no estimate
+"
+    );
+    assert_eq!(sandbox.names_in("artifacts/store"), [""; 0]);
+}
+
+#[test]
+fn stages_run_side_by_side_within_their_resources() {
+    let sandbox = Sandbox::with_small_pipeline();
+    // Each waits for the other's sign of life.
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "meet", "tokens@entailment": "meet"}"#);
+    let run = |more: &[&str]| {
+        let mut command = sandbox.command(&[&["run", "--threads", "2", "pipeline.yaml", "tokens"], more].concat());
+        command.env_remove("BAM_JOBS").output().unwrap()
+    };
+    let met = run(&[]);
+    assert_eq!(met.status.code(), Some(0), "{}", String::from_utf8_lossy(&met.stderr));
+    let threads = |stage: &str| {
+        let manifest: serde_json::Value =
+            serde_json::from_str(&sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"))).unwrap();
+        manifest["provenance"]["threads"].as_u64().unwrap()
+    };
+    assert_eq!([threads("tokens@sentiment"), threads("tokens@entailment")], [1, 1], "a family shares the threads");
+
+    for (number, limit) in
+        [["--jobs", "1"], ["--set", "stages.tokens@task.resources={threads: 2}"], ["--memory", "1GiB"]]
+            .iter()
+            .enumerate()
+    {
+        let mut limit = limit.to_vec();
+        if limit[0] == "--memory" {
+            limit.extend(["--set", "resources.tokenize.memory=700MiB"]);
+        }
+        for name in ["met-tokens@sentiment", "met-tokens@entailment"] {
+            std::fs::remove_file(sandbox.path(name)).unwrap();
+        }
+        let seed = format!("vars.max_tokens={}", 64 + number);
+        let apart = run(&[&limit[..], &["--set", &seed]].concat());
+        let told = String::from_utf8_lossy(&apart.stderr);
+        assert_eq!(apart.status.code(), Some(1), "{limit:?}: {told}");
+        assert!(told.contains("nobody came"), "{limit:?}: {told}");
+        // The one that ran alone gave up; the other found its sign.
+        assert_eq!(told.matches("FAILED").count(), 1, "{limit:?}: {told}");
+    }
+}
+
+#[test]
+fn a_stage_that_asks_for_more_than_there_is_runs_alone_and_says_so() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let set = "stages.tokens@task.resources={threads: 64, gpus: 9}";
+    let run = sandbox.bam(&["run", "--threads", "2", "--set", set, "pipeline.yaml", "tokens@sentiment"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let told = "warning: tokens@sentiment: it asks for 64 threads of 2, and runs with what there is\n";
+    assert!(run.stderr.contains(told), "{}", run.stderr);
+}
+
+#[test]
+fn two_runs_at_once_share_work() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
+    let mut first = sandbox
+        .command(&["run"])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !sandbox.path("slow-tokens@sentiment").exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the first run ended before it came to the slow stage");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // What only looks doesn't wait.
+    assert_eq!(sandbox.bam(&["status"]).code, 0);
+    assert_eq!(sandbox.bam(&["plan"]).code, 0);
+    let second = sandbox.bam(&["run"]);
+    assert_eq!((second.code, first.wait().unwrap().code()), (0, Some(0)), "{}", second.stderr);
+    let told =
+        regex::Regex::new(r"WAITING +\( *\d+/11\) tokens@sentiment +another run makes it \(process \d+ on .+\)\n")
+            .unwrap();
+    assert!(told.is_match(&second.stderr), "{}", second.stderr);
+    assert!(second.stages("CACHED").contains(&"tokens@sentiment".to_owned()), "{}", second.stderr);
+    // Every stage was computed by one of the two.
+    let computed: usize = ["data", "tokenize", "train", "predict", "export", "score"]
+        .iter()
+        .map(|kind| sandbox.names_in(&format!("artifacts/store/{kind}")).len())
+        .sum();
+    assert_eq!(computed, 11);
+    assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
+}
+
+#[test]
 fn json_is_one_event_a_line() {
     let sandbox = Sandbox::with_small_pipeline();
     let run = sandbox.command(&["run", "--json", "pipeline.yaml", "examples@sentiment"]).output().unwrap();

@@ -34,7 +34,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let interrupt = sender.clone();
     ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
-    let options = Options { limits, forced, fail_fast: args.fail_fast };
+    let options = Options { limits, forced, fail_fast: args.failure.fail_fast };
     let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers)?;
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
         ui::error::warn(&error);

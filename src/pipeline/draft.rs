@@ -181,6 +181,9 @@ fn entry<'a>(root: &'a mut Yaml, path: &[String], file: &str) -> Result<&'a mut 
     let mut here = root;
     for (depth, name) in path.iter().enumerate() {
         let above = path[..depth].join(".");
+        if here.is_null() && depth > 0 {
+            *here = Yaml::Mapping(serde_yaml::Mapping::new());
+        }
         let Yaml::Mapping(map) = here else {
             return Err((format!("`{above}` in `{file}` has no entries"), None));
         };

@@ -50,9 +50,13 @@ impl Run<'_, '_> {
         let wall_secs = started.elapsed().as_secs_f64();
         let (summary, facts) = match (last, &end.trouble) {
             (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
-            (Some(Event::Stopped { summary }), _) => return self.stopped(at, Some(&summary)),
+            (Some(Event::Stopped { summary }), _) => {
+                self.stopped(at, Some(&summary));
+                return Ok(());
+            }
             (last, _) if self.stopping.is_some() && !matches!(last, Some(Event::Failed { .. })) => {
-                return self.stopped(at, None);
+                self.stopped(at, None);
+                return Ok(());
             }
             (Some(Event::Failed { causes, hint }), _) => {
                 return self.failed(at, &pending, &causes, hint.as_deref(), wall_secs);
@@ -96,10 +100,9 @@ impl Run<'_, '_> {
     }
 
     /// Notes that a stage ended because it was asked to.
-    fn stopped(&mut self, at: usize, kept: Option<&str>) -> Result<()> {
+    fn stopped(&mut self, at: usize, kept: Option<&str>) {
         self.states[at] = State::Stopped;
         self.tell(&RunEvent::Stopped { stage: &self.pipeline.stages[at].name, index: at, kept });
-        Ok(())
     }
 
     fn failed(

@@ -19,6 +19,7 @@ use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::event::Event;
 use bam_contract::job::{Job, JobInput};
 use bam_contract::manifest::{Key, Manifest};
+use bam_contract::stage::StageSpec;
 
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
 pub(crate) use schedule::{Last, Limits, makespan};
@@ -168,9 +169,10 @@ impl Run<'_, '_> {
             if self.working.is_empty() && !waits_for_others {
                 break;
             }
-            let message = match waits_for_others {
-                true => self.messages.recv_timeout(LOOK_EVERY),
-                false => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let message = if waits_for_others {
+                self.messages.recv_timeout(LOOK_EVERY)
+            } else {
+                self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match message {
                 Ok(Message::Event { stage, event }) => self.hear(stage, event),
@@ -313,6 +315,10 @@ impl Run<'_, '_> {
             let text = format!("it asks for {lack}, and runs with what there is");
             self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
         }
+        if matches!(stage.spec, StageSpec::Train(_)) {
+            self.tell_unfinished(at, &key);
+            self.store.note_resume(&stage.name, &key)?;
+        }
         let pending = self.store.begin(&key.kind, fingerprint, lock)?;
         let limits = self.capacity.limits();
         let job = Job {
@@ -336,6 +342,21 @@ impl Run<'_, '_> {
         let working = Working { key, reasons, pending, _inputs: inputs, grant, worker, started, metrics, last };
         self.working.insert(at, working);
         Ok(())
+    }
+
+    /// Says so where there is an unfinished state, but of other settings.
+    fn tell_unfinished(&mut self, at: usize, key: &Key) {
+        let stage = &self.pipeline.stages[at].name;
+        let unfinished = self.store.unfinished(stage);
+        if unfinished.contains(key) {
+            return;
+        }
+        for other in unfinished {
+            let differences = self.planner.differences(at, &other, key);
+            let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            let text = format!("an unfinished state is of other settings and not used: {}", differences.join(", "));
+            self.tell(&RunEvent::Warning { stage, text: &text });
+        }
     }
 
     fn input(&self, edge: &Edge) -> JobInput {

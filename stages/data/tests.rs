@@ -33,6 +33,7 @@ fn run_on(files: &[(&str, &[u8])], params: Value) -> (TempDir, Result<Outcome>) 
         spec: StageSpec::Data(Box::new(params.clone())),
         inputs: Vec::new(),
         output,
+        resume: std::path::PathBuf::new(),
         threads: 1,
         device: "cpu".to_owned(),
     };

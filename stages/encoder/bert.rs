@@ -150,8 +150,13 @@ impl Model {
         })
     }
 
-    /// Brings what the forward pass reads up to the parameters' values, after those were written to.
-    pub(crate) fn refresh(&mut self) {
+    /// Sets all parameters, given in their order.
+    pub(crate) fn set_weights(&mut self, weights: &[Tensor]) {
+        tch::no_grad(|| {
+            for (parameter, weights) in self.parameters.iter_mut().zip(weights) {
+                parameter.tensor.copy_(weights);
+            }
+        });
         self.leaves.iter_mut().for_each(Leaf::refresh);
     }
 

@@ -11,7 +11,7 @@ use bam_contract::digest::Fingerprint;
 use bam_contract::fault::Fault;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::weights::Parameter;
@@ -53,18 +53,46 @@ pub(super) fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str, shape: &[
 }
 
 /// Writes fp32 parameters, with the fingerprint in the file's metadata.
-///
+pub(super) fn write(path: &Path, parameters: &[Parameter], fingerprint: Fingerprint) -> Result<()> {
+    let metadata = json!({ "format": "pt", FINGERPRINT: fingerprint });
+    write_with(path, &metadata, parameters.iter().map(|parameter| (parameter.name.as_str(), &parameter.tensor)))
+}
+
+/// Writes fp32 tensors with a text in the file's metadata.
+pub(crate) fn write_tensors<'a>(
+    path: &Path,
+    text: &str,
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)> + Clone,
+) -> Result<()> {
+    write_with(path, &json!({ TEXT: text }), tensors)
+}
+
+/// The text and the tensors of such a file.
+pub(crate) fn read_tensors(path: &Path) -> Result<(String, BTreeMap<String, Tensor>)> {
+    let bytes = std::fs::read(path).context("it can't be read")?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).context("it is damaged")?;
+    let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(TEXT)).context("it is damaged")?.clone();
+    Ok((text, read(path)?))
+}
+
+/// Name of the text in the metadata.
+const TEXT: &str = "text";
+
 /// The crate `safetensors` keeps metadata in a hash map and so writes its entries in another order each
 /// time; equal weights must give equal bytes, so the header (eight bytes of length, then JSON) is written here.
-pub(super) fn write(path: &Path, parameters: &[Parameter], fingerprint: Fingerprint) -> Result<()> {
+fn write_with<'a>(
+    path: &Path,
+    metadata: &Value,
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)> + Clone,
+) -> Result<()> {
     let mut header = serde_json::Map::new();
-    header.insert("__metadata__".to_owned(), json!({ "format": "pt", FINGERPRINT: fingerprint }));
+    header.insert("__metadata__".to_owned(), metadata.clone());
     let mut end = 0;
-    for parameter in parameters {
+    for (name, tensor) in tensors.clone() {
         let start = end;
-        end += parameter.tensor.numel() * size_of::<f32>();
-        let entry = json!({ "dtype": "F32", "shape": parameter.tensor.size(), "data_offsets": [start, end] });
-        header.insert(parameter.name.clone(), entry);
+        end += tensor.numel() * size_of::<f32>();
+        let entry = json!({ "dtype": "F32", "shape": tensor.size(), "data_offsets": [start, end] });
+        header.insert(name.to_owned(), entry);
     }
     let mut header = serde_json::to_vec(&header)?;
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -74,10 +102,10 @@ pub(super) fn write(path: &Path, parameters: &[Parameter], fingerprint: Fingerpr
     writer.write_all(&(header.len() as u64).to_le_bytes())?;
     writer.write_all(&header)?;
     let mut bytes = Vec::new();
-    for parameter in parameters {
-        let count = parameter.tensor.numel();
+    for (_, tensor) in tensors {
+        let count = tensor.numel();
         bytes.resize(count * size_of::<f32>(), 0);
-        let on_cpu = parameter.tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let on_cpu = tensor.detach().to_device(tch::Device::Cpu).contiguous();
         on_cpu.copy_data_u8(&mut bytes, count);
         writer.write_all(&bytes)?;
     }

@@ -150,6 +150,7 @@ impl Export {
                 digest: Digest::of(b""),
             }],
             output: self.output(),
+            resume: PathBuf::new(),
             threads: 1,
             device: "cpu".to_owned(),
         };

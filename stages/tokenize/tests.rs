@@ -58,6 +58,7 @@ fn run_on(task: &str, rows: &[Example], params: serde_json::Value, vocabulary: &
             digest: Digest::of(b""),
         }],
         output,
+        resume: std::path::PathBuf::new(),
         threads: 1,
         device: "cpu".to_owned(),
     };

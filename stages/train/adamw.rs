@@ -112,6 +112,33 @@ impl AdamW {
         table.step(&mut model.words_vd, gradients.words.ids(), &gradients.words_ud, update(*group));
     }
 
+    /// Updates so far.
+    pub(super) fn steps(&self) -> i32 {
+        self.steps
+    }
+
+    /// All moments by name; those of the words are right after [`Self::settle`].
+    pub(super) fn moments<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (String, &'a Tensor)> {
+        let leaves = model.leaves.iter().zip(&self.leaves).map(|(leaf, (_, moments))| (leaf.name.as_str(), moments));
+        leaves.chain([(WORDS, self.words.1.moments())]).flat_map(|(name, Moments { first, second })| {
+            [(format!("first/{name}"), first), (format!("second/{name}"), second)]
+        })
+    }
+
+    /// Goes on from moments in the order of [`Self::moments`], after so many updates.
+    pub(super) fn restore(&mut self, moments: Vec<Tensor>, steps: i32) {
+        self.steps = steps;
+        let mut moments = moments.into_iter();
+        let mut next = |into: &mut Tensor| into.copy_(&moments.next().expect("as many as there are"));
+        for (_, Moments { first, second }) in &mut self.leaves {
+            next(first);
+            next(second);
+        }
+        let Moments { first, second } = self.words.1.restored();
+        next(first);
+        next(second);
+    }
+
     /// Brings those words up to the present, before their rows are read.
     pub(super) fn catch_up(&mut self, model: &mut Model, ids: &[i64]) {
         self.words.1.catch_up(&mut model.words_vd, ids);

@@ -4,6 +4,7 @@ use anyhow::Result;
 use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::metric::Metric;
 use bam_contract::task::{Split, TaskSpec};
+use serde::{Deserialize, Serialize};
 
 use super::training_set::TrainingSet;
 use crate::encoder::Model;
@@ -23,7 +24,7 @@ struct DevSet<'a> {
 }
 
 /// A metric of a task's dev split, in [-1, 1].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct DevScore {
     /// Such as `rte/accuracy`.
     pub(super) name: String,

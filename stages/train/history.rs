@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::Result;
 use bam_contract::artifact::history::{HistoryColumns, write_history};
 use bam_contract::digest::Fingerprint;
+use serde::{Deserialize, Serialize};
 
 use super::evaluate::DevScore;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Step {
     /// From 0.
     pub(super) index: u64,
@@ -24,7 +25,16 @@ pub(super) struct Step {
     pub(super) rows_per_sec: f64,
 }
 
-#[derive(Debug, Default)]
+impl Step {
+    /// Where the training stands, for a person.
+    pub(super) fn told(&self, epochs: f64, rows_per_sec: f64) -> String {
+        let Self { epoch, loss, gold_share, .. } = self;
+        let (epoch, epochs) = (epoch.ceil().max(1.0), epochs.ceil());
+        format!("epoch {epoch}/{epochs}  loss {loss:.3}  λ {gold_share:.2}  {rows_per_sec:.0} rows/s")
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct History {
     steps: Vec<Step>,
     /// Scores after the step of that index.

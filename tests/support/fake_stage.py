@@ -5,6 +5,7 @@ A file `behaviour.json` in the current folder, {stage: what}, may make a stage m
   "fail"    report a failure           "crash"   end without a word
   "hang"    write half, then wait      "half"    say it is done without its files
   "same"    write the same bytes whatever it is given
+  "slow"    take a second              "meet"    wait for another stage that meets, and fail if none comes
 """
 
 import hashlib
@@ -72,6 +73,18 @@ def main():
         return
     if what == "meddle":
         (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").write_text("changed meanwhile")
+    if what == "slow":
+        pathlib.Path(f"slow-{job['stage']}").write_text("")
+        time.sleep(1)
+    if what == "meet":
+        pathlib.Path(f"met-{job['stage']}").write_text("")
+        for _ in range(100):
+            if len(list(pathlib.Path().glob("met-*"))) > 1:
+                break
+            time.sleep(0.02)
+        else:
+            tell("failed", causes=["nobody came"], hint=None)
+            sys.exit(1)
     text = "the same" if what == "same" else content(job)
     for name in FILES[kind]:
         body = scores(job) if kind == "score" else f"{name} {text} {job['fingerprint']}\n"

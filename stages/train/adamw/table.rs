@@ -13,7 +13,7 @@ use super::{Moments, Update, elements, elements_mut};
 pub(super) struct Table {
     moments: Moments,
     rows: Vec<Row>,
-    /// Of all steps so far.
+    /// Of the steps since all rows were up to the present.
     updates: Vec<Update>,
     width: usize,
 }
@@ -21,7 +21,7 @@ pub(super) struct Table {
 /// How far a row has come.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
-    /// Steps that it has behind it.
+    /// How many of those steps it has behind it.
     steps: usize,
     /// Whether it ever had a gradient; its moments are zero else.
     moved: bool,
@@ -82,6 +82,23 @@ impl Table {
     /// Brings all rows up to the present.
     pub(super) fn settle(&mut self, weights_vd: &mut Tensor) {
         self.bring_up(weights_vd, |_| true);
+        // All rows have the steps so far behind them, which can be forgotten.
+        self.updates.clear();
+        for row in &mut self.rows {
+            row.steps = 0;
+        }
+    }
+
+    pub(super) fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// The moments, to be set to those of a settled table.
+    pub(super) fn restored(&mut self) -> &mut Moments {
+        self.updates.clear();
+        // Any row may have moments now; where they are zero, its updates come to its decay all the same.
+        self.rows.fill(Row { steps: 0, moved: true });
+        &mut self.moments
     }
 
     fn bring_up(&mut self, weights_vd: &mut Tensor, wanted: impl Fn(usize) -> bool + Sync) {
