@@ -44,7 +44,7 @@ pub struct Kind {
 /// In data order.
 #[rustfmt::skip]
 pub static KINDS: [Kind; 6] = [
-    Kind { name: "data",     version: 1, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
+    Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
     Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },

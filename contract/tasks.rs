@@ -19,6 +19,10 @@ struct Row {
     symmetric: bool,
     skip_broken: bool,
     metrics: &'static [Metric],
+    /// The text's column in test files, where it is another.
+    test_text: Option<&'static str>,
+    /// The task whose head answers this one's rows, where it has none of its own.
+    head: Option<&'static str>,
 }
 
 const THREE: &[(Split, &str)] = &[(Split::Train, "train.tsv"), (Split::Dev, "dev.tsv"), (Split::Test, "test.tsv")];
@@ -45,12 +49,15 @@ const BLANK: Row = Row {
     symmetric: false,
     skip_broken: false,
     metrics: &[Accuracy],
+    test_text: None,
+    head: None,
 };
 
 /// Label names and their order are those of the Hugging Face release of GLUE.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    Row { name: "cola", folder: "CoLA", text: "4", pair: None, label: Some("2"), labels: &["unacceptable", "acceptable"], spelled: ZERO_ONE, metrics: &[Matthews], ..BLANK },
+    // CoLA's train and dev files have no header and are read by number; its test file has one.
+    Row { name: "cola", folder: "CoLA", text: "4", test_text: Some("sentence"), pair: None, label: Some("2"), labels: &["unacceptable", "acceptable"], spelled: ZERO_ONE, metrics: &[Matthews], ..BLANK },
     Row { name: "sst2", folder: "SST-2", text: "sentence", pair: None, labels: &["negative", "positive"], spelled: ZERO_ONE, ..BLANK },
     Row { name: "mrpc", folder: "MRPC", text: "#1 String", pair: Some("#2 String"), label: Some("Quality"), labels: &["not_equivalent", "equivalent"], spelled: ZERO_ONE, symmetric: true, metrics: &[Accuracy, F1], ..BLANK },
     Row { name: "stsb", folder: "STS-B", label: Some("score"), range: Some([0.0, 5.0]), symmetric: true, metrics: &[Spearman, Pearson], ..BLANK },
@@ -59,7 +66,7 @@ const TABLE: &[Row] = &[
     Row { name: "qnli", folder: "QNLI", text: "question", pair: Some("sentence"), labels: RTE, ..BLANK },
     Row { name: "rte", folder: "RTE", labels: RTE, ..BLANK },
     Row { name: "wnli", folder: "WNLI", labels: &["not_entailment", "entailment"], spelled: ZERO_ONE, ..BLANK },
-    Row { name: "ax", folder: "diagnostic", files: &[(Split::Test, "diagnostic.tsv")], label: None, labels: NLI, metrics: &[Matthews], ..BLANK },
+    Row { name: "ax", folder: "diagnostic", files: &[(Split::Test, "diagnostic.tsv")], label: None, labels: NLI, metrics: &[Matthews], head: Some("mnli"), ..BLANK },
     // Written by the grammar of the `data` stage; their "folder" is never read.
     Row { name: "acceptability", text: "sentence", pair: None, labels: &["unacceptable", "acceptable"], metrics: &[Matthews], ..BLANK },
     Row { name: "sentiment", text: "sentence", pair: None, labels: &["negative", "positive"], ..BLANK },
@@ -83,7 +90,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 impl Row {
     fn spec(&self) -> TaskSpec {
-        // CoLA's train and dev files have no header and are read by number; its test file has one.
         let numbered = self.text.parse::<usize>().is_ok();
         let column = |name: &str| match name.parse() {
             Ok(number) => Column::Number(number),
@@ -104,7 +110,7 @@ impl Row {
                 pair: pair.clone(),
                 label: self.label.map(column),
             },
-            test_columns: Some(by_name(if numbered { "sentence" } else { self.text })),
+            test_columns: Some(by_name(self.test_text.unwrap_or(self.text))),
             labels: strings(self.labels),
             spelled: strings(self.spelled),
             cuts: Vec::new(),
@@ -113,7 +119,7 @@ impl Row {
             skip_broken: self.skip_broken,
             metrics: self.metrics.to_vec(),
             split: None,
-            head: (self.name == "ax").then(|| "mnli".to_owned()),
+            head: self.head.map(ToOwned::to_owned),
         }
     }
 }

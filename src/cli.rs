@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Explain an artifact: how it was made, from what, its files and first rows; or compare two
     Show(ShowArgs),
+    /// Read all bytes of artifacts and hold them against what was committed
+    Verify(VerifyArgs),
+    /// Remove artifacts that no pipeline needs
+    Gc(GcArgs),
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +204,57 @@ pub(crate) struct ShowArgs {
     pub(crate) rows: usize,
 
     /// Print the manifest (or the differences) as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam verify                            everything in the store
+  bam verify teacher@rte onnx           the artifacts of two stages
+
+Exit code 1 if anything is damaged. Nothing is changed: the next `bam run` that needs it makes it again.")]
+pub(crate) struct VerifyArgs {
+    /// Stages, starts of fingerprints, or paths [default: all artifacts]
+    #[arg(value_name = "ARTIFACT")]
+    pub(crate) named: Vec<String>,
+
+    /// Print one JSON object per artifact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam gc --dry-run                      what pipeline.yaml doesn't need
+  bam gc --older-than 30d               of that, what no stage has read for 30 days
+  bam gc --keep 20GiB a.yaml b.yaml     what neither pipeline needs, the longest unused first, until 20 GiB are left
+
+What a pipeline's stages have now, or had last, is never removed, nor what a running stage makes or reads.")]
+pub(crate) struct GcArgs {
+    /// The pipelines whose artifacts stay [default: pipeline.yaml]
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipelines: Vec<PathBuf>,
+
+    /// Remove only until the store is this small
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep: Option<ByteSize>,
+
+    /// Remove only what was not used for this long, such as `30d` or `12h`
+    #[arg(long, value_name = "TIME")]
+    pub(crate) older_than: Option<humantime::Duration>,
+
+    /// Say what would be removed, and remove nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+
+    /// Override an entry of the pipeline files, as `bam run --set` does. May be given again
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -43,8 +43,9 @@ struct Entry {
     digest: Digest,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Stamp {
+/// What the file system says of a file; a change of its bytes changes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
     size_bytes: u64,
     modified_ns: i64,
     inode: u64,
@@ -85,7 +86,7 @@ impl Digests {
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         let modified_ns = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
         Self { size_bytes: metadata.len(), modified_ns, inode: metadata.ino() }
     }

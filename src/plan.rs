@@ -57,6 +57,7 @@ impl<'a> Planner<'a> {
     /// Remembers the digests of the files that were read, where that can be written.
     pub(crate) fn finish(&self) {
         self.store.save_digests(&self.digests);
+        self.store.save_verified();
     }
 
     /// A file that a stage reads and that is no longer what its key says.

@@ -4,8 +4,10 @@
 //! renames it to `store/<kind>/<fingerprint>/`, where it never changes again.
 
 mod commit;
+mod gc;
 mod lock;
 mod resume;
+mod verified;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,11 +15,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
+use bam_contract::fault::Fault;
 use bam_contract::manifest::Manifest;
 
 use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
+pub(crate) use gc::Stored;
 pub(crate) use lock::{Asked, Lock};
+use verified::Verified;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const LOG: &str = "log.txt";
@@ -28,6 +33,7 @@ pub(crate) struct Store {
     root: PathBuf,
     /// The root as the user named it, for messages.
     shown: PathBuf,
+    verified: Verified,
 }
 
 /// What the store has of a computation.
@@ -42,7 +48,11 @@ pub(crate) enum Found {
 impl Store {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let absolute = std::path::absolute(root).with_context(|| format!("finding `{}`", root.display()))?;
-        Ok(Self { root: absolute, shown: root.to_owned() })
+        if absolute.exists() && !absolute.is_dir() {
+            let hint = "`--artifacts DIR` names the folder of what was made";
+            return Err(Fault::new(format!("`{}` is not a folder", root.display()), hint).into());
+        }
+        Ok(Self { root: absolute, shown: root.to_owned(), verified: Verified::default() })
     }
 
     /// Folder of an artifact, whether there or not.
@@ -53,29 +63,6 @@ impl Store {
     /// A path of the store as the user would write it.
     pub(crate) fn shown(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.shown.join(inside))
-    }
-
-    /// Looks an artifact up; its files are checked by their sizes.
-    pub(crate) fn find(&self, kind: &str, fingerprint: Fingerprint) -> Found {
-        let folder = self.folder(kind, fingerprint);
-        let manifest = match read_manifest(&folder) {
-            Ok(manifest) => manifest,
-            Err(_) if !folder.exists() => return Found::Absent,
-            Err(error) => return Found::Damaged(format!("{error:#}")),
-        };
-        if manifest.fingerprint != fingerprint || manifest.key.fingerprint() != fingerprint {
-            return Found::Damaged(format!("`{MANIFEST}` is of another computation"));
-        }
-        for (name, entry) in &manifest.files {
-            match fs::metadata(folder.join(name)) {
-                Ok(metadata) if metadata.len() == entry.size_bytes => {}
-                Ok(metadata) => {
-                    return Found::Damaged(format!("`{name}` has {} bytes, not {}", metadata.len(), entry.size_bytes));
-                }
-                Err(_) => return Found::Damaged(format!("`{name}` is gone")),
-            }
-        }
-        Found::Sound(Box::new(manifest))
     }
 
     /// Where `latest/<stage>` leads: the fingerprint, and the manifest if the artifact is still there.
@@ -120,6 +107,21 @@ impl Store {
         folders.into_iter().filter_map(|folder| Some((folder.clone(), read_manifest(&folder).ok()?))).collect()
     }
 
+    /// Kinds and fingerprints of all that lies in the store, whole or not.
+    pub(crate) fn names(&self) -> Vec<(String, Fingerprint)> {
+        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names = Vec::new();
+        for kind in entries(self.root.join("store")) {
+            let Ok(kind_name) = kind.file_name().into_string() else { continue };
+            for entry in entries(kind.path()) {
+                let fingerprint = entry.file_name().to_str().and_then(|name| name.parse().ok());
+                names.extend(fingerprint.map(|fingerprint| (kind_name.clone(), fingerprint)));
+            }
+        }
+        names.sort();
+        names
+    }
+
     /// Begins an artifact that is locked: an empty folder to write to, which goes away unless it is committed.
     pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Result<Pending> {
         let folder = self.folder_in_root("tmp")?.join(fingerprint.to_string());
@@ -137,6 +139,7 @@ impl Store {
         }
         fs::rename(self.folder(kind, fingerprint), &aside)
             .with_context(|| format!("moving a damaged artifact to `{}`", self.shown(&aside).display()))?;
+        self.forget_verified(fingerprint);
         Ok(aside)
     }
 

@@ -36,7 +36,8 @@ pub(crate) fn run(params: &DataParams, job: &Job, reporter: &Reporter) -> Result
     let create = |split| Outlet::create(job, &task, split, params.limit);
     let mut counts = Vec::new();
     if let Some(rows) = &params.grammar {
-        let splits = [(Split::Train, rows.train), (Split::Dev, rows.dev), (Split::Test, rows.test)];
+        // The train rows last: more of them leave the others as they are.
+        let splits = [(Split::Dev, rows.dev), (Split::Test, rows.test), (Split::Train, rows.train)];
         let total = splits.iter().map(|(_, rows)| *rows as u64).sum();
         let mut examples = grammar::examples(&task.name, rows.seed)?;
         for (split, rows) in splits.into_iter().filter(|(_, rows)| *rows > 0) {
@@ -58,6 +59,7 @@ pub(crate) fn run(params: &DataParams, job: &Job, reporter: &Reporter) -> Result
             reporter.progress(done as u64 + 1, files.len() as u64, "files", split.name());
         }
     }
+    counts.sort_by_key(|(split, _)| *split);
     let counts: Vec<_> = counts.iter().map(|(split, rows)| format!("{} {split}", thousands(*rows))).collect();
     Ok(format!("{} rows", counts.join(" · ")).into())
 }

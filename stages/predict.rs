@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use bam_contract::artifact::checkpoint::head_for;
+use bam_contract::artifact::encoder::check_tokenizer;
 use bam_contract::artifact::predictions::{PredictionRows, Predictions};
 use bam_contract::artifact::tokens::Tokens;
 use bam_contract::fault::Fault;
@@ -24,6 +25,8 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         let message = format!("model `{}` has no head for `{}`", model_input.stage, tokens.task.head());
         Fault::new(message, format!("it has {}", known.join(", ")))
     })?;
+
+    check_tokenizer(&model_input.path, &tokens.tokenizer, &job.input("tokens")?.stage)?;
 
     let splits = chosen_splits(params, &tokens, &job.input("tokens")?.stage)?;
     let tables = splits.iter().map(|split| Ok((*split, tokens.read(*split)?))).collect::<Result<Vec<_>>>()?;

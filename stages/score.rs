@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use bam_contract::artifact::checkpoint::{ModelInfo, head_for};
+use bam_contract::artifact::encoder::check_tokenizer;
 use bam_contract::artifact::onnx::GRAPH;
 use bam_contract::artifact::scores::{LogitDifference, Score, Scores};
-use bam_contract::artifact::tokens::{TokenRows, Tokens};
+use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, Tokens};
 use bam_contract::fault::Fault;
 use bam_contract::job::{Job, JobInput};
 use bam_contract::stage::{Precision, ScoreParams};
@@ -20,10 +21,12 @@ use crate::report::{Outcome, Reporter};
 
 /// Labelled rows of one task's dev split.
 struct DevSet {
+    /// Stage of its tokens.
+    tokens: String,
     task: TaskSpec,
     split: Split,
     rows: TokenRows,
-    pad_id: u32,
+    tokenizer: TokenizerInfo,
 }
 
 /// Logits of each dev set, in the sets' order; none where the model has no head for the task.
@@ -81,7 +84,8 @@ fn dev_sets(job: &Job) -> Result<Vec<DevSet>> {
         let tokens = Tokens::open(&input.path)?;
         for split in tokens.splits.iter().copied().filter(|split| split.is_dev()) {
             let rows = tokens.read(split)?;
-            sets.push(DevSet { task: tokens.task.clone(), split, rows, pad_id: tokens.tokenizer.pad_id });
+            let (tokenizer, task) = (tokens.tokenizer.clone(), tokens.task.clone());
+            sets.push(DevSet { tokens: input.stage.clone(), task, split, rows, tokenizer });
         }
     }
     let hint = "`score` needs tokens with a `dev` split";
@@ -90,6 +94,15 @@ fn dev_sets(job: &Job) -> Result<Vec<DevSet>> {
 }
 
 impl DevSet {
+    /// The head of a model that answers these rows, if it has one.
+    fn head(&self, heads: &[TaskSpec], folder: &Path, stage: &str) -> Result<Option<usize>> {
+        let head = head_for(heads, &self.task, stage)?;
+        if head.is_some() {
+            check_tokenizer(folder, &self.tokenizer, &self.tokens)?;
+        }
+        Ok(head)
+    }
+
     fn score(&self, model: &JobInput, logits: &[f32]) -> Option<Score> {
         let metrics = infer::metrics(&self.task, &self.rows.labels, logits);
         let (model, task) = (model.stage.clone(), self.task.name.clone());
@@ -109,8 +122,8 @@ fn checkpoint_answers(
     }
     let (model, _) = Model::open(folder, Precision::Fp32, device::by_name(&job.device)?)?;
     let answer = |set: &DevSet| -> Result<Option<Vec<f32>>> {
-        let head = head_for(&model.tasks, &set.task, stage)?;
-        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.pad_id, |_| {})))
+        let head = set.head(&model.tasks, folder, stage)?;
+        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.tokenizer.pad_id, |_| {})))
     };
     let answers = sets.iter().map(answer).collect::<Result<Answers>>()?;
     known.insert(folder.to_owned(), answers.clone());
@@ -121,8 +134,9 @@ fn onnx_answers(input: &JobInput, sets: &[DevSet], job: &Job) -> Result<Answers>
     let info = ModelInfo::read(&input.path)?;
     let mut session = OnnxSession::open(&input.path, job.threads)?;
     let answer = |set: &DevSet| {
-        let head = head_for(&info.tasks, &set.task, &input.stage)?;
-        head.map(|head| infer::onnx_logits(&mut session, &info.tasks[head], &set.rows, set.pad_id)).transpose()
+        let head = set.head(&info.tasks, &input.path, &input.stage)?;
+        head.map(|head| infer::onnx_logits(&mut session, &info.tasks[head], &set.rows, set.tokenizer.pad_id))
+            .transpose()
     };
     sets.iter().map(answer).collect()
 }

@@ -6,10 +6,9 @@ mod tests;
 mod wordpiece;
 
 use anyhow::Result;
-use bam_contract::artifact::encoder::tokenizer_file;
+use bam_contract::artifact::encoder::tokenizer_digest;
 use bam_contract::artifact::examples::{Example, Examples};
 use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, TokensWriter};
-use bam_contract::digest::Digest;
 use bam_contract::job::Job;
 use bam_contract::stage::TokenizeParams;
 use bam_contract::task::Split;
@@ -26,7 +25,7 @@ pub(crate) fn run(params: &TokenizeParams, job: &Job, reporter: &Reporter) -> Re
     let examples = Examples::open(&job.input("examples")?.path)?;
     let word_pieces = WordPieces::open(&params.encoder)?;
     let tokenizer = TokenizerInfo {
-        digest: Digest::of_file(&tokenizer_file(&params.encoder)?)?,
+        digest: tokenizer_digest(&params.encoder)?,
         vocabulary_size: word_pieces.vocabulary_size(),
         max_tokens: params.max_tokens,
         pad_id: word_pieces.pad_id,

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use super::tokens::TokenizerInfo;
+use crate::digest::Digest;
 use crate::external::External;
 use crate::fault::Fault;
 
@@ -12,7 +14,8 @@ pub const WEIGHTS: &str = "model.safetensors";
 pub const TOKENIZER: &str = "tokenizer.json";
 pub const VOCABULARY: &str = "vocab.txt";
 /// Files that say how the tokenizer behaves, copied along with a checkpoint where they exist.
-pub const TOKENIZER_FILES: [&str; 4] = [TOKENIZER, VOCABULARY, "tokenizer_config.json", "special_tokens_map.json"];
+pub const TOKENIZER_FILES: [&str; 4] = [TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json"];
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// The file that defines the tokenizer: `tokenizer.json`, or else `vocab.txt`.
 pub fn tokenizer_file(folder: &Path) -> Result<PathBuf> {
@@ -22,6 +25,31 @@ pub fn tokenizer_file(folder: &Path) -> Result<PathBuf> {
         let message = format!("encoder folder `{}` has neither `{TOKENIZER}` nor `{VOCABULARY}`", folder.display());
         Fault::new(message, "copy the tokenizer's files from where the encoder came from").into()
     })
+}
+
+/// Names what the tokenizer does: digest of `tokenizer.json`; where there is none, of `vocab.txt` and of the settings
+/// in `tokenizer_config.json`, which say whether letters are lower-cased.
+pub fn tokenizer_digest(folder: &Path) -> Result<Digest> {
+    let file = tokenizer_file(folder)?;
+    let settings = folder.join(TOKENIZER_CONFIG);
+    let digest = |path: &Path| Digest::of_file(path).with_context(|| format!("reading `{}`", path.display()));
+    if file.ends_with(TOKENIZER) || !settings.is_file() {
+        return digest(&file);
+    }
+    Ok(Digest::of(format!("{} {}", digest(&file)?, digest(&settings)?).as_bytes()))
+}
+
+/// Holds the tokenizer in `folder` (an encoder's, a checkpoint's or an ONNX model's) against the one that the rows of
+/// the stage `tokens` were made with.
+///
+/// # Errors
+/// When they differ, so that ids would mean other words.
+pub fn check_tokenizer(folder: &Path, rows: &TokenizerInfo, tokens: &str) -> Result<()> {
+    if tokenizer_digest(folder)? == rows.digest {
+        return Ok(());
+    }
+    let message = format!("`{tokens}` was tokenized by another tokenizer than that of `{}`", folder.display());
+    Err(Fault::new(message, "make tokens and model from the same `encoder`").into())
 }
 
 pub(crate) fn tokenizer_files(folder: &Path) -> Result<Vec<External>> {
@@ -54,4 +82,37 @@ fn need_folder(folder: &Path) -> Result<()> {
     }
     let hint = "`make setup` brings the default encoder; another is named with `--set vars.encoder=DIR`";
     Err(Fault::new(format!("encoder folder `{}` does not exist", folder.display()), hint).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn settings_count_where_a_vocabulary_stands_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let digest = || tokenizer_digest(folder.path()).unwrap();
+        write(VOCABULARY, "[PAD]");
+        let alone = digest();
+        write(TOKENIZER_CONFIG, "{}");
+        let with_settings = digest();
+        write(TOKENIZER_CONFIG, r#"{"do_lower_case": false}"#);
+        assert_ne!(alone, with_settings);
+        assert_ne!(with_settings, digest());
+
+        write(TOKENIZER, "{}");
+        let whole = digest();
+        assert_eq!(whole, Digest::of(b"{}"));
+        write(TOKENIZER_CONFIG, "{}");
+        assert_eq!(whole, digest());
+
+        let mut rows = TokenizerInfo { digest: whole, vocabulary_size: 1, max_tokens: 8, pad_id: 0 };
+        check_tokenizer(folder.path(), &rows, "tokens@rte").unwrap();
+        rows.digest = alone;
+        let error = check_tokenizer(folder.path(), &rows, "tokens@rte").unwrap_err().to_string();
+        assert!(error.starts_with("`tokens@rte` was tokenized by another tokenizer than that of `"), "{error}");
+    }
 }

@@ -1,9 +1,11 @@
 //! One file per command: what it does, between the arguments and the terminal.
 
+mod gc;
 mod plan;
 mod run;
 mod show;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -25,5 +27,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Plan(args) => plan::plan(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::status(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Show(args) => show::show(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::verify(&args, &store),
+        Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
     }
 }

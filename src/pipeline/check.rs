@@ -6,7 +6,7 @@ use bam_contract::artifact::ArtifactKind;
 use bam_contract::external::External;
 use bam_contract::fault::{closest, hint_of};
 use bam_contract::stage::{Input, KINDS, StageSpec};
-use bam_contract::task::TaskSpec;
+use bam_contract::task::{Split, TaskSpec};
 use bam_contract::tasks;
 use serde_json::{Value, json};
 
@@ -298,6 +298,10 @@ fn check_tasks(at: usize, stage: &Typed, stages: &[Typed], edges: &[Vec<Edge>], 
             let message =
                 format!("stage `{}` has a teacher of task `{task}`, `{name}`, but no tokens of it", stage.name);
             mistakes.add_in(owner, place, message, None);
+        } else if let Some(lack) = (list == "teachers").then(|| uncovered(edge.stage, stages)).flatten() {
+            let message = format!("teacher `{name}` of stage `{}` {lack}", stage.name);
+            let hint = "a teacher's table needs the rows that its student trains on".to_owned();
+            mistakes.add_in(owner, place, message, Some(hint));
         } else if let Some(other) = trained.entry(list).or_default().insert(task.clone(), edge.stage) {
             let what = if list == "teachers" { "two teachers" } else { "two tables of tokens" };
             let other = &stages[other].name;
@@ -305,6 +309,13 @@ fn check_tasks(at: usize, stage: &Typed, stages: &[Typed], edges: &[Vec<Edge>], 
             mistakes.add_in(owner, place, message, None);
         }
     }
+}
+
+/// Why a table of predictions cannot cover the train rows, as far as the pipeline file says so.
+fn uncovered(at: usize, stages: &[Typed]) -> Option<String> {
+    let StageSpec::Predict(predict) = &stages[at].spec else { return None };
+    let lacks_train = !predict.splits.is_empty() && !predict.splits.contains(&Split::Train);
+    lacks_train.then(|| "predicts no train rows".to_owned())
 }
 
 fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {

@@ -92,6 +92,8 @@ impl Run<'_, '_> {
                 return self.failed(at, &pending, &causes, hint_of(&error), wall_secs);
             }
         };
+        self.store.committed(&manifest);
+        self.read.insert(manifest.fingerprint);
         self.store.forget_resume(manifest.fingerprint);
         self.settle(at, State::Ran, &manifest)?;
         self.tally.ran += 1;

@@ -64,10 +64,12 @@ pub(crate) fn run(
         states: (0..count).map(|_| State::Waiting).collect(),
         contents: vec![None; count],
         fingerprints: vec![None; count],
+        read: BTreeSet::new(),
         ready: Vec::new(),
         order: OnceCell::new(),
         capacity: Capacity::new(options.limits),
         working: BTreeMap::new(),
+        decide_again: false,
         fail_fast: options.fail_fast,
         stopping: None,
         tally: Tally::default(),
@@ -92,11 +94,15 @@ struct Run<'a, 'o> {
     contents: Vec<Option<Digest>>,
     /// Their names.
     fingerprints: Vec<Option<Fingerprint>>,
+    /// Artifacts whose bytes this run has read and found right.
+    read: BTreeSet<Fingerprint>,
     /// Stages that are to run and wait for their turn.
     ready: Vec<Ready>,
     order: OnceCell<Order>,
     capacity: Capacity,
     working: BTreeMap<usize, Working>,
+    /// Whether a stage was put back among those to be decided about.
+    decide_again: bool,
     fail_fast: bool,
     stopping: Option<Outcome>,
     tally: Tally,
@@ -165,6 +171,9 @@ impl Run<'_, '_> {
             if self.stopping.is_none() {
                 self.decide()?;
                 waits_for_others = self.start_ready()?;
+            }
+            if std::mem::take(&mut self.decide_again) {
+                continue;
             }
             if self.working.is_empty() && !waits_for_others {
                 break;
@@ -265,6 +274,12 @@ impl Run<'_, '_> {
             ready.iter().map(|ready| order.last[ready.stage].map(|last| last.peak_memory_bytes)).collect();
         let mut waits_for_others = false;
         for (ready, peak) in ready.into_iter().zip(peaks) {
+            let inputs = &self.pipeline.stages[ready.stage].inputs;
+            if inputs.iter().any(|edge| self.contents[edge.stage].is_none()) {
+                // What it reads turned out to be damaged, and is made again.
+                self.states[ready.stage] = State::Waiting;
+                continue;
+            }
             let Some(grant) = self.capacity.take(&self.pipeline.stages[ready.stage], peak) else {
                 self.ready.push(ready);
                 continue;
@@ -315,6 +330,12 @@ impl Run<'_, '_> {
             let text = format!("it asks for {lack}, and runs with what there is");
             self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
         }
+        let inputs = self.hold_inputs(at)?;
+        if let Some(input) = self.damaged_input(at) {
+            self.capacity.give_back(grant);
+            self.make_again(at, input);
+            return Ok(());
+        }
         if matches!(stage.spec, StageSpec::Train(_)) {
             self.tell_unfinished(at, &key);
             self.store.note_resume(&stage.name, &key)?;
@@ -331,7 +352,6 @@ impl Run<'_, '_> {
             threads: grant.threads,
             device: limits.device.clone(),
         };
-        let inputs = self.hold_inputs(at)?;
         pending.write_job(&serde_json::to_vec_pretty(&job)?)?;
         let gpus = (!limits.gpus.is_empty()).then_some(grant.gpus.as_slice());
         let launch = Launch { stage: at, job: &pending.job(), log: &pending.log(), gpus };
@@ -378,6 +398,33 @@ impl Run<'_, '_> {
             .map(|fingerprint| self.store.share(fingerprint))
             .collect::<Result<_>>()
             .context("holding its inputs")
+    }
+
+    /// An input whose bytes are not those that were committed. Each is read once a run.
+    fn damaged_input(&mut self, at: usize) -> Option<usize> {
+        for edge in &self.pipeline.stages[at].inputs {
+            let fingerprint = self.fingerprints[edge.stage].expect("a stage starts when its inputs are there");
+            if self.read.contains(&fingerprint) {
+                continue;
+            }
+            match self.store.verify(self.pipeline.stages[edge.stage].spec.kind().name, fingerprint) {
+                Found::Sound(_) => drop(self.read.insert(fingerprint)),
+                Found::Absent | Found::Damaged(_) => return Some(edge.stage),
+            }
+        }
+        None
+    }
+
+    /// Goes back to a stage whose artifact turned out to be damaged, and then to the one that reads it.
+    fn make_again(&mut self, reader: usize, input: usize) {
+        if self.states[input] == State::Cached {
+            self.tally.cached -= 1;
+        }
+        for at in [reader, input] {
+            self.states[at] = State::Waiting;
+        }
+        self.contents[input] = None;
+        self.decide_again = true;
     }
 
     /// The first time workers are asked to stop, then they are ended.

@@ -6,6 +6,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
@@ -33,6 +34,7 @@ impl Store {
         match file.try_lock() {
             Ok(()) => {
                 // For messages alone: who can't write here may lock all the same.
+                _ = file.set_modified(SystemTime::now());
                 let holder = format!("process {} on {}\n", std::process::id(), crate::machine::host());
                 _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
                 Ok(Asked::Held(Lock { _file: file }))
@@ -51,6 +53,8 @@ impl Store {
     pub(crate) fn share(&self, fingerprint: Fingerprint) -> Result<Lock> {
         let (path, file) = self.lock_file(fingerprint)?;
         file.lock_shared().with_context(|| self.locking(&path))?;
+        // When an artifact was last used is when its lock was.
+        _ = file.set_modified(SystemTime::now());
         Ok(Lock { _file: file })
     }
 

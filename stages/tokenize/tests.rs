@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bam_contract::artifact::examples::ExamplesWriter;
 use bam_contract::artifact::tokens::Tokens;
-use bam_contract::digest::Fingerprint;
+use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::hint_of;
 use bam_contract::job::JobInput;
 use bam_contract::stage::StageSpec;

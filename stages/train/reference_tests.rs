@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bam_contract::artifact::encoder::tokenizer_file;
+use bam_contract::artifact::encoder::tokenizer_digest;
 use bam_contract::artifact::predictions::{PredictionRows, Predictions};
 use bam_contract::artifact::tokens::{TokenizerInfo, TokensWriter};
 use bam_contract::digest::{Digest, Fingerprint};
@@ -36,7 +36,7 @@ impl Setting {
         let reference = Reference::read();
         let encoder = fixtures().join("tiny-bert");
         let tokenizer = TokenizerInfo {
-            digest: Digest::of_file(&tokenizer_file(&encoder).unwrap()).unwrap(),
+            digest: tokenizer_digest(&encoder).unwrap(),
             vocabulary_size: 300,
             max_tokens: 24,
             pad_id: 0,

@@ -1,13 +1,11 @@
 //! What is trained on: each task's rows, and what its teacher said of them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use bam_contract::artifact::encoder::tokenizer_file;
+use bam_contract::artifact::encoder::check_tokenizer;
 use bam_contract::artifact::predictions::Predictions;
 use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, Tokens};
-use bam_contract::digest::Digest;
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 use bam_contract::stage::TrainParams;
@@ -121,16 +119,6 @@ impl TrainingSet {
         }
         Ok(())
     }
-}
-
-fn check_tokenizer(encoder: &Path, tokenizer: &TokenizerInfo, stage: &str) -> Result<()> {
-    let file = tokenizer_file(encoder)?;
-    let digest = Digest::of_file(&file).with_context(|| format!("reading `{}`", file.display()))?;
-    if digest != tokenizer.digest {
-        let message = format!("`{stage}` was tokenized by another tokenizer than `{}`", file.display());
-        return Err(Fault::new(message, "give `tokenize` and `train` the same `encoder`").into());
-    }
-    Ok(())
 }
 
 /// The training targets that the labels give.

@@ -37,7 +37,7 @@ pub(super) fn show(args: &ShowArgs, store: &Store) -> Result<()> {
 }
 
 /// The artifact that a stage's name, the start of a fingerprint, or a path means.
-fn find(named: &str, store: &Store) -> Result<(PathBuf, Manifest)> {
+pub(super) fn find(named: &str, store: &Store) -> Result<(PathBuf, Manifest)> {
     if let Some((fingerprint, Some(manifest))) = store.latest(named) {
         return Ok((store.folder(&manifest.key.kind, fingerprint), manifest));
     }

@@ -1,0 +1,119 @@
+//! Taking out of the store what nobody needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use bam_contract::digest::Fingerprint;
+use bam_contract::job::STATE_FILE;
+use bam_contract::manifest::Manifest;
+
+use super::{Asked, Store};
+
+/// An artifact, as garbage collection sees it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) manifest: Manifest,
+    pub(crate) size_bytes: u64,
+    /// When it was made, or last read by a stage.
+    pub(crate) used: SystemTime,
+}
+
+/// Something beside the artifacts that can go.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) path: PathBuf,
+    pub(crate) size_bytes: u64,
+    /// The lock that guards it, where there is one.
+    fingerprint: Option<Fingerprint>,
+}
+
+impl Store {
+    /// All artifacts, the one used longest ago first.
+    pub(crate) fn by_use(&self) -> Vec<Stored> {
+        let stored = |(_, manifest): (PathBuf, Manifest)| {
+            let made = UNIX_EPOCH + Duration::from_secs(manifest.provenance.finished_unix_secs);
+            let lock = fs::metadata(self.root.join("locks").join(manifest.fingerprint.to_string()));
+            let read = lock.and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
+            let size_bytes = manifest.files.values().map(|file| file.size_bytes).sum();
+            Stored { size_bytes, used: made.max(read), manifest }
+        };
+        let mut all: Vec<Stored> = self.all().into_iter().map(stored).collect();
+        all.sort_by_key(|stored| (stored.used, stored.manifest.fingerprint));
+        all
+    }
+
+    /// Removes an artifact whole, unless someone makes or reads it; says whether it is gone.
+    pub(crate) fn remove(&self, kind: &str, fingerprint: Fingerprint) -> Result<bool> {
+        let Asked::Held(_lock) = self.lock(fingerprint)? else { return Ok(false) };
+        let folder = self.folder(kind, fingerprint);
+        let doomed = self.folder_in_root("tmp")?.join(fingerprint.to_string());
+        let removing = || format!("removing `{}`", self.shown(&folder).display());
+        // Out of the store in one step, so that no half of it can be found there.
+        fs::rename(&folder, &doomed).with_context(removing)?;
+        self.forget_verified(fingerprint);
+        fs::remove_dir_all(&doomed).with_context(removing)?;
+        Ok(true)
+    }
+
+    /// What lies beside the artifacts: logs of failures, damaged artifacts, states of stages that are done, and, before
+    /// `since`, states of stages that are not, and records of runs.
+    pub(crate) fn leftovers(&self, since: SystemTime) -> Vec<Leftover> {
+        let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
+        let is_old = |path: &Path| changed(path).is_some_and(|changed| changed < since);
+        let mut leftovers = Vec::new();
+        let mut add = |path: PathBuf, fingerprint| {
+            leftovers.push(Leftover { size_bytes: size_of(&path), path, fingerprint });
+        };
+        for entry in entries("failed").chain(entries("damaged")).chain(entries("runs")) {
+            if is_old(&entry.path()) {
+                add(entry.path(), None);
+            }
+        }
+        let made: Vec<Fingerprint> = self.all().into_iter().map(|(_, manifest)| manifest.fingerprint).collect();
+        for entry in entries("resume") {
+            let Some(fingerprint) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let folder = entry.path();
+            let state = Some(folder.join(STATE_FILE)).filter(|state| state.exists());
+            if made.contains(&fingerprint) || is_old(state.as_ref().unwrap_or(&folder)) {
+                add(folder, Some(fingerprint));
+            }
+        }
+        leftovers
+    }
+
+    /// Removes such a thing, unless it is in use; says whether it is gone.
+    pub(crate) fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
+        let _lock = match leftover.fingerprint.map(|fingerprint| self.lock(fingerprint)).transpose()? {
+            Some(Asked::Busy(_)) => return Ok(false),
+            held => held,
+        };
+        let path = &leftover.path;
+        let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        removed.with_context(|| format!("removing `{}`", self.shown(path).display()))?;
+        Ok(true)
+    }
+
+    /// Removes names of artifacts that are gone.
+    pub(crate) fn prune_latest(&self) {
+        for entry in fs::read_dir(self.root.join("latest")).into_iter().flatten().flatten() {
+            if !entry.path().exists() {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::symlink_metadata(path).ok()?.modified().ok()
+}
+
+/// Bytes of a file, or of all files below a folder.
+fn size_of(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size_of(&entry.path())).sum()
+}

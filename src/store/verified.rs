@@ -1,0 +1,130 @@
+//! Whether an artifact is what was committed.
+//!
+//! Looking one up compares each file's size, time of change and inode with those it had when its bytes were last held
+//! against the manifest's digests; only where they differ are the bytes read. Before a stage consumes an artifact, and
+//! by `bam verify`, they are read in any case.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::manifest::Manifest;
+
+use super::{Found, MANIFEST, Store, read_manifest};
+use crate::fingerprint::Stamp;
+
+const FILE: &str = "verified.json";
+
+/// Stamps of each artifact's files, when their bytes were last known to be right.
+type Stamps = BTreeMap<Fingerprint, BTreeMap<String, Stamp>>;
+
+/// What is remembered from call to call; a memory that can't be read is an empty one.
+#[derive(Debug, Default)]
+pub(super) struct Verified {
+    stamps: OnceCell<RefCell<Stamps>>,
+    changed: Cell<bool>,
+}
+
+impl Verified {
+    fn stamps(&self, root: &Path) -> &RefCell<Stamps> {
+        self.stamps.get_or_init(|| {
+            let read = fs::read(root.join(FILE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            RefCell::new(read.unwrap_or_default())
+        })
+    }
+}
+
+impl Store {
+    /// Looks an artifact up.
+    pub(crate) fn find(&self, kind: &str, fingerprint: Fingerprint) -> Found {
+        self.look(kind, fingerprint, false)
+    }
+
+    /// Looks an artifact up and reads all its bytes.
+    pub(crate) fn verify(&self, kind: &str, fingerprint: Fingerprint) -> Found {
+        self.look(kind, fingerprint, true)
+    }
+
+    fn look(&self, kind: &str, fingerprint: Fingerprint, read_all: bool) -> Found {
+        let folder = self.folder(kind, fingerprint);
+        let manifest = match read_manifest(&folder) {
+            Ok(manifest) => manifest,
+            Err(_) if !folder.exists() => return Found::Absent,
+            Err(error) => return Found::Damaged(format!("{error:#}")),
+        };
+        if manifest.fingerprint != fingerprint || manifest.key.fingerprint() != fingerprint {
+            return Found::Damaged(format!("`{MANIFEST}` is of another computation"));
+        }
+        let stamps = self.verified.stamps(&self.root);
+        let known = stamps.borrow().get(&fingerprint).cloned().filter(|_| !read_all).unwrap_or_default();
+        match held_against(&folder, &manifest, &known) {
+            Ok(found) if found == known => {}
+            Ok(found) => {
+                stamps.borrow_mut().insert(fingerprint, found);
+                self.verified.changed.set(true);
+            }
+            Err(how) => {
+                // It is read again next time, even if its stamps look right.
+                if stamps.borrow_mut().remove(&fingerprint).is_some() {
+                    self.verified.changed.set(true);
+                }
+                return Found::Damaged(how);
+            }
+        }
+        Found::Sound(Box::new(manifest))
+    }
+
+    /// Notes an artifact whose digests were just taken.
+    pub(crate) fn committed(&self, manifest: &Manifest) {
+        let folder = self.folder(&manifest.key.kind, manifest.fingerprint);
+        let stamp = |name: &String| Some((name.clone(), Stamp::of(&fs::metadata(folder.join(name)).ok()?)));
+        let stamps = manifest.files.keys().filter_map(stamp).collect();
+        self.verified.stamps(&self.root).borrow_mut().insert(manifest.fingerprint, stamps);
+        self.verified.changed.set(true);
+    }
+
+    /// Remembers what was verified, where that can be written: it only spares work.
+    pub(crate) fn save_verified(&self) {
+        if let Some(stamps) = self.verified.stamps.get().filter(|_| self.verified.changed.get()) {
+            let bytes = serde_json::to_vec(&*stamps.borrow()).expect("stamps are plain data");
+            if self.write(FILE, &bytes).is_ok() {
+                self.verified.changed.set(false);
+            }
+        }
+    }
+
+    /// Forgets an artifact that is no longer there.
+    pub(super) fn forget_verified(&self, fingerprint: Fingerprint) {
+        if self.verified.stamps(&self.root).borrow_mut().remove(&fingerprint).is_some() {
+            self.verified.changed.set(true);
+        }
+    }
+}
+
+/// Stamps of an artifact's files, whose bytes are right by what is known or by their digests; or what is wrong.
+fn held_against(
+    folder: &Path,
+    manifest: &Manifest,
+    known: &BTreeMap<String, Stamp>,
+) -> Result<BTreeMap<String, Stamp>, String> {
+    let mut stamps = BTreeMap::new();
+    for (name, entry) in &manifest.files {
+        let path = folder.join(name);
+        let metadata = fs::metadata(&path).map_err(|_| format!("`{name}` is gone"))?;
+        if metadata.len() != entry.size_bytes {
+            return Err(format!("`{name}` has {} bytes, not {}", metadata.len(), entry.size_bytes));
+        }
+        let stamp = Stamp::of(&metadata);
+        if known.get(name) != Some(&stamp) {
+            let digest = Digest::of_file(&path).map_err(|error| format!("`{name}` can't be read: {error}"))?;
+            if digest != entry.digest {
+                return Err(format!("the bytes of `{name}` have changed"));
+            }
+        }
+        stamps.insert(name.clone(), stamp);
+    }
+    Ok(stamps)
+}
