@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Explain an artifact: how it was made, from what, its files and first rows; or compare two
     Show(ShowArgs),
+    /// Print what a stage's worker said: of the one under way, else of the last one
+    Log(LogArgs),
+    /// List the runs there were: what ran, how long it took, and what was saved
+    Runs(RunsArgs),
     /// Read all bytes of artifacts and hold them against what was committed
     Verify(VerifyArgs),
     /// Remove artifacts that no pipeline needs
@@ -204,6 +208,36 @@ pub(crate) struct ShowArgs {
     pub(crate) rows: usize,
 
     /// Print the manifest (or the differences) as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The stage
+    #[arg(value_name = "STAGE")]
+    pub(crate) stage: String,
+
+    /// Go on printing while the stage runs
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam runs                              the last twenty
+  bam runs 2026-11-25T10                the stages of the last one that started then")]
+pub(crate) struct RunsArgs {
+    /// When the run started, or the beginning of that
+    #[arg(value_name = "TIME")]
+    pub(crate) run: Option<String>,
+
+    /// List so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) last: usize,
+
+    /// Print one JSON object per run
     #[arg(long)]
     pub(crate) json: bool,
 }

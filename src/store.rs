@@ -6,6 +6,7 @@
 mod commit;
 mod gc;
 mod lock;
+mod records;
 mod resume;
 mod verified;
 
@@ -172,20 +173,6 @@ impl Store {
         if let Some(bytes) = digests.changed() {
             _ = self.write("digests.json", &bytes);
         }
-    }
-
-    /// Keeps the record of a run under its time.
-    pub(crate) fn save_run(&self, time: &str, record: &[u8]) -> Result<()> {
-        self.folder_in_root("runs")?;
-        self.write(&format!("runs/{time}.json"), record)
-    }
-
-    /// The record of the last run.
-    pub(crate) fn last_run(&self) -> Option<Vec<u8>> {
-        let entries = fs::read_dir(self.root.join("runs")).ok()?.flatten();
-        let last =
-            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json")).max()?;
-        fs::read(last).ok()
     }
 
     /// Writes a file whole or not at all.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::Sandbox;
 
@@ -270,12 +270,7 @@ fn a_stage_that_asks_for_more_than_there_is_runs_alone_and_says_so() {
 fn two_runs_at_once_share_work() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
-    let mut first = sandbox
-        .command(&["run"])
-        .stderr(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut first = sandbox.command(&["run"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     while !sandbox.path("slow-tokens@sentiment").exists() {
         assert!(first.try_wait().unwrap().is_none(), "the first run ended before it came to the slow stage");
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -367,6 +362,46 @@ metrics
         (missing.code, missing.stderr.as_str()),
         (2, "error: no artifact `teacher@sentimnt`\n\nhint: did you mean `teacher@sentiment`?\n")
     );
+}
+
+#[test]
+fn logs_are_told_while_a_stage_runs_and_after() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "slow", "examples@entailment": "fail"}"#);
+    let mut run = sandbox.command(&["run"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    while !sandbox.path("slow-examples@sentiment").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let followed = sandbox.bam(&["log", "-f", "examples@sentiment"]);
+    assert_eq!((followed.code, followed.stdout.as_str()), (0, "working on examples@sentiment\n"));
+    assert!(followed.stderr.ends_with("/log.txt (under way)\n"), "{}", followed.stderr);
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    let done = sandbox.bam(&["log", "examples@sentiment"]);
+    assert_eq!(done.stderr, "artifacts/latest/examples@sentiment/log.txt\n");
+    let failed = sandbox.bam(&["log", "examples@entailment"]);
+    assert_eq!(failed.stderr, "artifacts/failed/examples@entailment/log.txt\n");
+    assert_eq!(failed.stdout, "working on examples@entailment\n");
+    let none = sandbox.bam(&["log", "nothing"]);
+    assert_eq!((none.code, none.stderr.lines().next()), (2, Some("error: no log of a stage `nothing`")));
+}
+
+#[test]
+fn runs_are_remembered() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    sandbox.write("behaviour.json", r#"{"teacher@sentiment": "crash"}"#);
+    sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    let squeezed = |text: &str| text.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    let runs = sandbox.bam(&["runs"]);
+    let lines: Vec<String> = runs.stdout.lines().map(squeezed).collect();
+    assert_eq!(lines[0], "PIPELINE OUTCOME RAN CACHED FAILED TOOK SAVED PEAK");
+    assert!(lines[1].starts_with("pipeline.yaml failed 0 2 1 <secs> <secs>"), "{}", lines[1]);
+    assert!(lines[2].starts_with("pipeline.yaml done 2 0 0 <secs> "), "{}", lines[2]);
+    let started = runs.stdout.lines().nth(1).unwrap().split(' ').next().unwrap();
+    let one = sandbox.bam(&["runs", started]);
+    assert!(one.stdout.contains("teacher@sentiment   failed"), "{}", one.stdout);
+    assert!(one.stdout.contains("the worker ended with exit code 3"), "{}", one.stdout);
+    assert_eq!(sandbox.bam(&["runs", "1999"]).code, 2);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! One file per command: what it does, between the arguments and the terminal.
 
 mod gc;
+mod log;
 mod plan;
 mod run;
+mod runs;
 mod show;
 mod status;
 mod verify;
@@ -27,6 +29,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Plan(args) => plan::plan(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::status(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Show(args) => show::show(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Log(args) => log::log(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Runs(args) => runs::runs(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
     }

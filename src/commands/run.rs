@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use bam_contract::artifact::scores::Scores;
@@ -103,6 +103,7 @@ struct Record {
     stages: Vec<Value>,
     /// Names of the stages whose artifact is there.
     made: Vec<String>,
+    started: Instant,
 }
 
 impl Record {
@@ -118,7 +119,7 @@ impl Record {
             "device": limits.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
-        Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: Vec::new() }
+        Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: Vec::new(), started: Instant::now() }
     }
 
     fn to_json(&self, outcome: Outcome) -> Result<Vec<u8>> {
@@ -128,6 +129,7 @@ impl Record {
             Outcome::Failed => "failed",
             Outcome::Interrupted => "interrupted",
         });
+        record["seconds"] = json!(self.started.elapsed().as_secs_f64());
         record["stages"] = Value::Array(self.stages.clone());
         Ok(serde_json::to_vec_pretty(&record)?)
     }

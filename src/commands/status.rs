@@ -33,7 +33,7 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(_, manifest)| size(manifest)).sum();
     let differences = differences(&standings);
-    let last_run: Option<Value> = store.last_run().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let last_run: Option<Value> = store.last_run();
     if args.json {
         let stages: Vec<Value> = standings
             .iter()

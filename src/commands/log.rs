@@ -1,0 +1,39 @@
+//! `bam log`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bam_contract::fault::Fault;
+
+use crate::cli::LogArgs;
+use crate::store::Store;
+use crate::ui;
+
+/// Between two looks at a log that grows.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Prints what a stage's worker said: of the one under way, else of the last one.
+pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
+    let Some(log) = store.log_of(&args.stage) else {
+        let hint = "`bam status` lists the stages; one that was found in the store has the log of the run that made it";
+        return Err(Fault::new(format!("no log of a stage `{}`", args.stage), hint).into());
+    };
+    ui::story(&format!("{}{}", store.shown(&log).display(), if store.is_running(&log) { " (under way)" } else { "" }));
+    let reading = || format!("reading `{}`", store.shown(&log).display());
+    let mut file = File::open(&log).with_context(reading)?;
+    loop {
+        // Asked before reading, so that nothing written last is missed.
+        let goes_on = args.follow && store.is_running(&log) && Path::exists(&log);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(reading)?;
+        ui::data(&String::from_utf8_lossy(&bytes));
+        if !goes_on {
+            return Ok(());
+        }
+        sleep(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,108 @@
+//! `bam runs`.
+
+use anyhow::Result;
+use bam_contract::fault::Fault;
+use serde_json::Value;
+
+use crate::cli::RunsArgs;
+use crate::store::Store;
+use crate::ui;
+use crate::ui::table::{Align, Table};
+use crate::ui::units::{bytes, duration};
+
+/// Lists the runs there were, the last one first, or tells of one.
+pub(super) fn runs(args: &RunsArgs, store: &Store) -> Result<()> {
+    let runs = store.runs();
+    let Some(named) = &args.run else {
+        let shown = runs.iter().take(args.last);
+        if args.json {
+            shown.for_each(ui::json::line);
+        } else {
+            ui::data(&overview(shown));
+        }
+        return Ok(());
+    };
+    let Some(run) = runs.iter().find(|run| text(run, "started").starts_with(named.as_str())) else {
+        return Err(
+            Fault::new(format!("no run started at `{named}`"), "`bam runs` lists the times they started").into()
+        );
+    };
+    if args.json {
+        ui::json::line(run);
+    } else {
+        ui::data(&of_one(run));
+    }
+    Ok(())
+}
+
+fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
+    let mut table = Table::new([
+        ("STARTED", Align::Left),
+        ("PIPELINE", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("RAN", Align::Right),
+        ("CACHED", Align::Right),
+        ("FAILED", Align::Right),
+        ("TOOK", Align::Right),
+        ("SAVED", Align::Right),
+        ("PEAK", Align::Right),
+    ]);
+    for run in runs {
+        let stages = |event: &str| stages(run).filter(|stage| text(stage, "event") == event).count().to_string();
+        table.row([
+            text(run, "started"),
+            text(run, "pipeline"),
+            text(run, "outcome"),
+            &stages("ran"),
+            &stages("cached"),
+            &stages("failed"),
+            &run["seconds"].as_f64().map(duration).unwrap_or_default(),
+            &saved(run),
+            &peak(run),
+        ]);
+    }
+    table.render()
+}
+
+fn of_one(run: &Value) -> String {
+    let mut table = Table::new([
+        ("STAGE", Align::Left),
+        ("WHAT", Align::Left),
+        ("TOOK", Align::Right),
+        ("PEAK", Align::Right),
+        ("SUMMARY", Align::Left),
+    ]);
+    for stage in stages(run) {
+        let is_new = text(stage, "event") != "cached";
+        let took = stage["seconds"].as_f64().filter(|_| is_new).map(duration).unwrap_or_default();
+        let peak = stage["peak_memory_bytes"].as_u64().filter(|_| is_new).map(bytes).unwrap_or_default();
+        let summary = match text(stage, "event") {
+            "failed" => stage["causes"][0].as_str().unwrap_or_default().to_owned(),
+            "skipped" => format!("needs {}", text(stage, "needs")),
+            _ => text(stage, "summary").to_owned(),
+        };
+        table.row([text(stage, "stage"), text(stage, "event"), &took, &peak, &summary]);
+    }
+    format!("{}: {}, {}\n\n{}", text(run, "started"), text(run, "pipeline"), text(run, "outcome"), table.render())
+}
+
+fn stages(run: &Value) -> impl Iterator<Item = &Value> {
+    run["stages"].as_array().into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+/// What the cached stages took when they ran.
+fn saved(run: &Value) -> String {
+    let cached = stages(run).filter(|stage| text(stage, "event") == "cached");
+    let secs: f64 = cached.filter_map(|stage| stage["seconds"].as_f64()).sum();
+    if secs > 0.0 { duration(secs) } else { String::new() }
+}
+
+/// The most that one stage took.
+fn peak(run: &Value) -> String {
+    let ran = stages(run).filter(|stage| text(stage, "event") == "ran");
+    ran.filter_map(|stage| stage["peak_memory_bytes"].as_u64()).max().map(bytes).unwrap_or_default()
+}
