@@ -295,6 +295,23 @@ fn two_runs_at_once_share_work() {
 }
 
 #[test]
+fn the_environment_gives_values_and_they_are_what_is_hashed() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "pipeline.yaml",
+        "stages:\n  x: { data: { task: sentiment, grammar: { train: '${env:BAM_TEST_ROWS:-7}', dev: 5 } } }\n",
+    );
+    let ran = |rows: Option<&str>| {
+        let mut command = sandbox.command(&["run"]);
+        command.env_remove("BAM_TEST_ROWS").envs(rows.map(|rows| ("BAM_TEST_ROWS", rows)));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap().contains(" RAN ")
+    };
+    assert_eq!([ran(None), ran(Some("7")), ran(Some("8")), ran(Some(""))], [true, false, true, false]);
+}
+
+#[test]
 fn json_is_one_event_a_line() {
     let sandbox = Sandbox::with_small_pipeline();
     let run = sandbox.command(&["run", "--json", "pipeline.yaml", "examples@sentiment"]).output().unwrap();

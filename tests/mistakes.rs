@@ -337,3 +337,23 @@ hint: name another with `bam run FILE`, or change to its folder with `-C DIR`
 ";
     assert_eq!((said.code, said.stderr.as_str()), (2, expected));
 }
+
+#[test]
+fn a_variable_of_the_environment_that_is_not_set() {
+    let said = say("\
+vars: { rows: \"${env:BAM_TEST_ROWS}\" }
+stages:
+  x: { data: { task: sentiment, grammar: { train: $rows, dev: 5 } } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: the environment variable `BAM_TEST_ROWS`, used in `vars.rows`, is not set
+  --> pipeline.yaml:1:15
+   |
+ 1 | vars: { rows: \"${env:BAM_TEST_ROWS}\" }
+   |               ^^^^^^^^^^^^^^^^^^^^^^^
+
+hint: set it, or write a default: `${env:BAM_TEST_ROWS:-value}`
+"
+    );
+}

@@ -75,7 +75,7 @@ impl Origin {
 
 /// Expands every stage over its axes, substitutes variables, and gathers families.
 pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
-    let vars = resolve_vars(draft, mistakes);
+    let (vars, broken) = resolve_vars(draft, mistakes);
     let mut sketches = Vec::new();
     for (written, value) in &draft.stages {
         let path = ["stages".to_owned(), written.clone()];
@@ -95,13 +95,14 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 params: params.clone(),
                 entries: BTreeMap::new(),
             };
-            for (at, missing) in &unknown {
+            // What is wrong with a broken variable was told where it stands.
+            for (at, missing) in unknown.iter().filter(|(_, missing)| !broken.contains(missing)) {
                 let known = bindings.iter().chain(&vars).map(|(name, _)| name.as_str());
                 let hint = closest(missing, known).map(|near| did_you_mean(&format!("${near}")));
                 let axis = draft.axes.iter().any(|(axis, _)| axis == missing);
                 let hint = if axis { Some(format!("name the stage `{written}@{missing}`")) } else { hint };
                 let place = origin.value(&mistakes.source, at);
-                let message = format!("unknown variable `${missing}` in stage `{written}`");
+                let (message, hint) = unknown_variable(missing, &format!("stage `{written}`"), hint);
                 mistakes.add_in((written, &name), place, message, hint);
             }
             let unknown = unknown.into_iter().map(|(at, _)| at).collect();
@@ -140,21 +141,38 @@ fn kind_of(value: &Value) -> Option<(&String, &Value)> {
     kinds.next().filter(|_| kinds.next().is_none())
 }
 
-/// Variables may use those above them.
-fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> Vec<(String, Value)> {
-    let mut resolved: Vec<(String, Value)> = Vec::new();
+/// Variables may use those above them. Returns those with values, and the names of those without.
+fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> (Bindings, Vec<String>) {
+    let mut resolved = Bindings::new();
+    let mut broken = Vec::new();
     for (name, value) in &draft.vars {
         let mut unknown = Vec::new();
         let lookup = |name: &str| resolved.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let value = substitute(value, &lookup, &mut Vec::new(), &mut unknown);
-        for (_, missing) in unknown {
-            let place = mistakes.source.value(&["vars".to_owned(), name.clone()]);
-            let hint = "a variable may use those written above it".to_owned();
-            mistakes.add(place, format!("unknown variable `${missing}` in `vars.{name}`"), Some(hint));
+        if unknown.is_empty() {
+            resolved.push((name.clone(), value));
+            continue;
         }
-        resolved.push((name.clone(), value));
+        for (_, missing) in unknown.iter().filter(|(_, missing)| !broken.contains(missing)) {
+            let place = mistakes.source.value(&["vars".to_owned(), name.clone()]);
+            let hint = Some("a variable may use those written above it".to_owned());
+            let (message, hint) = unknown_variable(missing, &format!("`vars.{name}`"), hint);
+            mistakes.add(place, message, hint);
+        }
+        broken.push(name.clone());
     }
-    resolved
+    (resolved, broken)
+}
+
+/// What is wrong with a variable that has no value, and a hint.
+fn unknown_variable(name: &str, place: &str, hint: Option<String>) -> (String, Option<String>) {
+    match name.strip_prefix(ENVIRONMENT) {
+        Some(name) => (
+            format!("the environment variable `{name}`, used in {place}, is not set"),
+            Some(format!("set it, or write a default: `${{env:{name}:-value}}`")),
+        ),
+        None => (format!("unknown variable `${name}` in {place}"), hint),
+    }
 }
 
 type Bindings = Vec<(String, Value)>;
@@ -261,11 +279,28 @@ fn lone_variable(text: &str) -> Option<&str> {
     }
 }
 
+/// Begins the name of a variable of the environment: `${env:NAME}`, `${env:NAME:-default}`.
+const ENVIRONMENT: &str = "env:";
+
+/// The value of a variable: of the environment's, read as YAML is, or of the file's.
+fn value_of<'v>(name: &str, lookup: &dyn Fn(&str) -> Option<&'v Value>) -> Option<Value> {
+    let Some(name) = name.strip_prefix(ENVIRONMENT) else { return lookup(name).cloned() };
+    let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty()).or(default.map(ToOwned::to_owned))?;
+    let scalar = serde_yaml::from_str::<Value>(&text).ok().filter(|value| !value.is_object() && !value.is_array());
+    Some(scalar.unwrap_or(Value::String(text)))
+}
+
 /// Text before the first variable, its name, and the text after it.
 fn split_variable(text: &str) -> Option<(&str, &str, &str)> {
     for (at, _) in text.match_indices('$') {
         let rest = &text[at + 1..];
         let braced = rest.strip_prefix('{');
+        if let Some((name, after)) =
+            braced.filter(|name| name.starts_with(ENVIRONMENT)).and_then(|rest| rest.split_once('}'))
+        {
+            return Some((&text[..at], name, after));
+        }
         let start = braced.unwrap_or(rest);
         let end = start.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(start.len());
         let (name, after) = start.split_at(end);
@@ -286,15 +321,15 @@ fn substitute<'v>(
 ) -> Value {
     match value {
         Value::String(text) => {
-            if let Some(value) = lone_variable(text).and_then(lookup) {
-                return value.clone();
+            if let Some(value) = lone_variable(text).and_then(|name| value_of(name, lookup)) {
+                return value;
             }
             let mut result = String::new();
             let mut rest = text.as_str();
             while let Some((before, name, after)) = split_variable(rest) {
                 result += before;
-                match lookup(name) {
-                    Some(value) => result += &plain(value),
+                match value_of(name, lookup) {
+                    Some(value) => result += &plain(&value),
                     None => unknown.push((at.clone(), name.to_owned())),
                 }
                 rest = after;
