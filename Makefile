@@ -11,7 +11,7 @@ SHARE  := $(DESTDIR)$(PREFIX)/share/bam
 # Set by the user, even to nothing: then that library is his, and not ours to fetch or to install.
 own = $(filter-out undefined,$(origin $(1)))
 
-.PHONY: help setup build run test lint data install clean
+.PHONY: help setup build run test lint data bench install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ lint: setup ## check the formatting, and clippy with warnings as errors
 
 data: ## fetch the sentiment ratings that pipelines/sentiment.yaml reads into .deps/data/
 	@$(PYTHON) setup/setup.py data
+
+bench: build ## measure against DVC, Snakemake and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
+	$(PYTHON) -m venv .deps/bench
+	.deps/bench/bin/pip install --quiet --requirement benches/requirements.txt
+	PATH="$(CURDIR)/.deps/bench/bin:$$PATH" .deps/bench/bin/python benches/noop.py --bam $(TARGET)/bam
+ifneq ($(GLUE),)
+	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
+endif
 
 install: build ## install below PREFIX=/usr/local (and DESTDIR=): bin/bam, lib/bam, share/bam
 	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/pipelines $(SHARE)/encoders $(SHARE)/licenses

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
@@ -40,16 +39,6 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// Content digest of each stage's artifact.
-fn contents(sandbox: &Sandbox) -> BTreeMap<String, String> {
-    let digest = |stage: String| {
-        let manifest: Value =
-            serde_json::from_str(&sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"))).unwrap();
-        (stage, manifest["content"].as_str().unwrap().to_owned())
-    };
-    sandbox.names_in("artifacts/latest").into_iter().map(digest).collect()
-}
-
 fn succeeded(run: Said) -> Said {
     assert_eq!(run.code, 0, "{}", run.stderr);
     run
@@ -63,7 +52,7 @@ fn from_text_to_scores_and_then_only_what_changed() {
     for column in ["TASK", "METRIC", "TEACHER", "STUDENT", "ONNX"] {
         assert!(first.stdout.contains(column), "{}", first.stdout);
     }
-    let made = contents(&sandbox);
+    let made = sandbox.contents();
     assert_eq!(made.len(), 15);
     scores_are_whole(&sandbox);
 
@@ -81,7 +70,7 @@ fn from_text_to_scores_and_then_only_what_changed() {
     // All of it again elsewhere: the same seed and number of threads give the same bytes.
     let again = self::sandbox();
     succeeded(again.bam(&["run", "--threads", "1"]));
-    assert_eq!(contents(&again), made);
+    assert_eq!(again.contents(), made);
 }
 
 fn scores_are_whole(sandbox: &Sandbox) {

@@ -227,11 +227,7 @@ fn stages_run_side_by_side_within_their_resources() {
     };
     let met = run(&[]);
     assert_eq!(met.status.code(), Some(0), "{}", String::from_utf8_lossy(&met.stderr));
-    let threads = |stage: &str| {
-        let manifest: serde_json::Value =
-            serde_json::from_str(&sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"))).unwrap();
-        manifest["provenance"]["threads"].as_u64().unwrap()
-    };
+    let threads = |stage: &str| sandbox.manifest(stage)["provenance"]["threads"].as_u64().unwrap();
     assert_eq!([threads("tokens@sentiment"), threads("tokens@entailment")], [1, 1], "a family shares the threads");
 
     for (number, limit) in

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Sandbox, redact};
+use support::{Sandbox, redact, worker_of};
 
 const PIPELINE: &str = "\
 name: long
@@ -72,14 +72,8 @@ fn wait_for_steps(sandbox: &Sandbox, engine: &mut Child, steps: u64) -> bool {
     false
 }
 
-/// The worker that the engine has started.
-fn worker_of(engine: u32) -> Option<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{engine}/task/{engine}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok()
-}
-
 fn manifest(sandbox: &Sandbox) -> Value {
-    serde_json::from_str(&sandbox.read("artifacts/latest/student/manifest.json")).unwrap()
+    sandbox.manifest("student")
 }
 
 fn history_length(sandbox: &Sandbox) -> i64 {

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use support::Sandbox;
+use support::{Sandbox, worker_of};
 
 /// Changes a byte of a file and nothing else that the file system shows.
 fn flip_a_byte(path: &Path, keep_time: bool) {
@@ -22,21 +21,11 @@ fn flip_a_byte(path: &Path, keep_time: bool) {
     fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-/// Content digest of each stage's artifact.
-fn contents(sandbox: &Sandbox) -> BTreeMap<String, String> {
-    let digest = |stage: String| {
-        let manifest: Value =
-            serde_json::from_str(&sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"))).unwrap();
-        (stage, manifest["content"].as_str().unwrap().to_owned())
-    };
-    sandbox.names_in("artifacts/latest").into_iter().map(digest).collect()
-}
-
 #[test]
 fn a_changed_byte_is_noticed_named_and_made_good() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.bam(&["run"]);
-    let sound = contents(&sandbox);
+    let sound = sandbox.contents();
     flip_a_byte(&sandbox.path("artifacts/latest/tokens@sentiment/train.parquet"), false);
     let why = "its artifact is damaged: the bytes of `train.parquet` have changed";
     let plan = sandbox.bam(&["plan"]);
@@ -45,14 +34,14 @@ fn a_changed_byte_is_noticed_named_and_made_good() {
     assert_eq!((run.code, run.stages("RAN")), (0, vec!["tokens@sentiment".to_owned()]), "{}", run.stderr);
     assert!(run.stderr.contains(&format!("because {why}\n")), "{}", run.stderr);
     assert!(run.stderr.contains("its damaged artifact now lies in `artifacts/damaged/"), "{}", run.stderr);
-    assert_eq!(contents(&sandbox), sound);
+    assert_eq!(sandbox.contents(), sound);
 }
 
 #[test]
 fn a_byte_that_changed_without_a_trace_is_noticed_before_a_stage_reads_it() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.bam(&["run"]);
-    let sound = contents(&sandbox);
+    let sound = sandbox.contents();
     flip_a_byte(&sandbox.path("artifacts/latest/tokens@sentiment/train.parquet"), true);
     // Nothing shows, and nothing reads it.
     assert_eq!(sandbox.bam(&["run"]).stages("RAN"), [""; 0]);
@@ -61,7 +50,7 @@ fn a_byte_that_changed_without_a_trace_is_noticed_before_a_stage_reads_it() {
     let mut ran = run.stages("RAN");
     ran.sort();
     assert_eq!(ran, ["teacher@entailment", "teacher@sentiment", "tokens@sentiment"], "{}", run.stderr);
-    assert_eq!(contents(&sandbox), sound);
+    assert_eq!(sandbox.contents(), sound);
 }
 
 #[test]
@@ -127,8 +116,7 @@ fn gc_removes_what_no_pipeline_needs() {
     // Small enough: the one used longest ago goes first, and no more than must.
     sandbox.write("empty.yaml", "stages:\n  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }\n");
     let size = |stage: &str| {
-        let manifest = sandbox.read(&format!("artifacts/latest/{stage}/manifest.json"));
-        serde_json::from_str::<Value>(&manifest).unwrap()["files"]
+        sandbox.manifest(stage)["files"]
             .as_object()
             .unwrap()
             .values()
@@ -172,7 +160,7 @@ impl Random {
 fn kills_at_any_moment_lose_nothing_and_leave_nothing_wrong() {
     let undisturbed = Sandbox::with_small_pipeline();
     assert_eq!(undisturbed.bam(&["run"]).code, 0);
-    let expected = contents(&undisturbed);
+    let expected = undisturbed.contents();
 
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     println!("seed {seed}");
@@ -195,16 +183,11 @@ fn kills_at_any_moment_lose_nothing_and_leave_nothing_wrong() {
         }
         let last = sandbox.bam(&["run"]);
         assert_eq!(last.code, 0, "seed {seed}: {}", last.stderr);
-        assert_eq!(contents(&sandbox), expected, "seed {seed}");
+        assert_eq!(sandbox.contents(), expected, "seed {seed}");
         assert_eq!(sandbox.bam(&["verify"]).code, 0, "seed {seed}");
         assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0], "seed {seed}");
         assert_eq!(sandbox.names_in("artifacts/failed"), [""; 0], "seed {seed}");
     }
-}
-
-fn worker_of(engine: u32) -> Option<u32> {
-    let children = fs::read_to_string(format!("/proc/{engine}/task/{engine}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok()
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 #![allow(dead_code, reason = "every test crate has its own copy and uses a part")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use regex::Regex;
+use serde_json::Value;
 
 /// Two tasks through every stage kind, for the fake worker.
 const PIPELINE: &str = "\
@@ -85,6 +87,20 @@ impl Sandbox {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// The manifest of a stage's artifact.
+    pub(crate) fn manifest(&self, stage: &str) -> Value {
+        serde_json::from_str(&self.read(&format!("artifacts/latest/{stage}/manifest.json"))).expect("JSON")
+    }
+
+    /// Content digest of each stage's artifact.
+    pub(crate) fn contents(&self) -> BTreeMap<String, String> {
+        let digest = |stage: String| {
+            let content = self.manifest(&stage)["content"].as_str().expect("a digest").to_owned();
+            (stage, content)
+        };
+        self.names_in("artifacts/latest").into_iter().map(digest).collect()
+    }
+
     pub(crate) fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bam"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
@@ -107,6 +123,12 @@ impl Sandbox {
         names.sort();
         names
     }
+}
+
+/// A worker that an engine under way has started.
+pub(crate) fn worker_of(engine: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{engine}/task/{engine}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
 }
 
 impl Said {
