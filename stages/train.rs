@@ -24,7 +24,7 @@ use bam_contract::stage::{Keep, TrainParams};
 use tch::Tensor;
 
 use crate::encoder::dropout::mixed;
-use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, write_checkpoint};
+use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, precision, write_checkpoint};
 use crate::report::{Outcome, Reporter};
 use crate::stop::{self, Stopped};
 use crate::text::thousands;
@@ -99,7 +99,8 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     let outcome = Outcome::from(summary(&scores))
         .with("steps", last)
         .with("rows_per_second", rows_per_sec)
-        .with("device", device::name(device));
+        .with("device", device::name(device))
+        .with("precision", precision::name(precision::kind_on(params.precision, device)));
     Ok(match progress.resumed {
         0 => outcome,
         resumed => outcome.with("resumed", resumed).with("seconds_before_resuming", progress.earlier_secs),

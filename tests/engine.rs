@@ -351,7 +351,7 @@ fn show_explains_an_artifact() {
   param keep: last
   param layer_decay: 1.0
   param learning_rate: 0.00005
-  param precision: fp32
+  param precision: auto
   param reduction: mean
   param regression_output: linear
   param sampling: 0.75

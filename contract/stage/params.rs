@@ -276,7 +276,9 @@ pub enum Keep {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
+    /// bf16 on GPUs and on processors with instructions for it, fp32 on others; recorded with what was made.
     #[default]
+    Auto,
     Fp32,
     Bf16,
 }
