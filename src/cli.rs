@@ -1,9 +1,13 @@
 //! The command line.
 
+mod serving;
+
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
 
 /// Run pipelines that turn text data sets into one small multi-task model, and rerun only what changed.
 #[derive(Debug, Parser)]
@@ -51,6 +55,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Remove artifacts that no pipeline needs
     Gc(GcArgs),
+    /// Answer texts in a file with an exported model
+    Predict(PredictArgs),
+    /// Answer texts over HTTP with an exported model
+    Serve(ServeArgs),
 }
 
 #[derive(Debug, Args)]

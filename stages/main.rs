@@ -6,7 +6,6 @@ mod encoder;
 mod export;
 mod infer;
 mod onnx;
-mod padding;
 mod predict;
 mod report;
 mod score;

@@ -2,9 +2,12 @@
 
 mod gc;
 mod log;
+mod model;
 mod plan;
+mod predict;
 mod run;
 mod runs;
+mod serve;
 mod show;
 mod status;
 mod verify;
@@ -33,5 +36,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Runs(args) => runs::runs(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Predict(args) => predict::predict(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::serve(&args, &store),
     }
 }

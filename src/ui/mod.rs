@@ -2,7 +2,9 @@
 
 pub(crate) mod error;
 pub(crate) mod json;
+pub(crate) mod rows;
 pub(crate) mod scores;
+pub(crate) mod serving;
 pub(crate) mod story;
 pub(crate) mod table;
 pub(crate) mod units;

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use super::reference::{Reference, fixtures, tiny_bert, two_tasks};
 use super::{Batch, Dropout, Model, NewModel, Parameter, safetensors_file};
-use crate::padding::Padded;
+use bam_inference::padding::Padded;
 
 fn batch(rows: &[(&TokenRows, usize)]) -> Batch {
     Batch::new(&Padded::new(rows, 0), Device::Cpu)

@@ -9,7 +9,7 @@ use super::sampler::Draw;
 use super::training_set::TrainingSet;
 use super::words::{BatchWords, word_ids};
 use crate::encoder::{Batch, Dropout, Model};
-use crate::padding::{Padded, passes};
+use bam_inference::padding::{Padded, passes};
 
 /// The loss of a batch, and its gradients.
 ///

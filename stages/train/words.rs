@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::sampler::Draw;
 use super::training_set::TrainingSet;
 use crate::encoder::Model;
-use crate::padding::Padded;
+use bam_inference::padding::Padded;
 
 #[derive(Debug)]
 pub(super) struct BatchWords {
