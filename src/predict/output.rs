@@ -30,6 +30,9 @@ use bam_contract::task::TaskSpec;
 use bam_inference::answer::{Answer, likeliest};
 use bam_inference::rows::STDIN;
 use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value, json};
 use tempfile::{Builder, TempPath};
 
@@ -65,7 +68,12 @@ impl Sink {
             }
             OutputFormat::Parquet => {
                 let schema = schema(info, &tasks, args.logits)?;
-                Writer::Parquet(Box::new(ArrowWriter::try_new(output, schema.clone(), None)?), schema)
+                let metadata = schema.metadata().iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .set_key_value_metadata(Some(metadata.collect()))
+                    .build();
+                Writer::Parquet(Box::new(ArrowWriter::try_new(output, schema.clone(), Some(properties))?), schema)
             }
         };
         Ok(Self { writer, tasks, logits: args.logits, rows: 0, pending })

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// What is to be answered: one input or a list of them.
@@ -20,7 +22,14 @@ pub(super) enum Inputs {
 #[serde(untagged)]
 pub(super) enum Input {
     Text(String),
+    // Else a list of two texts would pass for an object's fields in their order.
+    #[serde(deserialize_with = "object")]
     Texts(Texts),
+}
+
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
+    let fields = Map::<String, Value>::deserialize(deserializer)?;
+    Texts::deserialize(fields).map_err(D::Error::custom)
 }
 
 /// A text, and for tasks of pairs a second one.

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use super::app::App;
 use super::error::ApiError;
 
+const SHAPES: &str = "`/docs` has the shape of each request";
+
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
@@ -38,6 +40,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        // serde would take a list for the fields in their order.
+        return Err(ApiError::invalid("wrong_shape", "the body is a list, not an object", SHAPES));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, cause) = (error.path().to_string(), error.inner());
@@ -46,7 +52,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             let what = cause.to_string();
             let what = what.split(" at line ").next().unwrap_or_default();
             let place = if path == "." { String::new() } else { format!("`{path}`: ") };
-            return ApiError::invalid("wrong_shape", format!("{place}{what}"), "`/docs` has the shape of each request");
+            return ApiError::invalid("wrong_shape", format!("{place}{what}"), SHAPES);
         }
         malformed(cause)
     })?;
