@@ -143,7 +143,7 @@ fn read(name: &str) -> (RecordBatch, BTreeMap<String, String>) {
     if name.ends_with("arrow") {
         let mut reader = FileReader::try_new(file, None).unwrap();
         let schema = reader.schema();
-        let metadata = schema.metadata().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let metadata = schema.metadata().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         return (reader.next().unwrap().unwrap(), metadata);
     }
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();

@@ -52,7 +52,7 @@ type Output = Box<dyn Write + Send>;
 
 enum Writer {
     Jsonl(Output),
-    Arrow(FileWriter<Output>, SchemaRef),
+    Arrow(Box<FileWriter<Output>>, SchemaRef),
     Parquet(Box<ArrowWriter<Output>>, SchemaRef),
 }
 
@@ -64,7 +64,7 @@ impl Sink {
             OutputFormat::Jsonl => Writer::Jsonl(output),
             OutputFormat::Arrow => {
                 let schema = schema(info, &tasks, args.logits)?;
-                Writer::Arrow(FileWriter::try_new(output, &schema)?, schema)
+                Writer::Arrow(Box::new(FileWriter::try_new(output, &schema)?), schema)
             }
             OutputFormat::Parquet => {
                 let schema = schema(info, &tasks, args.logits)?;

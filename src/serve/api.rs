@@ -120,6 +120,7 @@ pub(super) struct LabelProbability {
 
 /// Milliseconds that the request took.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "clients read the unit in each name")]
 pub(super) struct Timings {
     /// To cut texts into word pieces.
     pub(super) tokenize_ms: f64,

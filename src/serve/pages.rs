@@ -1,4 +1,4 @@
-//! The pages: one to try the model, one that renders the OpenAPI document. Both are files in the program and load nothing
+//! The pages: one to try the model, one that renders `/openapi.json`. Both are files in the program and load nothing
 //! from elsewhere, which their policy makes browsers enforce.
 
 use axum::http::header;

@@ -46,17 +46,19 @@ pub(super) async fn predict(
     let asked_of: Vec<usize> =
         (0..heads.len()).filter(|head| fitting.iter().any(|fitting| fitting.contains(head))).collect();
     let asked = ask(&app, &engine, inputs, asked_of.clone()).await?;
-    let result = |((row, fitting), (tokens, lost_tokens)): ((&Vec<Vec<f32>>, &Vec<usize>), &(usize, usize))| {
+    let result = |row: usize| {
         let of_head = |(head, logits): (&usize, &Vec<f32>)| {
             let task = &heads[*head];
-            fitting.contains(head).then(|| (task.name.clone(), task_result(task, logits, request.top_k, request.raw)))
+            let result = || (task.name.clone(), task_result(task, logits, request.top_k, request.raw));
+            fitting[row].contains(head).then(result)
         };
-        let tasks = asked_of.iter().zip(row).filter_map(of_head).collect();
-        RowResult { tokens: *tokens, lost_tokens: *lost_tokens, tasks }
+        let tasks = asked_of.iter().zip(&asked.logits[row]).filter_map(of_head).collect();
+        let (tokens, lost_tokens) = asked.tokens[row];
+        RowResult { tokens, lost_tokens, tasks }
     };
     Ok(Json(PredictResponse {
         model: engine.about.fingerprint.to_string(),
-        results: asked.logits.iter().zip(&fitting).zip(&asked.tokens).map(result).collect(),
+        results: (0..asked.logits.len()).map(result).collect(),
         timings: asked.timings(),
     }))
 }
