@@ -1,13 +1,20 @@
-//! The pipeline file: [`draft`] reads it as written, [`vars`] expands it, [`check`] proves it sound.
+//! The pipeline file: [`include`] reads it with the files it names, [`draft`] takes it as written, [`vars`] expands it,
+//! [`check`] proves it sound.
 
 mod check;
 mod draft;
 mod graph;
+mod include;
 mod mistake;
+mod places;
 mod resources;
 mod source;
+mod substitute;
 mod typed;
 mod vars;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::draft::did_you_mean;
 use super::mistake::Mistakes;
-use super::source::EntryPath;
+use super::places::EntryPath;
 use super::typed::typed;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
