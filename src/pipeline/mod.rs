@@ -8,6 +8,7 @@ mod include;
 mod mistake;
 mod places;
 mod resources;
+mod schema;
 mod source;
 mod substitute;
 mod typed;
@@ -27,6 +28,7 @@ use bam_contract::stage::StageSpec;
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};
 pub(crate) use resources::Resources;
+pub(crate) use schema::schema;
 pub(crate) use source::{Place, Source};
 use vars::Origin;
 pub(crate) use vars::family_of;
@@ -49,6 +51,13 @@ pub(crate) struct Stage {
     /// How many stages its line in the file stands for, itself among them.
     pub(crate) siblings: usize,
     origin: Origin,
+}
+
+impl Stage {
+    /// Its name as written, `teacher@task`, which may stand for several.
+    pub(crate) fn written(&self) -> &str {
+        &self.origin.written
+    }
 }
 
 /// What a stage reads from another.
