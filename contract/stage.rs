@@ -7,6 +7,7 @@ mod params;
 use std::fmt;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ pub use params::{
 };
 
 /// A stage as a pipeline file gives it: the kind is the key of its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageSpec {
     Data(Box<DataParams>),
@@ -53,7 +54,7 @@ pub static KINDS: [Kind; 6] = [
 ];
 
 /// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StageRef(pub String);
 

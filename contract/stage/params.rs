@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::StageRef;
@@ -13,7 +14,7 @@ use crate::task::{Split, TaskSpec};
 use crate::tasks;
 
 /// Parameters of `data`: a task's files (`from`), or a task written by grammar (`grammar`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataParams {
     /// Name of a built-in task, or of one under `tasks:`.
@@ -32,17 +33,22 @@ pub struct DataParams {
     pub limit: Option<usize>,
     /// The task's definition; filled in from the built-in table or from `tasks:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub definition: Option<TaskSpec>,
 }
 
 /// How many rows the grammar writes, and from which seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrammarRows {
+    /// Rows of the train split.
     pub train: usize,
+    /// Rows of the dev split.
     pub dev: usize,
+    /// Rows of the test split.
     #[serde(default)]
     pub test: usize,
+    /// Seed of the rows; by default the pipeline's.
     #[serde(default)]
     pub seed: u64,
 }
@@ -140,9 +146,10 @@ impl DataParams {
 }
 
 /// Parameters of `tokenize`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizeParams {
+    /// The `data` stage that makes the rows.
     pub examples: StageRef,
     /// Hugging Face folder whose tokenizer is used (`tokenizer.json`, or `vocab.txt`).
     pub encoder: PathBuf,
@@ -162,7 +169,7 @@ impl TokenizeParams {
 }
 
 /// Parameters of `train`. Teacher and student alike: one task or many, with teachers or without.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainParams {
     /// One `tokenize` stage per task.
@@ -223,7 +230,7 @@ pub struct TrainParams {
 }
 
 /// λ, the gold label's share of the target at progress `p` of the training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anneal {
     /// λ = p: from the teacher alone to the label alone (teacher annealing).
@@ -246,7 +253,7 @@ impl Anneal {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
     #[default]
@@ -255,7 +262,7 @@ pub enum Reduction {
     Sum,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RegressionOutput {
     #[default]
@@ -263,7 +270,7 @@ pub enum RegressionOutput {
     Sigmoid,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// The weights after the last step.
@@ -273,7 +280,7 @@ pub enum Keep {
     Best,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// bf16 on GPUs and on processors with instructions for it, fp32 on others; recorded with what was made.
@@ -309,10 +316,12 @@ impl TrainParams {
 }
 
 /// Parameters of `predict`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredictParams {
+    /// The `train` stage whose model it is.
     pub model: StageRef,
+    /// The `tokenize` stage whose rows are predicted.
     pub tokens: StageRef,
     /// Splits to predict; by default all that the tokens have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -323,18 +332,20 @@ pub struct PredictParams {
 }
 
 /// Parameters of `export`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportParams {
+    /// The `train` stage whose model it is.
     pub model: StageRef,
 }
 
 /// Parameters of `score`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreParams {
     /// Checkpoints and ONNX models; each is scored on the tasks it has a head for.
     pub models: Vec<StageRef>,
+    /// The `tokenize` stages whose dev rows are scored, one per task.
     pub tokens: Vec<StageRef>,
     /// Greatest allowed difference of an ONNX model's logits from those of its checkpoint under libtorch.
     #[serde(default = "defaults::tolerance")]

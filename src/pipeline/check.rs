@@ -51,7 +51,8 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistake
         check_tasks(at, stage, &stages, &edges, mistakes);
     }
     let externals: Vec<Vec<External>> = stages.iter().map(|stage| externals(stage, mistakes)).collect();
-    match graph::order(&edges) {
+    let reads: Vec<Vec<usize>> = edges.iter().map(|edges| edges.iter().map(|edge| edge.stage).collect()).collect();
+    match graph::order(&reads) {
         Ok(order) => assemble(stages, edges, externals, &order),
         Err(cycle) => {
             let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
@@ -127,7 +128,9 @@ fn type_stage(
         mistakes.add_in(owner, place, flaw.message(&format!("stage `{}`", owner.0)), flaw.hint);
         flawed.extend(at.first().cloned());
     }
-    flawed.extend(unknown_task.then(|| "task".to_owned()));
+    // Where a task's rows come from is not told to be missing when it is wrong.
+    let unknown_rows = flawed.contains("from") || flawed.contains("grammar");
+    flawed.extend((unknown_task || unknown_rows).then(|| "task".to_owned()));
     let spec = spec?;
     for (param, sentence) in spec.mistakes() {
         // A task's own mistakes are told where it is defined.
