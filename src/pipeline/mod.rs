@@ -1,7 +1,8 @@
-//! The pipeline file: [`draft`] reads it as written, [`vars`] expands it, [`check`] proves it sound.
+//! The pipeline file: [`draft`] reads it as written, [`vars`] and [`gather`] expand it, [`check`] proves it sound.
 
 mod check;
 mod draft;
+mod gather;
 mod graph;
 mod mistake;
 mod resources;
