@@ -151,7 +151,7 @@ fn a_script_a_file_and_a_parameter_rerun_it_and_say_old_and_new() {
     sandbox.write("words/more.txt", "");
     assert_eq!(because(), "file words/more.txt added");
     sandbox.edit("pipeline.yaml", "base: 1", "base: 2");
-    assert_eq!(because(), "param params.base: 1 → 2 (pipeline.yaml:4:100)");
+    assert_eq!(because(), "param params.base: 1 → 2 (pipeline.yaml:4:102)");
     sandbox.edit("pipeline.yaml", "[python3, count.py]", "[python3, -u, count.py]");
     assert_eq!(because(), r#"param run: ["python3","count.py"] → ["python3","-u","count.py"] (pipeline.yaml:4:25)"#);
 }
@@ -271,7 +271,7 @@ id  text  pair  label
     assert_eq!(
         wrong.stderr,
         "error: `examples` of stage `tokens` reads examples, but stage `own` makes scores
-  --> pipeline.yaml:3:36
+  --> pipeline.yaml:3:35
    |
  3 |   tokens: { tokenize: { examples: own, encoder: enc } }
    |                                   ^^^
@@ -350,8 +350,8 @@ fn mistakes_are_found_before_anything_runs() {
   a: { exec: { run: [no-such-program] } }
   b: { exec: { run: [./pipeline.yaml] } }
   c: { exec: { run: [] } }
-  d: { exec: { run: [sh], files: [absent.txt] } }
-  e: { exec: { run: [sh], inputs: { x: 5, y: [f, a@*], z.1: d } } }
+  d: { exec: { run: [sh], files: [absent.txt], inputs: { z.1: c } } }
+  e: { exec: { run: [sh], inputs: { x: 5, y: [f, a@*] } } }
   f: { exec: { run: sh, writes: exmples } }
 ",
     );
@@ -364,9 +364,9 @@ fn mistakes_are_found_before_anything_runs() {
             "`run` of stage `b`: `./pipeline.yaml` is no program: no such file, or not executable",
             "`run` of stage `c`: names no program",
             "file `absent.txt` does not exist",
+            "`inputs` of stage `d`: `z.1` is no name for an input: it needs letters, and no dot",
             "`x` in stage `e` is the number `5`, not a stage or a list of stages",
             "`a@*` in stage `e` gathers no stage",
-            "`inputs` of stage `e`: `z.1` is no name for an input: it needs letters, and no dot",
             "`run` in stage `f` is the text \"sh\", not a list",
             "`writes` in stage `f` cannot be `exmples`",
         ]
