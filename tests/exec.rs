@@ -256,7 +256,7 @@ fn what_is_right_is_read_by_the_stages_that_read_its_kind() {
     let run = sandbox.bam(&["run"]);
     assert_eq!((run.code, run.stages("RAN")), (0, vec!["own".to_owned(), "tokens".to_owned()]), "{}", run.stderr);
     let shown = sandbox.bam(&["show", "own"]).stdout;
-    let table = "dev.parquet: 1 rows, 4 columns
+    let table = "dev.parquet: 1 row, 4 columns
   id: Int64
   text: Utf8
   pair: Utf8, may be null

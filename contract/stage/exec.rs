@@ -21,8 +21,8 @@ use crate::fault::Fault;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecParams {
-    /// The program, found by `PATH` unless its name has a `/`, and its arguments. One that is the relative path of a
-    /// file, as a script's is, counts among `files`.
+    /// The program, found by `PATH` unless its name has a `/`, and its arguments. One that is the path of a file, as a
+    /// script's is, counts among `files`.
     pub run: Vec<String>,
     /// Artifacts it reads, of any kind, by names of the user's.
     #[serde(default)]
@@ -99,8 +99,10 @@ impl ExecParams {
                 return Err(Fault::new(format!("file `{}` does not exist", path.display()), hint).into());
             }
         }
-        let named = self.run.iter().enumerate().filter(|(at, word)| *at > 0 || word.contains('/'));
-        let scripts = named.map(|(_, word)| Path::new(word)).filter(|path| path.is_relative() && path.is_file());
+        // A program by its whole path is the machine's, as one found by `PATH` is.
+        let is_named = |at: usize, word: &str| at > 0 || (word.contains('/') && Path::new(word).is_relative());
+        let named = self.run.iter().enumerate().filter(|(at, word)| is_named(*at, word));
+        let scripts = named.map(|(_, word)| Path::new(word)).filter(|path| path.is_file());
         found.extend(scripts.map(|path| (slot(path), path.to_owned())));
         Ok(found.into_iter().map(|(slot, path)| External { slot, path }).collect())
     }

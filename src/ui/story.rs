@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use console::{Alignment, Style, Term, measure_text_width, pad_str};
+use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::units::{bytes, clock, count, duration, plural};
@@ -110,15 +110,23 @@ impl Story {
         let clock = |state: &ProgressState, out: &mut dyn fmt::Write| {
             let _ = write!(out, "[{:^8}]", clock(state.elapsed()));
         };
-        let template = ProgressStyle::with_template("{prefix} {clock}  {wide_msg}").expect("a fixed template");
-        let bar = ProgressBar::no_length().with_style(template.with_key("clock", clock)).with_prefix(before);
+        let template = ProgressStyle::with_template("{prefix} {clock}  {msg}").expect("a fixed template");
+        let bar = ProgressBar::no_length().with_style(template.with_key("clock", clock)).with_prefix(before.clone());
         let above = self.under_way.range(..index).count();
-        let bar = self.live.insert(above, bar.with_message(after));
+        let bar = self.live.insert(above, bar.with_message(self.cut_to_fit(&before, &after)));
         if !self.live.is_hidden() {
             bar.enable_steady_tick(Duration::from_secs(1));
         }
         let now = Instant::now();
         self.under_way.insert(index, UnderWay { started: now, said: now, bar });
+    }
+
+    /// What follows the clock in a live line. Room is left at its end for the `^C` that a terminal writes there, which
+    /// would otherwise begin a new line and leave the live lines above it standing.
+    fn cut_to_fit(&self, before: &str, after: &str) -> String {
+        const CLOCK_AND_SPARE_COLUMNS: usize = 13 + 3;
+        let taken = measure_text_width(before) + CLOCK_AND_SPARE_COLUMNS;
+        truncate_str(after, self.columns().saturating_sub(taken), "…").into_owned()
     }
 
     /// What stands before and after the clock of a stage under way.
@@ -130,9 +138,10 @@ impl Story {
 
     fn progress(&mut self, index: usize, stage: &str, state: &str) {
         let (before, after) = self.running(index, stage);
+        let message = self.cut_to_fit(&before, &format!("{after}  {state}"));
         let Some(under_way) = self.under_way.get_mut(&index) else { return };
         if !self.live.is_hidden() {
-            under_way.bar.set_message(format!("{after}  {state}"));
+            under_way.bar.set_message(message);
         } else if under_way.said.elapsed() >= PLAIN_PERIOD {
             under_way.said = Instant::now();
             story(&format!("{before} [{:^8}]  {after}  {state}", clock(under_way.started.elapsed())));
