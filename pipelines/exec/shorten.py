@@ -29,9 +29,9 @@ for done, split in enumerate(splits):
     for column in ("text", "pair"):
         at = table.schema.get_field_index(column)
         table = table.set_column(at, table.schema.field(at), shortened(table[column], words))
-    # The task travels in the metadata; the fingerprint there says who made the file.
-    metadata = {**table.schema.metadata, b"bam.fingerprint": job["fingerprint"].encode()}
-    table = table.replace_schema_metadata(metadata)
+    # The task travels in the file's metadata; the fingerprint there says who made the file.
+    task = pyarrow.parquet.read_metadata(split).metadata[b"bam.task"]
+    table = table.replace_schema_metadata({"bam.task": task, "bam.fingerprint": job["fingerprint"]})
     pyarrow.parquet.write_table(table, pathlib.Path(job["output"], split.name), compression="zstd")
     rows += table.num_rows
 tell("done", summary=f"{rows:,} rows of at most {words} words", provenance={"pyarrow": pyarrow.__version__})

@@ -31,6 +31,9 @@ pub(crate) struct Story {
     terminal: Term,
     /// Redrawn lines, one per stage under way, in their order; hidden where there is no terminal.
     live: MultiProgress,
+    /// An empty live line above the others. The `^C` that a terminal writes begins a new line, and then the topmost live
+    /// line is not wiped away: it had better be this one.
+    gap: ProgressBar,
     under_way: BTreeMap<usize, UnderWay>,
     /// Seconds of the stages that ran.
     ran: Vec<(String, f64)>,
@@ -46,7 +49,15 @@ struct UnderWay {
 impl Story {
     pub(crate) fn new() -> Self {
         let live = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Self { stages: 0, name_width: 0, terminal: Term::stderr(), live, under_way: BTreeMap::new(), ran: Vec::new() }
+        Self {
+            stages: 0,
+            name_width: 0,
+            terminal: Term::stderr(),
+            live,
+            gap: ProgressBar::hidden(),
+            under_way: BTreeMap::new(),
+            ran: Vec::new(),
+        }
     }
 
     fn say(&self, text: &str) {
@@ -112,7 +123,12 @@ impl Story {
         };
         let template = ProgressStyle::with_template("{prefix} {clock}  {msg}").expect("a fixed template");
         let bar = ProgressBar::no_length().with_style(template.with_key("clock", clock)).with_prefix(before.clone());
-        let above = self.under_way.range(..index).count();
+        if self.under_way.is_empty() {
+            let empty = ProgressStyle::with_template(" ").expect("a fixed template");
+            self.gap = self.live.add(ProgressBar::no_length().with_style(empty));
+            self.gap.tick();
+        }
+        let above = 1 + self.under_way.range(..index).count();
         let bar = self.live.insert(above, bar.with_message(self.cut_to_fit(&before, &after)));
         if !self.live.is_hidden() {
             bar.enable_steady_tick(Duration::from_secs(1));
@@ -121,11 +137,10 @@ impl Story {
         self.under_way.insert(index, UnderWay { started: now, said: now, bar });
     }
 
-    /// What follows the clock in a live line. Room is left at its end for the `^C` that a terminal writes there, which
-    /// would otherwise begin a new line and leave the live lines above it standing.
+    /// What follows the clock in a live line.
     fn cut_to_fit(&self, before: &str, after: &str) -> String {
-        const CLOCK_AND_SPARE_COLUMNS: usize = 13 + 3;
-        let taken = measure_text_width(before) + CLOCK_AND_SPARE_COLUMNS;
+        const CLOCK_COLUMNS: usize = 13;
+        let taken = measure_text_width(before) + CLOCK_COLUMNS;
         truncate_str(after, self.columns().saturating_sub(taken), "…").into_owned()
     }
 
@@ -151,6 +166,9 @@ impl Story {
     fn settle(&mut self, index: usize) {
         if let Some(under_way) = self.under_way.remove(&index) {
             under_way.bar.finish_and_clear();
+            if self.under_way.is_empty() {
+                self.gap.finish_and_clear();
+            }
         }
     }
 
