@@ -33,7 +33,7 @@ stages:
 ";
 
 fn sandbox() -> Sandbox {
-    let worker = std::path::Path::new(env!("CARGO_BIN_EXE_bam")).with_file_name("bam-stage");
+    let worker = Path::new(env!("CARGO_BIN_EXE_bam")).with_file_name("bam-stage");
     assert!(worker.is_file(), "`bam-stage` is not built: run `cargo build --workspace` with the same profile first");
     let sandbox = Sandbox::new();
     let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");

@@ -374,3 +374,27 @@ fn mistakes_are_found_before_anything_runs() {
     assert!(said.stderr.contains("hint: did you mean `examples`?"), "{}", said.stderr);
     assert_eq!((said.code, sandbox.names_in("artifacts")), (2, vec![]));
 }
+
+#[test]
+fn what_it_writes_fits_wherever_that_kind_does() {
+    let sandbox = sandbox();
+    sandbox.write(
+        "pipeline.yaml",
+        "stages:
+  rows:     { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  tokens:   { tokenize: { examples: rows, encoder: enc } }
+  teacher:  { train: { tokens: [tokens], encoder: enc } }
+  answers:  { predict: { model: teacher, tokens: tokens } }
+  cleaned:  { exec: { run: [python3, copy.py], inputs: { rows: rows }, writes: examples } }
+  cleaner:  { tokenize: { examples: cleaned, encoder: enc } }
+  averaged: { exec: { run: [python3, copy.py], inputs: { all: [answers] }, writes: predictions } }
+  student:  { train: { tokens: [cleaner], teachers: [averaged], encoder: enc } }
+  other:    { train: { tokens: [cleaner], teachers: [answers], encoder: enc } }
+  onnx:     { exec: { run: [python3, copy.py], inputs: { model: student }, writes: onnx } }
+  scores:   { score: { models: [student, onnx], tokens: [cleaner] } }
+  report:   { exec: { run: [python3, copy.py], inputs: { scores: scores }, writes: files } }
+",
+    );
+    let plan = sandbox.bam(&["plan"]);
+    assert_eq!((plan.code, plan.stderr.as_str()), (0, ""));
+}
