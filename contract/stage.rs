@@ -2,6 +2,7 @@
 //!
 //! To add a kind: one variant and one row here, its parameters in `stage/`, one file in `stages/`.
 
+mod exec;
 mod params;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::artifact::ArtifactKind;
 use crate::external::External;
+pub use exec::{ExecParams, Stages};
 pub use params::{
     Anneal, DataParams, ExportParams, GrammarRows, Keep, Precision, PredictParams, Reduction, RegressionOutput,
     ScoreParams, TokenizeParams, TrainParams,
@@ -28,14 +30,16 @@ pub enum StageSpec {
     Predict(PredictParams),
     Export(ExportParams),
     Score(ScoreParams),
+    Exec(Box<ExecParams>),
 }
 
-/// A stage kind's row: its name, the meaning's version, and what a stage of it writes.
+/// A stage kind's row.
 #[derive(Debug)]
 pub struct Kind {
     pub name: &'static str,
     /// Raised whenever the same key would give another output.
     pub version: u32,
+    /// What a stage writes, where its parameters don't say ([`StageSpec::writes`]).
     pub writes: ArtifactKind,
     /// Parameters that name stages or files: their content is hashed, not their spelling.
     pub references: &'static [&'static str],
@@ -44,13 +48,14 @@ pub struct Kind {
 
 /// In data order.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 6] = [
+pub static KINDS: [Kind; 7] = [
     Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
     Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
     Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
     Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                            about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+    Kind { name: "exec",     version: 1, writes: ArtifactKind::Files,       references: &["inputs", "files"],                   about: "run a program of the user's own" },
 ];
 
 /// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
@@ -85,8 +90,17 @@ impl StageSpec {
             Self::Predict(_) => 3,
             Self::Export(_) => 4,
             Self::Score(_) => 5,
+            Self::Exec(_) => 6,
         };
         &KINDS[index]
+    }
+
+    /// What the stage makes.
+    pub fn writes(&self) -> ArtifactKind {
+        match self {
+            Self::Exec(params) => params.writes,
+            _ => self.kind().writes,
+        }
     }
 
     /// What the stage reads from other stages.
@@ -113,6 +127,7 @@ impl StageSpec {
                 inputs.extend(listed("tokens", &params.tokens, &[Tokens]));
                 inputs
             }
+            Self::Exec(params) => params.inputs(),
         }
     }
 
@@ -125,6 +140,7 @@ impl StageSpec {
             Self::Data(params) => params.external(),
             Self::Tokenize(params) => crate::artifact::encoder::tokenizer_files(&params.encoder),
             Self::Train(params) => crate::artifact::encoder::all_files(&params.encoder),
+            Self::Exec(params) => params.external(),
             Self::Predict(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
         }
     }
@@ -149,6 +165,7 @@ impl StageSpec {
             Self::Tokenize(params) => params.mistakes(),
             Self::Train(params) => params.mistakes(),
             Self::Score(params) => params.mistakes(),
+            Self::Exec(params) => params.mistakes(),
             Self::Predict(_) | Self::Export(_) => Vec::new(),
         }
     }
@@ -181,6 +198,7 @@ mod tests {
             (r#"{"export": {"model": "m"}}"#, "export"),
             (r#"{"score": {"models": ["m"], "tokens": ["t"]}}"#, "score"),
             (r#"{"data": {"task": "rte", "from": "glue"}}"#, "data"),
+            (r#"{"exec": {"run": ["sh"]}}"#, "exec"),
         ] {
             assert_eq!(serde_json::from_str::<StageSpec>(json).unwrap().kind().name, name);
         }

@@ -250,6 +250,14 @@ impl TaskSpec {
         self.head.as_deref().unwrap_or(&self.name)
     }
 
+    /// Whether a label is one of the task's: the index of a class, or a value in the range.
+    pub fn has_label(&self, label: f64) -> bool {
+        match self.range {
+            Some([least, greatest]) => (least..=greatest).contains(&label),
+            None => label.fract() == 0.0 && (0.0..self.labels.len() as f64).contains(&label),
+        }
+    }
+
     /// The columns of one split's file.
     pub fn columns_of(&self, split: Split) -> &Columns {
         self.test_columns.as_ref().filter(|_| split.is_test()).unwrap_or(&self.columns)

@@ -225,7 +225,7 @@ fn resolve(
             }
             continue;
         };
-        let writes = stages[target].spec.kind().writes;
+        let writes = stages[target].spec.writes();
         if accepts.contains(&writes) {
             edges.push(Edge { slot, stage: target });
         } else {
@@ -255,7 +255,7 @@ fn missing_stage_hint(name: &str, names: &BTreeSet<String>) -> Option<String> {
 /// The stage of a fitting kind that shares the reference's axes.
 fn fitting_stage_hint(name: &str, accepts: &[ArtifactKind], stages: &[Typed]) -> Option<String> {
     let axes = |name: &str| name.split_once('@').map(|(_, axes)| axes.to_owned());
-    let fits = |stage: &&Typed| accepts.contains(&stage.spec.kind().writes) && axes(&stage.name) == axes(name);
+    let fits = |stage: &&Typed| accepts.contains(&stage.spec.writes()) && axes(&stage.name) == axes(name);
     stages.iter().find(fits).map(|stage| did_you_mean(&stage.name))
 }
 
@@ -291,13 +291,16 @@ fn check_tasks(at: usize, stage: &Typed, stages: &[Typed], edges: &[Vec<Edge>], 
         return;
     }
     let owner = (stage.origin.written.as_str(), stage.name.as_str());
+    // Where a program of the user's made the tokens, or what they are made from, only the stage itself can tell.
+    let mut tokens = edges[at].iter().filter(|edge| edge.slot.starts_with("tokens."));
+    let all_known = tokens.all(|edge| task_of(edge.stage, stages, edges, 0).is_some());
     let mut trained = BTreeMap::<&str, BTreeMap<String, usize>>::new();
     for edge in &edges[at] {
         let Some((list, position)) = edge.slot.split_once('.') else { continue };
         let Some(task) = task_of(edge.stage, stages, edges, 0) else { continue };
         let place = stage.origin.value(&mistakes.source, &[list.to_owned(), position.to_owned()]);
         let name = &stages[edge.stage].name;
-        if list == "teachers" && !trained.get("tokens").is_some_and(|tasks| tasks.contains_key(&task)) {
+        if list == "teachers" && all_known && !trained.get("tokens").is_some_and(|tasks| tasks.contains_key(&task)) {
             let message =
                 format!("stage `{}` has a teacher of task `{task}`, `{name}`, but no tokens of it", stage.name);
             mistakes.add_in(owner, place, message, None);
@@ -322,7 +325,11 @@ fn uncovered(at: usize, stages: &[Typed]) -> Option<String> {
 }
 
 fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {
-    let param = if matches!(stage.spec, StageSpec::Data(_)) { "from" } else { "encoder" };
+    let param = match stage.spec {
+        StageSpec::Data(_) => "from",
+        StageSpec::Exec(_) => "files",
+        _ => "encoder",
+    };
     if stage.flawed.contains(param) || stage.flawed.contains("task") {
         return Vec::new();
     }

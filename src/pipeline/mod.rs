@@ -1,8 +1,9 @@
-//! The pipeline file: [`include`] reads it with the files it names, [`draft`] takes it as written, [`vars`] expands it,
-//! [`check`] proves it sound.
+//! The pipeline file: [`include`] reads it with the files it names, [`draft`] takes it as written, [`vars`] and [`gather`]
+//! expand it, [`check`] proves it sound.
 
 mod check;
 mod draft;
+mod gather;
 mod graph;
 mod include;
 mod mistake;

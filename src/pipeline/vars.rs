@@ -1,4 +1,4 @@
-//! Axes in stage names, variables in their parameters, and `family@*` in lists.
+//! Axes in stage names, and variables in their parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,7 @@ use bam_contract::fault::closest;
 use serde_json::{Map, Value};
 
 use super::draft::{Draft, did_you_mean};
+use super::gather::gather;
 use super::mistake::Mistakes;
 use super::places::EntryPath;
 use super::source::{Place, Source};
@@ -32,8 +33,8 @@ pub(crate) struct Origin {
     pub(crate) written: String,
     kind: String,
     params: Value,
-    /// Of each parameter that is a list: the index as written of each of its entries.
-    entries: BTreeMap<String, Vec<usize>>,
+    /// Of each list among the parameters, by its path: the index as written of each of its entries.
+    pub(super) entries: BTreeMap<EntryPath, Vec<usize>>,
 }
 
 impl Origin {
@@ -64,12 +65,10 @@ impl Origin {
 
     fn path(&self, at: &[String]) -> EntryPath {
         let mut path: EntryPath = vec!["stages".to_owned(), self.written.clone(), self.kind.clone()];
-        path.extend_from_slice(at);
-        if let [list, index, ..] = at
-            && let (Some(entries), Ok(index)) = (self.entries.get(list), index.parse::<usize>())
-            && let Some(written) = entries.get(index)
-        {
-            path[4] = written.to_string();
+        for (depth, name) in at.iter().enumerate() {
+            let entries = self.entries.get(&at[..depth]);
+            let written = entries.and_then(|entries| entries.get(name.parse::<usize>().ok()?));
+            path.push(written.map_or_else(|| name.clone(), ToString::to_string));
         }
         path
     }
@@ -121,7 +120,8 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
             sketches.push(Sketch { name, kind: kind.clone(), params, origin, resources, unknown });
         }
     }
-    gather(draft, &mut sketches, mistakes);
+    let lost = lost_families(draft, &sketches);
+    gather(&mut sketches, &lost, mistakes);
     sketches
 }
 
@@ -187,66 +187,7 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
     instances
 }
 
-/// Replaces `family@*` in lists by the stages it matches, in their order.
-fn gather(draft: &Draft, sketches: &mut [Sketch], mistakes: &mut Mistakes) {
-    let lost = lost_families(draft, sketches);
-    let names: Vec<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
-    for sketch in sketches {
-        for (param, value) in &mut sketch.params {
-            let Value::Array(items) = value else { continue };
-            let mut gathered = Vec::new();
-            let mut written = Vec::new();
-            for (index, item) in items.iter().enumerate() {
-                let Some(pattern) = item.as_str().filter(|text| text.split('@').skip(1).any(|part| part == "*")) else {
-                    gathered.push(item.clone());
-                    written.push(index);
-                    continue;
-                };
-                let found: Vec<&String> = names.iter().filter(|name| matches(pattern, name)).collect();
-                if found.is_empty() {
-                    sketch.unknown.push(vec![param.clone()]);
-                }
-                let family = family_of(pattern);
-                if found.is_empty() && !lost.contains(family) {
-                    let near = closest(family, names.iter().map(|name| family_of(name)).filter(|near| *near != family));
-                    let hint = near.map(|near| did_you_mean(&pattern.replacen(family, near, 1)));
-                    let place = sketch.origin.value(&mistakes.source, &[param.clone(), index.to_string()]);
-                    let message = format!("`{pattern}` in stage `{}` gathers no stage", sketch.name);
-                    mistakes.add_in((&sketch.origin.written, &sketch.name), place, message, hint);
-                }
-                written.extend(found.iter().map(|_| index));
-                gathered.extend(found.into_iter().cloned().map(Value::String));
-            }
-            *items = gathered;
-            sketch.origin.entries.insert(param.clone(), written);
-        }
-    }
-}
-
 /// The part of a stage's name before its axes.
 pub(crate) fn family_of(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
-}
-
-/// Whether a name matches a pattern: `*` stands for one axis, and at the end for all that are left.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<_>, Vec<_>) = (pattern.split('@').collect(), name.split('@').collect());
-    let fits = pattern.iter().zip(&name).all(|(pattern, part)| *pattern == "*" || pattern == part);
-    let open = pattern.last() == Some(&"*") && name.len() > pattern.len();
-    fits && (pattern.len() == name.len() || open)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns() {
-        assert!(matches("teacher@*", "teacher@rte"));
-        assert!(matches("teacher@*", "teacher@rte@1"));
-        assert!(matches("teacher@*@1", "teacher@rte@1"));
-        assert!(!matches("teacher@*@1", "teacher@rte@2"));
-        assert!(!matches("teacher@*@1", "teacher@1"));
-        assert!(!matches("teacher@*", "teacher"));
-    }
 }
