@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::draft::{Draft, did_you_mean};
 use super::mistake::Mistakes;
 use super::source::{EntryPath, Place, Source};
+use crate::remote::Location;
 
 /// A stage after expansion, its parameters not yet typed.
 #[derive(Clone, Debug)]
@@ -121,6 +122,26 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     }
     gather(draft, &mut sketches, mistakes);
     sketches
+}
+
+/// Where artifacts are shared, if the file says so. An empty text, as from `${env:NAME:-}`, says nothing.
+pub(crate) fn remote(draft: &Draft, mistakes: &mut Mistakes) -> Option<Location> {
+    let written = draft.remote.as_ref()?;
+    let (vars, _) = resolve_vars(draft, mistakes);
+    let mut unknown = Vec::new();
+    let lookup = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    let value = substitute(written, &lookup, &mut Vec::new(), &mut unknown);
+    let place = mistakes.source.value(&["remote".to_owned()]);
+    if let Some((_, missing)) = unknown.first() {
+        let (message, hint) = unknown_variable(missing, "`remote`", None);
+        mistakes.add(place, message, hint);
+        return None;
+    }
+    let text = plain(&value);
+    if text.is_empty() {
+        return None;
+    }
+    Location::parse(&text).map_err(|fault| mistakes.add(place, fault.to_string(), Some(fault.hint().to_owned()))).ok()
 }
 
 /// Families of which no stage could be made, for a reason that has been told.

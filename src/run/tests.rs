@@ -146,7 +146,7 @@ impl Bench {
         let pipeline = Pipeline::load(&file, &[]).unwrap();
         let store = Store::open(&self.folder.path().join("artifacts")).unwrap();
         let limits = Limits { threads: 2, memory_bytes: 1 << 30, gpus: Vec::new(), jobs: 2, device: "cpu".to_owned() };
-        let options = Options { limits, forced: forced.clone(), fail_fast: false };
+        let options = Options { limits, forced: forced.clone(), fail_fast: false, remote: None };
         let plan = Planner::new(&pipeline, &store, forced.clone()).plan().unwrap();
         let mut ran = Ran::default();
         let outcome = run(&pipeline, &store, executor, options, mpsc::channel(), &mut [&mut ran]).unwrap();
