@@ -137,11 +137,12 @@ impl Remote {
     /// Remembers what was found out by pushing; returns what the user should know of it.
     pub(crate) fn note(&self, pushed: &Pushed, store: &Store) -> Option<String> {
         store.note_known(&self.id, &pushed.manifest);
-        let is_news = store.keeps_to_create_only(&self.id) != Some(pushed.create_only);
-        if is_news {
-            store.note_create_only(&self.id, pushed.create_only);
+        let keeps = pushed.create_only?;
+        if store.keeps_to_create_only(&self.id) == Some(keeps) {
+            return None;
         }
-        (is_news && !pushed.create_only).then(|| {
+        store.note_create_only(&self.id, keeps);
+        (!keeps).then(|| {
             format!(
                 "the server of remote `{}` ignores \"create only\": what is there is looked up before it is written, and of \
                  two writers in the same moment the later one wins",

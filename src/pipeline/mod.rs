@@ -67,7 +67,7 @@ impl Pipeline {
         let (draft, mut mistakes) = Draft::read(file, overrides)?;
         let sketches = vars::expand(&draft, &mut mistakes);
         let stages = check::check(&draft, sketches, &mut mistakes);
-        let remote = vars::remote(&draft, &mut mistakes);
+        let remote = remote(&draft, &mut mistakes);
         if !mistakes.list.is_empty() {
             return Err(mistakes.sorted().into());
         }
@@ -146,4 +146,11 @@ impl Pipeline {
         let is_default_seed = at.last() == seed.last() && self.source.holds(&seed);
         is_default_seed.then(|| self.source.show(&self.source.value(&seed)))
     }
+}
+
+/// Where artifacts are shared, if the file says so. An empty text, as from `${env:NAME:-}`, says nothing.
+fn remote(draft: &Draft, mistakes: &mut Mistakes) -> Option<Location> {
+    let text = vars::text_of("remote", draft.remote.as_ref()?, draft, mistakes).filter(|text| !text.is_empty())?;
+    let place = mistakes.source.value(&["remote".to_owned()]);
+    Location::parse(&text).map_err(|fault| mistakes.add(place, fault.to_string(), Some(fault.hint().to_owned()))).ok()
 }

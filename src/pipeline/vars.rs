@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::draft::{Draft, did_you_mean};
 use super::mistake::Mistakes;
 use super::source::{EntryPath, Place, Source};
-use crate::remote::Location;
 
 /// A stage after expansion, its parameters not yet typed.
 #[derive(Clone, Debug)]
@@ -124,24 +123,16 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     sketches
 }
 
-/// Where artifacts are shared, if the file says so. An empty text, as from `${env:NAME:-}`, says nothing.
-pub(crate) fn remote(draft: &Draft, mistakes: &mut Mistakes) -> Option<Location> {
-    let written = draft.remote.as_ref()?;
+/// The text of an entry beside the stages, its variables filled in.
+pub(crate) fn text_of(entry: &str, written: &Value, draft: &Draft, mistakes: &mut Mistakes) -> Option<String> {
     let (vars, _) = resolve_vars(draft, mistakes);
-    let mut unknown = Vec::new();
     let lookup = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-    let value = substitute(written, &lookup, &mut Vec::new(), &mut unknown);
-    let place = mistakes.source.value(&["remote".to_owned()]);
-    if let Some((_, missing)) = unknown.first() {
-        let (message, hint) = unknown_variable(missing, "`remote`", None);
-        mistakes.add(place, message, hint);
-        return None;
-    }
-    let text = plain(&value);
-    if text.is_empty() {
-        return None;
-    }
-    Location::parse(&text).map_err(|fault| mistakes.add(place, fault.to_string(), Some(fault.hint().to_owned()))).ok()
+    let mut unknown = Vec::new();
+    let text = plain(&substitute(written, &lookup, &mut Vec::new(), &mut unknown));
+    let Some((_, missing)) = unknown.first() else { return Some(text) };
+    let (message, hint) = unknown_variable(missing, &format!("`{entry}`"), None);
+    mistakes.add(mistakes.source.value(&[entry.to_owned()]), message, hint);
+    None
 }
 
 /// Families of which no stage could be made, for a reason that has been told.

@@ -41,7 +41,8 @@ pub(crate) struct Pushed {
     pub(crate) manifest: Manifest,
     /// What was uploaded, unless the artifact was there already.
     pub(crate) bytes: Option<u64>,
-    pub(crate) create_only: bool,
+    /// What is known of the server, if it had to be tried.
+    pub(crate) create_only: Option<bool>,
 }
 
 impl Place {
@@ -112,36 +113,38 @@ impl Place {
     /// Brings an artifact there, its manifest last. With `anew`, in the place of one that turned out to be damaged.
     pub(super) async fn upload(&self, manifest: &Manifest, folder: &FilePath, anew: bool) -> Result<Pushed, Trouble> {
         let _slot = self.slots.acquire().await;
-        let create_only = *self.create_only.get_or_try_init(|| self.keeps_to_create_only()).await?;
         let there = || self.manifest(&manifest.key.kind, manifest.fingerprint);
         let anew = match there().await {
-            Ok(Some(manifest)) if !anew => return Ok(Pushed { manifest, bytes: None, create_only }),
+            Ok(Some(first)) if !anew => return Ok(self.pushed(first, None)),
             Ok(_) => anew,
             Err(Trouble::Artifact(_)) => true,
             Err(trouble) => return Err(trouble),
         };
+        let create_only = *self.create_only.get_or_try_init(|| self.keeps_to_create_only()).await?;
         let blobs: Vec<_> =
             manifest.files.iter().map(|(name, entry)| self.put(folder.join(name), entry, anew)).collect();
         let bytes: Vec<u64> = stream::iter(blobs).buffer_unordered(AT_A_TIME).try_collect().await?;
-        let pushed = Pushed { manifest: manifest.clone(), bytes: Some(bytes.iter().sum()), create_only };
         let mode = if create_only && !anew { PutMode::Create } else { PutMode::Overwrite };
-        // Where the server does not see to it, the first writer may still be overwritten in this moment; both say the same.
-        if !create_only
-            && !anew
-            && let Some(manifest) = there().await?
-        {
-            return Ok(Pushed { manifest, bytes: None, create_only });
+        if !create_only && !anew {
+            // The server doesn't see to it that the first manifest stays; another writer may have been here meanwhile.
+            if let Some(first) = there().await? {
+                return Ok(self.pushed(first, None));
+            }
         }
         let text = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
         let path = manifest_path(&manifest.key.kind, manifest.fingerprint);
         match self.store.put_opts(&path, text.into(), mode.into()).await {
-            Ok(_) => Ok(pushed),
+            Ok(_) => Ok(self.pushed(manifest.clone(), Some(bytes.iter().sum()))),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 let first = there().await?.unwrap_or_else(|| manifest.clone());
-                Ok(Pushed { manifest: first, bytes: None, create_only })
+                Ok(self.pushed(first, None))
             }
             Err(error) => Err(self.explain(&error)),
         }
+    }
+
+    fn pushed(&self, manifest: Manifest, bytes: Option<u64>) -> Pushed {
+        Pushed { manifest, bytes, create_only: self.create_only.get().copied() }
     }
 
     /// Uploads a file, unless it is there; returns how many bytes went.

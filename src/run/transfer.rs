@@ -1,6 +1,7 @@
 //! Artifacts that come from the remote, and those that go there while the run goes on.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -80,17 +81,17 @@ impl Run<'_, '_> {
                         Found::Damaged(_) => self.set_aside(at, kind, manifest.fingerprint)?,
                     }
                     let pending = self.store.begin(kind, manifest.fingerprint, lock)?;
-                    self.fetch(at, remote, manifest, pending)?;
+                    self.fetch(at, remote, manifest, pending);
                 }
             }
         }
         Ok(waits_for_others)
     }
 
-    fn fetch(&mut self, at: usize, remote: &Remote, manifest: Manifest, pending: Pending) -> Result<()> {
+    fn fetch(&mut self, at: usize, remote: &Remote, manifest: Manifest, pending: Pending) {
         let total = bytes_of(&manifest);
         let (progress, done) = (self.sender.clone(), self.sender.clone());
-        let (came, told) = (AtomicU64::new(0), std::sync::Mutex::new(Instant::now()));
+        let (came, told) = (AtomicU64::new(0), Mutex::new(Instant::now()));
         let tell = move |bytes: u64| {
             let so_far = came.fetch_add(bytes, Ordering::Relaxed) + bytes;
             let Ok(mut told) = told.try_lock() else { return };
@@ -102,11 +103,14 @@ impl Run<'_, '_> {
             }
         };
         let finish = move |result| drop(done.send(Message::Fetched { stage: at, result }));
-        remote.fetch(manifest.clone(), pending.output(), tell, finish)?;
+        if let Err(error) = remote.fetch(manifest.clone(), pending.output(), tell, finish) {
+            drop(pending);
+            self.do_without(at, manifest.fingerprint, Trouble::Remote(error));
+            return;
+        }
         let stage = &self.pipeline.stages[at].name;
         self.tell(&RunEvent::Fetching { stage, index: at, bytes: total });
         self.fetching.insert(at, Fetching { manifest, pending, started: Instant::now() });
-        Ok(())
     }
 
     /// Commits what came; what did not, or came wrong, is made here.
@@ -116,10 +120,7 @@ impl Run<'_, '_> {
         let adopted = result.and_then(|()| remote.adopt(&manifest, &pending));
         drop(pending);
         if let Err(trouble) = adopted {
-            self.planner.elsewhere().note(manifest.fingerprint, trouble);
-            self.planner.elsewhere().refuse(manifest.fingerprint);
-            self.tell_troubles();
-            self.make_here(at);
+            self.do_without(at, manifest.fingerprint, trouble);
             return Ok(());
         }
         self.store.committed(&manifest);
@@ -132,6 +133,14 @@ impl Run<'_, '_> {
         let bytes = bytes_of(&manifest);
         self.tell(&RunEvent::Fetched { stage, index: at, manifest: &manifest, bytes, fetch_seconds: seconds });
         Ok(())
+    }
+
+    /// Tells why an artifact did not come, and has it made here.
+    fn do_without(&mut self, at: usize, fingerprint: Fingerprint, trouble: Trouble) {
+        self.planner.elsewhere().note(fingerprint, trouble);
+        self.planner.elsewhere().refuse(fingerprint);
+        self.tell_troubles();
+        self.make_here(at);
     }
 
     /// Gives up on the remote for a stage, which is decided about again.
@@ -194,8 +203,9 @@ impl Run<'_, '_> {
                 }
             }
             Err(trouble) => {
-                let is_first = !std::mem::replace(&mut self.pushes_failed, matches!(trouble, Trouble::Remote(_)));
-                if is_first {
+                let is_told = self.pushes_failed || (matches!(trouble, Trouble::Remote(_)) && !remote.is_online());
+                self.pushes_failed |= matches!(trouble, Trouble::Remote(_));
+                if !is_told {
                     let stage = &self.pipeline.stages[at].name;
                     let what = format!("`{stage}` was not pushed; the next run tries again");
                     self.tell(&RunEvent::trouble(&trouble.into_error().context(what)));
