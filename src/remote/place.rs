@@ -238,3 +238,54 @@ fn sound(manifest: Manifest, fingerprint: Fingerprint) -> Result<Manifest> {
         None => Ok(manifest),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bam_contract::artifact::ArtifactKind;
+    use bam_contract::manifest::{Key, Provenance};
+
+    use super::*;
+
+    fn manifest_with(file: &str) -> Manifest {
+        let key = Key {
+            kind: "tokenize".to_owned(),
+            version: 1,
+            params: serde_json::json!({}),
+            inputs: BTreeMap::new(),
+            external: BTreeMap::new(),
+        };
+        let entry = FileEntry { size_bytes: 1, digest: Digest::of(b"a"), content: Digest::of(b"a") };
+        let files = BTreeMap::from([(file.to_owned(), entry)]);
+        Manifest {
+            fingerprint: key.fingerprint(),
+            stage: "tokens".to_owned(),
+            artifact: ArtifactKind::Tokens,
+            key,
+            content: Manifest::content_of(&files),
+            files,
+            summary: String::new(),
+            metrics: BTreeMap::new(),
+            provenance: Provenance::default(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_must_be_its_own_and_stay_inside() {
+        let told = |manifest: Manifest, fingerprint| sound(manifest, fingerprint).map(drop).map_err(|e| e.to_string());
+        let good = manifest_with("dev/a.parquet");
+        let fingerprint = good.fingerprint;
+        assert_eq!(told(good.clone(), fingerprint), Ok(()));
+        let other = Fingerprint::of("another key");
+        assert_eq!(told(good.clone(), other), Err("it is of another computation".to_owned()));
+        let disagrees = Manifest { content: Digest::of(b"b"), ..good };
+        assert_eq!(told(disagrees, fingerprint), Err("its digests do not agree".to_owned()));
+        for outside in ["../a.parquet", "/a.parquet", "dev/../../a.parquet"] {
+            assert_eq!(
+                told(manifest_with(outside), fingerprint),
+                Err(format!("`{outside}` would lie outside the artifact"))
+            );
+        }
+    }
+}
