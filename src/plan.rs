@@ -79,7 +79,13 @@ impl<'a> Planner<'a> {
 
     /// Looks in a remote too for what the store lacks.
     pub(crate) fn with_remote(mut self, remote: Option<&'a Remote>) -> Self {
-        self.elsewhere.set_remote(remote);
+        self.elsewhere.set_remote(remote, true);
+        self
+    }
+
+    /// Goes by what is known of a remote, without asking it.
+    pub(crate) fn with_known(mut self, remote: Option<&'a Remote>) -> Self {
+        self.elsewhere.set_remote(remote, false);
         self
     }
 

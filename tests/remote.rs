@@ -230,8 +230,8 @@ fn a_server_that_ignores_create_only_is_found_out_once() {
 fn a_push_that_was_cut_off_leaves_no_manifest() {
     let (sandbox, s3) = (Sandbox::with_small_pipeline(), S3::start(Manners::Good));
     s3.get_stuck(true);
-    let mut command = command(&sandbox, &s3, &["run"]);
-    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut start = command(&sandbox, &s3, &["run"]);
+    let mut run = start.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !s3.hangs() || sandbox.names_in("artifacts/latest").len() < 11 {
         assert_eq!(run.try_wait().unwrap(), None);
         sleep(Duration::from_millis(10));
@@ -243,9 +243,10 @@ fn a_push_that_was_cut_off_leaves_no_manifest() {
     let next = bam(&sandbox, &s3, &["push"]);
     assert_eq!((next.code, next.stages("PUSHED").len()), (0, 11), "{}", next.stderr);
     assert!(next.stderr.contains("\n      Pushed 11 artifacts, "), "{}", next.stderr);
-    let none = bam(&sandbox, &s3, &["push", "--json"]);
-    let events: Vec<Value> = none.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(events.iter().filter(|event| event["event"] == "remote").count(), 11, "{}", none.stdout);
+    let none = command(&sandbox, &s3, &["push", "--json"]).output().unwrap();
+    let lines = String::from_utf8(none.stdout).unwrap();
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.iter().filter(|event| event["event"] == "remote").count(), 11, "{lines}");
     assert_eq!(events.last().unwrap()["pushed"], 0);
 }
 
@@ -309,15 +310,15 @@ hint: a remote is `s3://bucket/prefix`, `gs://…`, `az://…`, `https://…`, o
     };
     let begins = |told: &str, with: &str| assert!(told.starts_with(with), "{told}");
     begins(
-        &wrong(&|command| drop(command.env("AWS_SECRET_ACCESS_KEY", "wrong"))),
+        &wrong(&|command| _ = command.env("AWS_SECRET_ACCESS_KEY", "wrong")),
         "error: remote `s3://shared/team/bert` denies access: SignatureDoesNotMatch",
     );
     begins(
-        &wrong(&|command| drop(command.env("BAM_REMOTE", "s3://nobodys/there"))),
+        &wrong(&|command| _ = command.env("BAM_REMOTE", "s3://nobodys/there")),
         "error: remote `s3://nobodys/there` has no such bucket or folder",
     );
     begins(
-        &wrong(&|command| drop(command.env("BAM_REMOTE", "not/there"))),
+        &wrong(&|command| _ = command.env("BAM_REMOTE", "not/there")),
         "error: the remote's folder `not/there` does not exist",
     );
     begins(

@@ -88,8 +88,8 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
     for file in files {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
         // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.
-        let remote = pipeline.remote.clone().map(|location| Remote::new(location, true, store));
-        let plan = Planner::new(&pipeline, store, BTreeSet::new()).with_remote(remote.as_ref()).plan()?;
+        let remote = pipeline.remote.clone().map(|location| Remote::new(location, false, store));
+        let plan = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref()).plan()?;
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             match decision {
                 Decision::Cached(manifest) | Decision::Remote { manifest, .. } => needed.insert(manifest.fingerprint),

@@ -26,8 +26,8 @@ struct Standing {
 
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let remote = remote(&args.source, &pipeline, true, store)?;
-    let mut planner = Planner::new(&pipeline, store, BTreeSet::new()).with_remote(remote.as_ref());
+    let remote = remote(&args.source, &pipeline, false, store)?;
+    let mut planner = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref());
     let plan = planner.plan()?;
     planner.finish();
     let stages = pipeline.stages.iter().zip(plan.decisions);

@@ -150,7 +150,7 @@ impl Pipeline {
 
 /// Where artifacts are shared, if the file says so. An empty text, as from `${env:NAME:-}`, says nothing.
 fn remote(draft: &Draft, mistakes: &mut Mistakes) -> Option<Location> {
-    let text = vars::text_of("remote", draft.remote.as_ref()?, draft, mistakes).filter(|text| !text.is_empty())?;
+    let text = vars::text_of("remote", draft.remote.as_ref()?, draft, mistakes)?;
     let place = mistakes.source.value(&["remote".to_owned()]);
     Location::parse(&text).map_err(|fault| mistakes.add(place, fault.to_string(), Some(fault.hint().to_owned()))).ok()
 }

@@ -12,6 +12,8 @@ use crate::store::Store;
 pub(crate) struct Elsewhere<'a> {
     store: &'a Store,
     remote: Option<&'a Remote>,
+    /// Whether it is asked, or only what is known of it counts.
+    asks: bool,
     /// Answers of this plan or run.
     asked: HashMap<Fingerprint, Option<Box<Manifest>>>,
     /// Artifacts that are not to be had from there, though it said so.
@@ -21,11 +23,12 @@ pub(crate) struct Elsewhere<'a> {
 
 impl<'a> Elsewhere<'a> {
     pub(super) fn new(store: &'a Store) -> Self {
-        Self { store, remote: None, asked: HashMap::new(), refused: BTreeSet::new(), troubles: Vec::new() }
+        Self { store, remote: None, asks: true, asked: HashMap::new(), refused: BTreeSet::new(), troubles: Vec::new() }
     }
 
-    pub(super) fn set_remote(&mut self, remote: Option<&'a Remote>) {
+    pub(super) fn set_remote(&mut self, remote: Option<&'a Remote>, asks: bool) {
         self.remote = remote;
+        self.asks = asks;
     }
 
     pub(crate) fn remote(&self) -> Option<&'a Remote> {
@@ -76,7 +79,7 @@ impl<'a> Elsewhere<'a> {
 
     /// Whether the remote has to be asked to know of a computation.
     pub(super) fn must_ask(&self, fingerprint: Fingerprint) -> bool {
-        self.open().is_some_and(|remote| {
+        self.open().filter(|_| self.asks).is_some_and(|remote| {
             !self.asked.contains_key(&fingerprint)
                 && !self.refused.contains(&fingerprint)
                 && !self.store.is_known(remote.id(), fingerprint)

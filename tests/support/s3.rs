@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use futures_util::future::select;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -108,7 +108,7 @@ async fn serve(listener: TcpListener, service: S3Service, manners: Manners, stat
                     state.hangs.store(true, Ordering::Relaxed);
                     std::future::pending::<()>().await;
                 }
-                Ok::<_, Infallible>(service.call(request).await.expect("an answer"))
+                Ok::<_, Infallible>(service.call(request.map(s3s::Body::from)).await.expect("an answer"))
             }
         });
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
