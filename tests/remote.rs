@@ -40,6 +40,12 @@ fn second_machine() -> Sandbox {
     sandbox
 }
 
+/// What a call prints, nothing of it redacted.
+fn json(command: &mut Command) -> Vec<Value> {
+    let stdout = command.output().unwrap().stdout;
+    std::str::from_utf8(&stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 fn flip_a_byte(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     bytes[3] ^= 1;
@@ -107,8 +113,7 @@ fn what_runs_has_its_inputs_fetched_and_nothing_else() {
     bam(&first, &s3, &["run"]);
     let second = Sandbox::with_small_pipeline();
     second.edit("pipeline.yaml", "epochs: 6", "epochs: 7");
-    let plan = bam(&second, &s3, &["plan", "pipeline.yaml", "onnx", "--json"]);
-    let decisions: Vec<Value> = plan.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let decisions = json(&mut command(&second, &s3, &["plan", "pipeline.yaml", "onnx", "--json"]));
     let decided = |decision: &str| -> BTreeSet<String> {
         let fitting = decisions.iter().filter(|line| line["decision"] == decision);
         fitting.map(|line| line["stage"].as_str().unwrap().to_owned()).collect()
@@ -243,10 +248,8 @@ fn a_push_that_was_cut_off_leaves_no_manifest() {
     let next = bam(&sandbox, &s3, &["push"]);
     assert_eq!((next.code, next.stages("PUSHED").len()), (0, 11), "{}", next.stderr);
     assert!(next.stderr.contains("\n      Pushed 11 artifacts, "), "{}", next.stderr);
-    let none = command(&sandbox, &s3, &["push", "--json"]).output().unwrap();
-    let lines = String::from_utf8(none.stdout).unwrap();
-    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(events.iter().filter(|event| event["event"] == "remote").count(), 11, "{lines}");
+    let events = json(&mut command(&sandbox, &s3, &["push", "--json"]));
+    assert_eq!(events.iter().filter(|event| event["event"] == "remote").count(), 11, "{events:?}");
     assert_eq!(events.last().unwrap()["pushed"], 0);
 }
 
@@ -301,12 +304,13 @@ hint: a remote is `s3://bucket/prefix`, `gs://…`, `az://…`, `https://…`, o
     let pull = sandbox.bam(&["pull"]);
     assert_eq!(pull.code, 2);
     assert!(pull.stderr.starts_with("error: no remote is named\n\nhint: give `--remote s3://"), "{}", pull.stderr);
+    sandbox.bam(&["run", "pipeline.yaml", "examples"]);
     let wrong = |how: &dyn Fn(&mut Command)| {
-        let mut command = command(&sandbox, &s3, &["pull"]);
+        let mut command = command(&sandbox, &s3, &["push", "pipeline.yaml", "examples"]);
         how(&mut command);
         let said = said(&mut command);
         assert_eq!(said.code, 2, "{}", said.stderr);
-        said.stderr.lines().next().unwrap_or_default().to_owned()
+        said.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default().to_owned()
     };
     let begins = |told: &str, with: &str| assert!(told.starts_with(with), "{told}");
     begins(
