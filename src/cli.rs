@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Say what a run would do, why, and how long that took before
     Plan(PlanArgs),
+    /// Bring artifacts to the remote store
+    Push(PushArgs),
+    /// Fetch artifacts from the remote store
+    Pull(PullArgs),
     /// Say how things stand: what is current, stale or failed, and what it takes on the disk
     Status(StatusArgs),
     /// Explain an artifact: how it was made, from what, its files and first rows; or compare two
@@ -89,6 +93,18 @@ pub(crate) struct PipelineArgs {
     /// `--set stages.student.train.epochs=2`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(crate) overrides: Vec<String>,
+
+    /// Where artifacts are shared: `s3://bucket/prefix`, another URL, or a folder [default: the file's `remote:`]
+    #[arg(long, value_name = "URL", env = "BAM_REMOTE")]
+    pub(crate) remote: Option<String>,
+}
+
+/// Whether the remote may be asked.
+#[derive(Debug, Args)]
+pub(crate) struct OfflineArgs {
+    /// Do without the remote: ask nothing of it, bring nothing there
+    #[arg(long, visible_alias = "no-remote")]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -120,10 +136,13 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) failure: FailureArgs,
 
+    #[command(flatten)]
+    pub(crate) offline: OfflineArgs,
+
     /// Tell what happens as JSON, one object a line, on stdout
     ///
-    /// Each has `event`: started, cached, waiting, running, progress, metric, warning, ran, failed, skipped, stopping,
-    /// stopped, interrupted, finished, scores.
+    /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
+    /// failed, skipped, pushed, remote_trouble, stopping, stopped, interrupted, finished, scores.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -192,11 +211,56 @@ pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 
+    #[command(flatten)]
+    pub(crate) offline: OfflineArgs,
+
     /// Show the tree of causes of one stage
     #[arg(long, value_name = "STAGE", conflicts_with = "json")]
     pub(crate) why: Option<String>,
 
     /// Print one JSON object per stage
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam push                              all that the stages of pipeline.yaml have now
+  bam push pipeline.yaml student        what `student` has, and what it needs
+  bam push --remote s3://bucket/prefix
+
+What the remote has already is left as it is. Exit code 1 if anything could not be brought there.")]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Only these stages (or families of stages) and what they need
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// Print one JSON object per artifact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam pull                              all that the remote has of pipeline.yaml
+  bam pull pipeline.yaml student        only what `student` has
+  bam pull pipeline.yaml teacher        what the stages `teacher@…` have
+
+Nothing is run. Exit code 1 if the remote lacks any of it, or it could not be fetched.")]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Only these stages (or families of stages)
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// Print one JSON object per artifact
     #[arg(long)]
     pub(crate) json: bool,
 }

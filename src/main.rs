@@ -1,7 +1,7 @@
 //! `bam` runs pipelines of stages, and only those that something changed for.
 //!
 //! A pipeline file becomes a sound [`pipeline`]; [`plan`] decides about each stage, by its key ([`fingerprint`]) and
-//! what the [`store`] holds; [`run`] has an [`executor`] start workers and commits what they make; [`ui`] tells of it.
+//! what the [`store`] and a [`remote`] hold; [`run`] has an [`executor`] start workers and commits what they make; [`ui`] tells of it.
 
 mod cli; // the command line
 mod commands; // one file per command
@@ -11,6 +11,7 @@ mod machine; // cores, memory, GPUs
 mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait
 mod reason; // why a stage runs: old → new
+mod remote; // artifacts shared with others
 mod run; // the loop
 mod store; // artifacts/
 mod ui; // all that is printed

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::Result;
 
 use super::plan::decide;
+use super::remote::remote;
 use crate::cli::{GraphArgs, GraphFormat};
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Plan};
@@ -14,7 +15,9 @@ use crate::ui::graph::{Graph, Node};
 
 pub(super) fn graph(args: &GraphArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let plan = decide(&pipeline, store, BTreeSet::new())?;
+    // What is known of the remote tells what stages are; a drawing asks nothing of it.
+    let remote = remote(&args.source, &pipeline, true, store)?;
+    let plan = decide(&pipeline, store, remote.as_ref(), BTreeSet::new())?;
     let graph = draw(&pipeline, &plan, args.folded);
     ui::data(&match args.format {
         GraphFormat::Mermaid => ui::graph::mermaid(&graph),
@@ -39,7 +42,7 @@ fn draw(pipeline: &Pipeline, plan: &Plan, folded: bool) -> Graph {
         node_of.push(node);
         let Node { cached, run, may_run, last_secs, .. } = &mut graph.nodes[node];
         *match &plan.decisions[at] {
-            Decision::Cached(_) => cached,
+            Decision::Cached(_) | Decision::Remote { .. } => cached,
             Decision::Waits { reasons, .. } if reasons.is_empty() => may_run,
             Decision::Run { .. } | Decision::Waits { .. } => run,
         } += 1;

@@ -5,6 +5,9 @@ mod graph;
 mod init;
 mod log;
 mod plan;
+mod pull;
+mod push;
+mod remote;
 mod run;
 mod runs;
 mod show;
@@ -31,6 +34,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args, &store),
         Command::Plan(args) => plan::plan(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Push(args) => push::push(&args, &store),
+        Command::Pull(args) => pull::pull(&args, &store),
         Command::Status(args) => status::status(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Show(args) => show::show(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Log(args) => log::log(&args, &store).map(|()| ExitCode::SUCCESS),

@@ -11,6 +11,7 @@ use bam_contract::artifact::scores::Scores;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::remote::remote;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
 use crate::executor::{Local, Message};
 use crate::machine;
@@ -22,8 +23,9 @@ use crate::ui;
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let (pipeline, forced) = choose(&args.source, &args.choice)?;
     let limits = limits(&args.limits);
+    let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
-        super::plan::tell(&pipeline, store, forced, &limits, args.json)?;
+        super::plan::tell(&pipeline, store, remote.as_ref(), forced, &limits, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let executor = Local::find()?;
@@ -34,7 +36,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let interrupt = sender.clone();
     ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
-    let options = Options { limits, forced, fail_fast: args.failure.fail_fast };
+    let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers)?;
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
         ui::error::warn(&error);
@@ -139,9 +141,14 @@ impl Observer for Record {
     fn tell(&mut self, event: &RunEvent<'_>) {
         let settled = matches!(
             event,
-            RunEvent::Cached { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. } | RunEvent::Skipped { .. }
+            RunEvent::Cached { .. }
+                | RunEvent::Remote { .. }
+                | RunEvent::Fetched { .. }
+                | RunEvent::Ran { .. }
+                | RunEvent::Failed { .. }
+                | RunEvent::Skipped { .. }
         );
-        if let RunEvent::Cached { stage, .. } | RunEvent::Ran { stage, .. } = event {
+        if let RunEvent::Cached { stage, .. } | RunEvent::Fetched { stage, .. } | RunEvent::Ran { stage, .. } = event {
             self.made.push((*stage).to_owned());
         }
         if settled {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use bam_contract::manifest::{Manifest, Provenance};
 use serde_json::{Value, json};
 
+use super::remote::remote;
 use crate::cli::StatusArgs;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
@@ -25,7 +26,8 @@ struct Standing {
 
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let mut planner = Planner::new(&pipeline, store, BTreeSet::new());
+    let remote = remote(&args.source, &pipeline, false, store)?;
+    let mut planner = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref());
     let plan = planner.plan()?;
     planner.finish();
     let stages = pipeline.stages.iter().zip(plan.decisions);
@@ -67,6 +69,7 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
 fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
     let (state, manifest, note) = match decision {
         Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
+        Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
         Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => {
             let last = store.latest(name).and_then(|(_, manifest)| manifest);
             let state = match (&last, reasons.is_empty()) {

@@ -3,10 +3,12 @@
 mod local;
 
 use anyhow::Result;
+use bam_contract::digest::Fingerprint;
 use bam_contract::event::Event;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 
+use crate::remote::{Pushed, Trouble};
 pub(crate) use local::Local;
 
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
@@ -49,6 +51,17 @@ pub(crate) enum Message {
     Ended {
         stage: usize,
         end: End,
+    },
+    /// An artifact's files came from the remote, or did not.
+    Fetched {
+        stage: usize,
+        result: Result<(), Trouble>,
+    },
+    /// An artifact is in the remote now, or is not.
+    Pushed {
+        stage: usize,
+        fingerprint: Fingerprint,
+        result: Result<Pushed, Trouble>,
     },
     /// The user, or the system, wants the run to stop.
     Interrupted,

@@ -12,7 +12,7 @@ use super::mistake::Mistakes;
 use super::places::entry_path;
 use super::vars::RESOURCES;
 
-const TOP: [&str; 7] = ["name", "seed", "vars", "for", "tasks", "resources", "stages"];
+const TOP: [&str; 8] = ["name", "seed", "remote", "vars", "for", "tasks", "resources", "stages"];
 
 /// Entries keep the file's order: it is the order in which stages are listed and run.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Draft {
     pub(crate) name: String,
     /// Seed of every stage that takes one and has none of its own.
     pub(crate) seed: Option<u64>,
+    /// Where artifacts are shared.
+    pub(crate) remote: Option<Value>,
     pub(crate) vars: Vec<(String, Value)>,
     pub(crate) axes: Vec<(String, Vec<Value>)>,
     /// Axes that are wrong in themselves; stages that use one are left out without a word.
@@ -60,6 +62,13 @@ impl Draft {
                 "seed" => match value.as_u64() {
                     Some(seed) => self.seed = Some(seed),
                     None => mistakes.add(at, "`seed` is not a whole number from 0", None),
+                },
+                "remote" => match value.as_str() {
+                    Some(text) => self.remote = Some(Value::from(text)),
+                    None => {
+                        let hint = "write `remote: s3://bucket/prefix`, or a folder".to_owned();
+                        mistakes.add(at, "`remote` is not text", Some(hint));
+                    }
                 },
                 "vars" => self.vars = json_entries(value, &path, mistakes),
                 "resources" => self.resources = json_entries(value, &path, mistakes),

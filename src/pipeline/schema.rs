@@ -40,6 +40,10 @@ pub(crate) fn schema() -> Value {
                 "type": "integer", "minimum": 0,
                 "description": "Seed of every stage that takes one and has none of its own.",
             },
+            "remote": {
+                "type": "string",
+                "description": "Where artifacts are shared: `s3://bucket/prefix`, another URL, or a folder.",
+            },
             "include": {
                 "description": "Files whose vars, resources, tasks and stages stand above this file's; paths are relative to this file.",
                 "anyOf": [files, { "type": "array", "items": files }],

@@ -125,6 +125,18 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     sketches
 }
 
+/// The text of an entry beside the stages, its variables filled in; none if they leave nothing.
+pub(crate) fn text_of(entry: &str, written: &Value, draft: &Draft, mistakes: &mut Mistakes) -> Option<String> {
+    let (vars, _) = resolve_vars(draft, mistakes);
+    let lookup = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    let mut unknown = Vec::new();
+    let value = substitute(written, &lookup, &mut Vec::new(), &mut unknown);
+    let Some((_, missing)) = unknown.first() else { return (!value.is_null()).then(|| plain(&value)) };
+    let (message, hint) = unknown_variable(missing, &format!("`{entry}`"), None);
+    mistakes.add(mistakes.source.value(&[entry.to_owned()]), message, hint);
+    None
+}
+
 /// Families of which no stage could be made, for a reason that has been told.
 pub(crate) fn lost_families<'a>(draft: &'a Draft, sketches: &[Sketch]) -> BTreeSet<&'a str> {
     let mut families: BTreeSet<&str> = draft.stages.iter().map(|(written, _)| family_of(written)).collect();

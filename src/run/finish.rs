@@ -106,7 +106,7 @@ impl Run<'_, '_> {
         self.settle(at, State::Ran, &manifest)?;
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
-        Ok(())
+        self.push(at, &manifest)
     }
 
     /// Notes that a stage ended because it was asked to.

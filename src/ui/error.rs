@@ -23,7 +23,12 @@ pub(crate) fn tell(error: &anyhow::Error) {
 
 /// Tells of something that went wrong beside the work, which goes on.
 pub(crate) fn warn(error: &anyhow::Error) {
-    story(&format!("{} {error:#}", style("warning:").for_stderr().yellow().bold()));
+    story(&warning(&format!("{error:#}"), hint_of(error)));
+}
+
+/// A warning, and a hint.
+pub(crate) fn warning(text: &str, hint: Option<&str>) -> String {
+    with_hint(format!("{} {text}", style("warning:").for_stderr().yellow().bold()), hint)
 }
 
 /// A message, its causes, and a hint.

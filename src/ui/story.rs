@@ -37,10 +37,12 @@ pub(crate) struct Story {
     under_way: BTreeMap<usize, UnderWay>,
     /// Seconds of the stages that ran.
     ran: Vec<(String, f64)>,
+    tells_pushes: bool,
 }
 
 #[derive(Debug)]
 struct UnderWay {
+    verb: &'static str,
     started: Instant,
     said: Instant,
     bar: ProgressBar,
@@ -57,7 +59,13 @@ impl Story {
             gap: ProgressBar::hidden(),
             under_way: BTreeMap::new(),
             ran: Vec::new(),
+            tells_pushes: false,
         }
+    }
+
+    /// One whose work is to push: there each artifact gets its line.
+    pub(crate) fn of_pushes() -> Self {
+        Self { tells_pushes: true, ..Self::new() }
     }
 
     fn say(&self, text: &str) {
@@ -116,8 +124,9 @@ impl Story {
     }
 
     /// Adds the live line of a stage, whose clock goes on between reports.
-    fn begin(&mut self, index: usize, stage: &str) {
-        let (before, after) = self.running(index, stage);
+    fn begin(&mut self, verb: &'static str, index: usize, stage: &str) {
+        self.settle(index);
+        let (before, after) = self.running(verb, index, stage);
         let clock = |state: &ProgressState, out: &mut dyn fmt::Write| {
             let _ = write!(out, "[{:^8}]", clock(state.elapsed()));
         };
@@ -134,7 +143,7 @@ impl Story {
             bar.enable_steady_tick(Duration::from_secs(1));
         }
         let now = Instant::now();
-        self.under_way.insert(index, UnderWay { started: now, said: now, bar });
+        self.under_way.insert(index, UnderWay { verb, started: now, said: now, bar });
     }
 
     /// What follows the clock in a live line.
@@ -145,14 +154,15 @@ impl Story {
     }
 
     /// What stands before and after the clock of a stage under way.
-    fn running(&self, index: usize, stage: &str) -> (String, String) {
-        let line = self.head("RUNNING", &stderr().cyan().bold(), CLOCK, index, stage);
+    fn running(&self, verb: &str, index: usize, stage: &str) -> (String, String) {
+        let line = self.head(verb, &stderr().cyan().bold(), CLOCK, index, stage);
         let (before, after) = line.split_once(CLOCK).expect("the head has the time in it");
         (before.trim_end().to_owned(), after.trim_start().to_owned())
     }
 
     fn progress(&mut self, index: usize, stage: &str, state: &str) {
-        let (before, after) = self.running(index, stage);
+        let Some(verb) = self.under_way.get(&index).map(|under_way| under_way.verb) else { return };
+        let (before, after) = self.running(verb, index, stage);
         let message = self.cut_to_fit(&before, &format!("{after}  {state}"));
         let Some(under_way) = self.under_way.get_mut(&index) else { return };
         if !self.live.is_hidden() {
@@ -173,14 +183,16 @@ impl Story {
     }
 
     fn summary(&mut self, seconds: f64, tally: &Tally) {
-        let mut parts = Vec::new();
-        let saved =
-            if tally.saved_secs >= 1.0 { format!(" ({} saved)", duration(tally.saved_secs)) } else { String::new() };
-        let counts =
-            [(tally.cached, "cached"), (tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")];
-        for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
-            parts.push(format!("{number} {what}{}", if what == "cached" { saved.as_str() } else { "" }));
+        let counted = |counts: &[(usize, &str)]| -> Vec<String> {
+            let some = counts.iter().filter(|(number, _)| *number > 0);
+            some.map(|(number, what)| format!("{number} {what}")).collect()
+        };
+        let mut parts =
+            counted(&[(tally.cached, "cached"), (tally.remote, "in the remote"), (tally.fetched, "fetched")]);
+        if let Some(last) = parts.last_mut().filter(|_| tally.saved_secs >= 1.0) {
+            *last += &format!(" ({} saved)", duration(tally.saved_secs));
         }
+        parts.extend(counted(&[(tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")]));
         story("────────────");
         let verb = |word: &str| stderr().bold().apply_to(format!("{word:>12}")).to_string();
         let stages = plural(self.stages, "stage");
@@ -189,6 +201,10 @@ impl Story {
         if self.ran.len() > 1 {
             let slowest = self.ran.iter().take(SLOWEST).map(|(stage, secs)| format!("{stage} {}", duration(*secs)));
             story(&format!("{} {}", verb("Slowest"), slowest.collect::<Vec<_>>().join(" → ")));
+        }
+        if tally.pushed > 0 {
+            let artifacts = plural(tally.pushed, "artifact");
+            story(&format!("{} {artifacts}, {}, to the remote", verb("Pushed"), bytes(tally.pushed_bytes)));
         }
     }
 }
@@ -210,11 +226,33 @@ impl Observer for Story {
                     self.below(&format!("{} reran, same bytes", reran.join(", ")));
                 }
             }
+            RunEvent::Remote { stage, index, manifest } => {
+                let head = self.head("REMOTE", &stderr().green(), "", *index, stage);
+                self.line(&head, &manifest.summary, &manifest.fingerprint.short());
+            }
+            RunEvent::Fetching { stage, index, .. } => self.begin("FETCHING", *index, stage),
+            RunEvent::Fetched { stage, index, manifest, bytes: size, fetch_seconds } => {
+                self.settle(*index);
+                let head = self.head("FETCHED", &stderr().green().bold(), &time(*fetch_seconds), *index, stage);
+                let summary = format!("{}, {}", manifest.summary, bytes(*size));
+                self.line(&head, &summary, &manifest.fingerprint.short());
+            }
+            RunEvent::Pushed { stage, index, manifest, bytes: size } => {
+                if self.tells_pushes {
+                    let head = self.head("PUSHED", &stderr().green().bold(), "", *index, stage);
+                    self.line(&head, &bytes(*size), &manifest.fingerprint.short());
+                }
+            }
+            RunEvent::Absent { stage, index, from } => {
+                let head = self.head("ABSENT", &stderr().yellow(), "", *index, stage);
+                self.say(&format!("{head}  not in the {from}"));
+            }
+            RunEvent::RemoteTrouble { text, hint } => self.say(&error::warning(text, hint.as_deref())),
             RunEvent::Waiting { stage, index, holder } => {
                 let head = self.head("WAITING", &stderr().yellow(), "", *index, stage);
                 self.line(&head, &format!("another run makes it ({holder})"), "");
             }
-            RunEvent::Running { stage, index, .. } => self.begin(*index, stage),
+            RunEvent::Running { stage, index, .. } => self.begin("RUNNING", *index, stage),
             RunEvent::Progress { stage, index, done, total, unit, detail } => {
                 let state = format!("{}  {unit} {}/{}  {detail}", bar(*done, *total), count(*done), count(*total));
                 self.progress(*index, stage, &state);
