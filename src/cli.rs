@@ -142,7 +142,7 @@ pub(crate) struct RunArgs {
     /// Tell what happens as JSON, one object a line, on stdout
     ///
     /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
-    /// failed, skipped, pushed, remote_trouble, stopping, stopped, interrupted, finished, scores.
+    /// failed, skipped, pushed, trouble, stopping, stopped, interrupted, finished, scores.
     #[arg(long)]
     pub(crate) json: bool,
 }

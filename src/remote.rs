@@ -25,6 +25,9 @@ pub(crate) use trouble::Trouble;
 /// Manifests asked for at a time.
 const ASKED_AT_A_TIME: usize = 16;
 
+/// The manifest of a computation's artifact, if the remote has it.
+pub(crate) type Answer = Result<Option<Manifest>, Trouble>;
+
 #[derive(Debug)]
 pub(crate) struct Remote {
     location: Location,
@@ -85,10 +88,7 @@ impl Remote {
     }
 
     /// Asks for the manifests of computations, all at once.
-    pub(crate) fn look_up(
-        &self,
-        keys: &[(String, Fingerprint)],
-    ) -> Result<Vec<(Fingerprint, Result<Option<Manifest>, Trouble>)>> {
+    pub(crate) fn look_up(&self, keys: &[(String, Fingerprint)]) -> Result<Vec<(Fingerprint, Answer)>> {
         let Link { runtime, place } = self.link()?;
         let answers = stream::iter(keys)
             .map(|(kind, fingerprint)| async move { (*fingerprint, place.manifest(kind, *fingerprint).await) });

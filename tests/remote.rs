@@ -318,10 +318,6 @@ hint: a remote is `s3://bucket/prefix`, `gs://…`, `az://…`, `https://…`, o
         "error: remote `s3://shared/team/bert` denies access: SignatureDoesNotMatch",
     );
     begins(
-        &wrong(&|command| _ = command.env("BAM_REMOTE", "s3://nobodys/there")),
-        "error: remote `s3://nobodys/there` has no such bucket or folder",
-    );
-    begins(
         &wrong(&|command| _ = command.env("BAM_REMOTE", "not/there")),
         "error: the remote's folder `not/there` does not exist",
     );

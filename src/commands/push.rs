@@ -67,7 +67,7 @@ pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
         match result {
             Ok(pushed) => {
                 if let Some(text) = remote.note(&pushed, store) {
-                    told.tell(&RunEvent::RemoteTrouble { text, hint: None });
+                    told.tell(&RunEvent::Trouble { text, hint: None });
                 }
                 if let Some(bytes) = pushed.bytes {
                     tally.pushed += 1;

@@ -63,13 +63,11 @@ impl Draft {
                     Some(seed) => self.seed = Some(seed),
                     None => mistakes.add(at, "`seed` is not a whole number from 0", None),
                 },
-                "remote" => match value.as_str() {
-                    Some(text) => self.remote = Some(Value::from(text)),
-                    None => {
-                        let hint = "write `remote: s3://bucket/prefix`, or a folder".to_owned();
-                        mistakes.add(at, "`remote` is not text", Some(hint));
-                    }
-                },
+                "remote" if value.is_string() => self.remote = value.as_str().map(Value::from),
+                "remote" => {
+                    let hint = "write `remote: s3://bucket/prefix`, or a folder".to_owned();
+                    mistakes.add(at, "`remote` is not text", Some(hint));
+                }
                 "vars" => self.vars = json_entries(value, &path, mistakes),
                 "resources" => self.resources = json_entries(value, &path, mistakes),
                 "tasks" => self.tasks = json_entries(value, &path, mistakes),

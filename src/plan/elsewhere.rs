@@ -99,7 +99,9 @@ impl<'a> Elsewhere<'a> {
         for (fingerprint, answer) in answers {
             match answer {
                 Ok(found) => {
-                    found.iter().for_each(|manifest| self.store.note_known(remote.id(), manifest));
+                    if let Some(manifest) = &found {
+                        self.store.note_known(remote.id(), manifest);
+                    }
                     self.asked.insert(fingerprint, found.map(Box::new));
                 }
                 Err(trouble) => self.note(fingerprint, trouble),

@@ -112,7 +112,7 @@ impl Location {
         ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
             .with_timeout_disabled()
-            .with_read_timeout(Duration::from_secs(60))
+            .with_read_timeout(Duration::from_mins(1))
             .with_allow_http(self.url.scheme() == "http" || variables.iter().any(is_plain))
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(crate) struct Pushed {
     /// The manifest that is there now: the first one that came.
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: Box<Manifest>,
     /// What was uploaded, unless the artifact was there already.
     pub(crate) bytes: Option<u64>,
     /// What is known of the server, if it had to be tried.
@@ -144,7 +144,7 @@ impl Place {
     }
 
     fn pushed(&self, manifest: Manifest, bytes: Option<u64>) -> Pushed {
-        Pushed { manifest, bytes, create_only: self.create_only.get().copied() }
+        Pushed { manifest: Box::new(manifest), bytes, create_only: self.create_only.get().copied() }
     }
 
     /// Uploads a file, unless it is there; returns how many bytes went.

@@ -62,7 +62,7 @@ pub(crate) enum RunEvent<'a> {
         from: &'a str,
     },
     /// Something of the remote does not work, and what can be done without it goes on.
-    RemoteTrouble {
+    Trouble {
         text: String,
         hint: Option<String>,
     },
@@ -143,7 +143,7 @@ pub(crate) enum RunEvent<'a> {
 
 impl RunEvent<'_> {
     pub(crate) fn trouble(error: &anyhow::Error) -> Self {
-        Self::RemoteTrouble { text: format!("{error:#}"), hint: hint_of(error).map(ToOwned::to_owned) }
+        Self::Trouble { text: format!("{error:#}"), hint: hint_of(error).map(ToOwned::to_owned) }
     }
 }
 

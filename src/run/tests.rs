@@ -65,7 +65,7 @@ impl Observer for Seen {
         match event {
             RunEvent::Ran { stage, .. } => drop(self.ran.insert((*stage).to_owned())),
             RunEvent::Fetched { stage, .. } => drop(self.fetched.insert((*stage).to_owned())),
-            RunEvent::RemoteTrouble { text, .. } => panic!("{text}"),
+            RunEvent::Trouble { text, .. } => panic!("{text}"),
             _ => {}
         }
     }

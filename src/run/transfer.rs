@@ -193,7 +193,7 @@ impl Run<'_, '_> {
         match result {
             Ok(pushed) => {
                 if let Some(text) = remote.note(&pushed, self.store) {
-                    self.tell(&RunEvent::RemoteTrouble { text, hint: None });
+                    self.tell(&RunEvent::Trouble { text, hint: None });
                 }
                 if let Some(bytes) = pushed.bytes {
                     self.tally.pushed += 1;

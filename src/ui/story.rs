@@ -192,6 +192,9 @@ impl Story {
         if let Some(last) = parts.last_mut().filter(|_| tally.saved_secs >= 1.0) {
             *last += &format!(" ({} saved)", duration(tally.saved_secs));
         }
+        if self.tells_pushes {
+            parts.extend(counted(&[(tally.pushed, "pushed")]));
+        }
         parts.extend(counted(&[(tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")]));
         story("────────────");
         let verb = |word: &str| stderr().bold().apply_to(format!("{word:>12}")).to_string();
@@ -247,7 +250,7 @@ impl Observer for Story {
                 let head = self.head("ABSENT", &stderr().yellow(), "", *index, stage);
                 self.say(&format!("{head}  not in the {from}"));
             }
-            RunEvent::RemoteTrouble { text, hint } => self.say(&error::warning(text, hint.as_deref())),
+            RunEvent::Trouble { text, hint } => self.say(&error::warning(text, hint.as_deref())),
             RunEvent::Waiting { stage, index, holder } => {
                 let head = self.head("WAITING", &stderr().yellow(), "", *index, stage);
                 self.line(&head, &format!("another run makes it ({holder})"), "");
