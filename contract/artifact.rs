@@ -1,12 +1,14 @@
 //! The artifact formats: open, create, schema and summary of each. Only these files know the columns.
 
 pub mod checkpoint;
+pub mod comparison;
 pub mod encoder;
 pub mod examples;
 pub mod history;
 pub mod onnx;
 pub mod predictions;
 pub mod scores;
+pub mod submission;
 mod table;
 pub mod tokens;
 
@@ -29,6 +31,8 @@ pub enum ArtifactKind {
     Predictions,
     OnnxModel,
     Scores,
+    Comparison,
+    Submission,
 }
 
 impl fmt::Display for ArtifactKind {
@@ -40,6 +44,8 @@ impl fmt::Display for ArtifactKind {
             Self::Predictions => "predictions",
             Self::OnnxModel => "an ONNX model",
             Self::Scores => "scores",
+            Self::Comparison => "a comparison",
+            Self::Submission => "a submission",
         })
     }
 }

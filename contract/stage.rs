@@ -2,6 +2,7 @@
 //!
 //! To add a kind: one variant and one row here, its parameters in `stage/`, one file in `stages/`.
 
+mod judging;
 mod params;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::artifact::ArtifactKind;
 use crate::external::External;
+pub use judging::{CompareParams, SubmitParams};
 pub use params::{
     Anneal, DataParams, ExportParams, GrammarRows, Keep, Precision, PredictParams, Reduction, RegressionOutput,
     ScoreParams, TokenizeParams, TrainParams,
@@ -27,6 +29,8 @@ pub enum StageSpec {
     Predict(PredictParams),
     Export(ExportParams),
     Score(ScoreParams),
+    Compare(CompareParams),
+    Submit(SubmitParams),
 }
 
 /// A stage kind's row: its name, the meaning's version, and what a stage of it writes.
@@ -43,13 +47,15 @@ pub struct Kind {
 
 /// In data order.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 6] = [
+pub static KINDS: [Kind; 8] = [
     Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
     Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
     Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
     Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                            about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+    Kind { name: "compare",  version: 1, writes: ArtifactKind::Comparison,  references: &["methods"],                           about: "compare methods over seeds on dev rows, with significance tests" },
+    Kind { name: "submit",   version: 1, writes: ArtifactKind::Submission,  references: &["predictions"],                       about: "write test predictions as the zip that GLUE's leaderboard takes" },
 ];
 
 /// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
@@ -84,6 +90,8 @@ impl StageSpec {
             Self::Predict(_) => 3,
             Self::Export(_) => 4,
             Self::Score(_) => 5,
+            Self::Compare(_) => 6,
+            Self::Submit(_) => 7,
         };
         &KINDS[index]
     }
@@ -112,6 +120,17 @@ impl StageSpec {
                 inputs.extend(listed("tokens", &params.tokens, &[Tokens]));
                 inputs
             }
+            Self::Compare(params) => {
+                let of_method = |(method, trials): (&String, &Vec<StageRef>)| {
+                    let mut inputs = listed(&format!("methods.{method}"), trials, &[Predictions]);
+                    for (index, input) in inputs.iter_mut().enumerate() {
+                        input.at = vec!["methods".to_owned(), method.clone(), index.to_string()];
+                    }
+                    inputs
+                };
+                params.methods.iter().flat_map(of_method).collect()
+            }
+            Self::Submit(params) => listed("predictions", &params.predictions, &[Predictions]),
         }
     }
 
@@ -124,7 +143,7 @@ impl StageSpec {
             Self::Data(params) => params.external(),
             Self::Tokenize(params) => crate::artifact::encoder::tokenizer_files(&params.encoder),
             Self::Train(params) => crate::artifact::encoder::all_files(&params.encoder),
-            Self::Predict(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
+            Self::Predict(_) | Self::Export(_) | Self::Score(_) | Self::Compare(_) | Self::Submit(_) => Ok(Vec::new()),
         }
     }
 
@@ -148,6 +167,8 @@ impl StageSpec {
             Self::Tokenize(params) => params.mistakes(),
             Self::Train(params) => params.mistakes(),
             Self::Score(params) => params.mistakes(),
+            Self::Compare(params) => params.mistakes(),
+            Self::Submit(params) => params.mistakes(),
             Self::Predict(_) | Self::Export(_) => Vec::new(),
         }
     }
@@ -180,6 +201,8 @@ mod tests {
             (r#"{"export": {"model": "m"}}"#, "export"),
             (r#"{"score": {"models": ["m"], "tokens": ["t"]}}"#, "score"),
             (r#"{"data": {"task": "rte", "from": "glue"}}"#, "data"),
+            (r#"{"compare": {"methods": {"a": ["x"], "b": ["y"]}}}"#, "compare"),
+            (r#"{"submit": {"predictions": ["p"]}}"#, "submit"),
         ] {
             assert_eq!(serde_json::from_str::<StageSpec>(json).unwrap().kind().name, name);
         }

@@ -1,6 +1,7 @@
 //! The worker: one stage, from a job file to an artifact's files. It reports on standard output, one
 //! JSON event a line, and writes nowhere but into the job's output folder.
 
+mod compare;
 mod data;
 mod encoder;
 mod export;
@@ -11,6 +12,7 @@ mod predict;
 mod report;
 mod score;
 mod stop;
+mod submit;
 mod text;
 mod tokenize;
 mod train;
@@ -48,6 +50,8 @@ fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
         StageSpec::Predict(params) => predict::run(params, job, reporter),
         StageSpec::Export(params) => export::run(params, job, reporter),
         StageSpec::Score(params) => score::run(params, job, reporter),
+        StageSpec::Compare(params) => compare::run(params, job, reporter),
+        StageSpec::Submit(params) => submit::run(params, job, reporter),
     }
 }
 

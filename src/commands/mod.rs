@@ -3,6 +3,7 @@
 mod gc;
 mod log;
 mod plan;
+mod report;
 mod run;
 mod runs;
 mod show;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Show(args) => show::show(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Log(args) => log::log(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Runs(args) => runs::runs(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Report(args) => report::report(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
     }

@@ -15,21 +15,17 @@ use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, plural};
 
 /// How one stage stands.
-struct Standing {
+pub(super) struct Standing {
     name: String,
-    state: &'static str,
+    pub(super) state: &'static str,
     /// Its current artifact, or the last one it had.
-    manifest: Option<Manifest>,
+    pub(super) manifest: Option<Manifest>,
     note: String,
 }
 
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let mut planner = Planner::new(&pipeline, store, BTreeSet::new());
-    let plan = planner.plan()?;
-    planner.finish();
-    let stages = pipeline.stages.iter().zip(plan.decisions);
-    let standings: Vec<Standing> = stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect();
+    let standings = standings(&pipeline, store)?;
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(_, manifest)| size(manifest)).sum();
     let differences = differences(&standings);
@@ -62,6 +58,15 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     text += &format!("store: {}, {}\n", plural(all.len(), "artifact"), bytes(stored_bytes));
     ui::data(&format!("\n{text}"));
     Ok(())
+}
+
+/// How all stages of a pipeline stand.
+pub(super) fn standings(pipeline: &Pipeline, store: &Store) -> Result<Vec<Standing>> {
+    let mut planner = Planner::new(pipeline, store, BTreeSet::new());
+    let plan = planner.plan()?;
+    planner.finish();
+    let stages = pipeline.stages.iter().zip(plan.decisions);
+    Ok(stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect())
 }
 
 fn standing(name: &str, decision: Decision, store: &Store) -> Standing {

@@ -53,6 +53,13 @@ pub(crate) struct Edge {
     pub(crate) stage: usize,
 }
 
+impl Stage {
+    /// Its name as it stands in the file, with axes in the place of their values.
+    pub(crate) fn written(&self) -> &str {
+        &self.origin.written
+    }
+}
+
 impl Pipeline {
     /// Reads and checks a pipeline file, with `--set` arguments applied.
     ///

@@ -30,8 +30,8 @@ pub(crate) struct Origin {
     pub(crate) written: String,
     kind: String,
     params: Value,
-    /// Of each parameter that is a list: the index as written of each of its entries.
-    entries: BTreeMap<String, Vec<usize>>,
+    /// Of each list among the parameters, by its path: the index as written of each of its entries.
+    entries: BTreeMap<EntryPath, Vec<usize>>,
 }
 
 impl Origin {
@@ -63,11 +63,11 @@ impl Origin {
     fn path(&self, at: &[String]) -> EntryPath {
         let mut path: EntryPath = vec!["stages".to_owned(), self.written.clone(), self.kind.clone()];
         path.extend_from_slice(at);
-        if let [list, index, ..] = at
-            && let (Some(entries), Ok(index)) = (self.entries.get(list), index.parse::<usize>())
-            && let Some(written) = entries.get(index)
-        {
-            path[4] = written.to_string();
+        for (list, entries) in &self.entries {
+            let index = at.strip_prefix(list.as_slice()).and_then(|rest| rest.first()?.parse::<usize>().ok());
+            if let Some(written) = index.and_then(|index| entries.get(index)) {
+                path[3 + list.len()] = written.to_string();
+            }
         }
         path
     }
@@ -222,8 +222,8 @@ fn gather(draft: &Draft, sketches: &mut [Sketch], mistakes: &mut Mistakes) {
     let lost = lost_families(draft, sketches);
     let names: Vec<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
     for sketch in sketches {
-        for (param, value) in &mut sketch.params {
-            let Value::Array(items) = value else { continue };
+        let mut params = std::mem::take(&mut sketch.params);
+        for (at, items) in lists(&mut params) {
             let mut gathered = Vec::new();
             let mut written = Vec::new();
             for (index, item) in items.iter().enumerate() {
@@ -234,13 +234,14 @@ fn gather(draft: &Draft, sketches: &mut [Sketch], mistakes: &mut Mistakes) {
                 };
                 let found: Vec<&String> = names.iter().filter(|name| matches(pattern, name)).collect();
                 if found.is_empty() {
-                    sketch.unknown.push(vec![param.clone()]);
+                    sketch.unknown.push(at.clone());
                 }
                 let family = family_of(pattern);
                 if found.is_empty() && !lost.contains(family) {
                     let near = closest(family, names.iter().map(|name| family_of(name)).filter(|near| *near != family));
                     let hint = near.map(|near| did_you_mean(&pattern.replacen(family, near, 1)));
-                    let place = sketch.origin.value(&mistakes.source, &[param.clone(), index.to_string()]);
+                    let place = [&at[..], &[index.to_string()]].concat();
+                    let place = sketch.origin.value(&mistakes.source, &place);
                     let message = format!("`{pattern}` in stage `{}` gathers no stage", sketch.name);
                     mistakes.add_in((&sketch.origin.written, &sketch.name), place, message, hint);
                 }
@@ -248,9 +249,27 @@ fn gather(draft: &Draft, sketches: &mut [Sketch], mistakes: &mut Mistakes) {
                 gathered.extend(found.into_iter().cloned().map(Value::String));
             }
             *items = gathered;
-            sketch.origin.entries.insert(param.clone(), written);
+            sketch.origin.entries.insert(at, written);
+        }
+        sketch.params = params;
+    }
+}
+
+/// The lists among parameters, and those in mappings among them, each with its path.
+fn lists(params: &mut Map<String, Value>) -> Vec<(EntryPath, &mut Vec<Value>)> {
+    let mut found = Vec::new();
+    for (name, value) in params {
+        match value {
+            Value::Array(items) => found.push((vec![name.clone()], items)),
+            Value::Object(inner) => {
+                let inner =
+                    lists(inner).into_iter().map(|(at, items)| ([std::slice::from_ref(name), &at].concat(), items));
+                found.extend(inner);
+            }
+            _ => {}
         }
     }
+    found
 }
 
 /// The part of a stage's name before its axes.

@@ -146,6 +146,8 @@ fn need_files(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Re
         ArtifactKind::Checkpoint => &[encoder::CONFIG, encoder::WEIGHTS, "bam.json"],
         ArtifactKind::OnnxModel => &[onnx::GRAPH, "bam.json"],
         ArtifactKind::Scores => &["scores.json"],
+        ArtifactKind::Comparison => &["comparison.json", "trials.parquet"],
+        ArtifactKind::Submission => &["submission.json", "submission.zip"],
     };
     for need in needed {
         let there = match need.strip_prefix('*') {
