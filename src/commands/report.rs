@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
+use bam_contract::fault::Fault;
 use serde_json::Value;
 
 use super::status;
@@ -16,10 +17,13 @@ use crate::ui;
 use crate::ui::units::plural;
 
 pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
-    let run = if args.of.exists() { None } else { find_run(&args.of, store) };
-    let (pipeline, standings, of) = match &run {
-        Some(run) => of_run(run, store)?,
-        None => as_things_stand(args, store)?,
+    let (pipeline, standings, of) = match find_run(&args.of, store) {
+        _ if args.of.exists() => as_things_stand(args, store)?,
+        Some(run) => of_run(&run, store)?,
+        None => {
+            let message = format!("no pipeline file and no run `{}`", args.of.display());
+            return Err(Fault::new(message, "`bam runs` lists the times that runs started").into());
+        }
     };
     let report = report::gather(&pipeline, standings, of, store, !args.no_examples);
     let (text, ending) = match args.format {

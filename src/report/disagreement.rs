@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bam_contract::artifact::examples::{Example, Examples};
+use bam_contract::task::Split;
 use serde::Serialize;
 
 use super::answers::Answers;
@@ -18,7 +19,7 @@ pub(crate) struct Disagreement {
     pub(crate) student: String,
     pub(crate) teacher: String,
     pub(crate) task: String,
-    pub(crate) split: bam_contract::task::Split,
+    pub(crate) split: Split,
     pub(crate) rows: usize,
     /// Rows that only the student gets right; of values, those where it is nearer.
     pub(crate) student_better: usize,
@@ -59,27 +60,12 @@ fn of_model<'a>(answers: &'a [Answers], model: &'a str) -> impl Iterator<Item = 
 }
 
 fn compare(sources: &Sources<'_>, ours: &Answers, theirs: &Answers, with_examples: bool) -> Disagreement {
-    let (mine, other) = (&ours.table, &theirs.table);
-    // Of classes an answer is right or wrong; of values one is nearer than the other.
-    let is_values = ours.spec.is_regression();
-    let right = |predicted: f64, row: usize| predicted == mine.gold[row];
-    let better = |(a, b): (usize, usize)| {
-        move |row: &usize| {
-            let tables = [mine, other];
-            let (a, b) = (tables[a], tables[b]);
-            if is_values {
-                a.merit[*row] > b.merit[*row]
-            } else {
-                right(a.predicted[*row], *row) && !right(b.predicted[*row], *row)
-            }
-        }
-    };
     let rows = || 0..ours.rows;
-    let mut gained: Vec<usize> = rows().filter(better((0, 1))).collect();
+    let mut gained: Vec<usize> = rows().filter(|row| beats(ours, theirs, *row)).collect();
     let student_better = gained.len();
     gained.sort_by(|a, b| gain(ours, theirs, *b).total_cmp(&gain(ours, theirs, *a)).then(a.cmp(b)));
     gained.truncate(MOST_EXAMPLES);
-    let both = rows().filter(|row| right(mine.predicted[*row], *row) && right(other.predicted[*row], *row)).count();
+    let both_right = rows().filter(|row| is_right(ours, *row) && is_right(theirs, *row)).count();
     Disagreement {
         student: ours.model.clone(),
         teacher: theirs.model.clone(),
@@ -87,10 +73,19 @@ fn compare(sources: &Sources<'_>, ours: &Answers, theirs: &Answers, with_example
         split: ours.split,
         rows: ours.rows,
         student_better,
-        teacher_better: rows().filter(better((1, 0))).count(),
-        both_right: (!is_values).then_some(both),
+        teacher_better: rows().filter(|row| beats(theirs, ours, *row)).count(),
+        both_right: (!ours.spec.is_regression()).then_some(both_right),
         examples: if with_examples { examples(sources, ours, theirs, &gained).unwrap_or_default() } else { Vec::new() },
     }
+}
+
+/// Whether `a` answers a row better than `b`: with the right class where the other is wrong, or with the nearer value.
+fn beats(a: &Answers, b: &Answers, row: usize) -> bool {
+    if a.spec.is_regression() { gain(a, b, row) > 0.0 } else { is_right(a, row) && !is_right(b, row) }
+}
+
+fn is_right(answers: &Answers, row: usize) -> bool {
+    answers.table.predicted[row] == answers.table.gold[row]
 }
 
 fn gain(ours: &Answers, theirs: &Answers, row: usize) -> f64 {

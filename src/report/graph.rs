@@ -155,7 +155,7 @@ fn place(nodes: &mut [Node], layers: &mut [Vec<usize>]) {
             if above.is_empty() { nodes[at].x } else { sum / above.len() as f64 }
         };
         let mut order: Vec<(f64, usize)> = layer.iter().map(|at| (above(*at), *at)).collect();
-        // Lanes go outside, so that they pass beside the boxes.
+        // Of equals boxes come first, so that lanes pass beside them.
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         *layer = order.into_iter().map(|(_, at)| at).collect();
         let all: f64 = layer.iter().map(|at| width(&nodes[*at])).sum::<f64>() + GAP * (layer.len() - 1) as f64;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bam_contract::artifact::ArtifactKind;
 use bam_contract::stage::StageSpec;
+use bam_contract::task::Split;
 use serde::Serialize;
 
 use super::ScoreLine;
@@ -60,7 +61,10 @@ fn scoring(stages: &[Stage]) -> Option<Missing> {
 
 /// Dev predictions of students and teachers, a line for each family of models.
 fn predicting(sources: &Sources<'_>, answers: &[Answers]) -> Vec<Missing> {
-    let has_answers = |model: usize| answers.iter().any(|answer| answer.model == sources.name(model));
+    let has_answers = |model: usize| {
+        let is_of_model = |answer: &Answers| answer.model == sources.name(model);
+        answers.iter().any(is_of_model) || predicts_dev(sources, model)
+    };
     let mut lines = BTreeMap::<usize, (String, String)>::new();
     for (student, teachers) in students(sources) {
         let teachers = teachers.iter().filter_map(|predictions| sources.input(*predictions, "model"));
@@ -79,6 +83,17 @@ fn predicting(sources: &Sources<'_>, answers: &[Answers]) -> Vec<Missing> {
         line: Some(line),
     };
     lines.into_values().map(told).collect()
+}
+
+/// Whether a stage predicts dev rows by the model, be it yet to run.
+fn predicts_dev(sources: &Sources<'_>, model: usize) -> bool {
+    sources.pipeline.stages.iter().any(|stage| match &stage.spec {
+        StageSpec::Predict(predict) => {
+            let is_dev = predict.splits.is_empty() || predict.splits.contains(&Split::Dev);
+            predict.model.0 == sources.name(model) && is_dev
+        }
+        _ => false,
+    })
 }
 
 /// `student_dev@task: { predict: { model: student, tokens: tokens@$task, splits: [dev] } }`.

@@ -78,7 +78,9 @@ const TRAINED: [&str; 9] = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli
 #[test]
 fn the_archive_is_what_the_leaderboard_takes() {
     let folder = tempfile::tempdir().unwrap();
-    TRAINED.iter().for_each(|task| predict(folder.path(), task));
+    for task in TRAINED {
+        predict(folder.path(), task);
+    }
     let job = job(folder.path(), &TRAINED, "out");
     assert_eq!(submit(&job, &[]).unwrap().summary, "11 files, constant answers in WNLI.tsv");
     let files = files(&job);

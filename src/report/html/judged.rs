@@ -39,7 +39,7 @@ pub(super) fn scores(report: &Report) -> Option<Markup> {
 }
 
 fn score(cell: Option<&Cell>) -> Markup {
-    let Some(cell) = cell else { return html! { span aria-label="none" { "–" } } };
+    let Some(cell) = cell else { return html! { "–" } };
     html! {
         (points(cell.value))
         @if cell.models > 1 { small { " of " (cell.models) } }

@@ -15,7 +15,7 @@ pub(super) fn curves(report: &Report) -> Option<Markup> {
         @for training in &trained {
             details open[open(training)] {
                 summary { (training.stage) ", " (plural(training.steps, "step")) }
-                .grid { (charts(training)) }
+                .cards { (charts(training)) }
             }
         }
     })
@@ -44,7 +44,7 @@ pub(super) fn confusion(report: &Report) -> Option<Markup> {
     let tables: Vec<Markup> = report.answers.iter().filter_map(table).collect();
     (!tables.is_empty()).then(|| html! {
         p.quiet { "Dev rows by label (across) and answer (down the columns); in small print the share of the label's rows." }
-        .grid { @for table in &tables { (wide(table)) } }
+        .cards { @for table in &tables { (wide(table)) } }
     })
 }
 
@@ -83,7 +83,7 @@ pub(super) fn calibration(report: &Report) -> Option<Markup> {
             "How often the likeliest class is right (up) where the model is so sure of it (across), in tenths; on the dashed line confidence is "
             "what it should be. ECE is the mean gap, weighted by rows, in points."
         }
-        .grid { @for diagram in &diagrams { (diagram) } }
+        .cards { @for diagram in &diagrams { (diagram) } }
     })
 }
 
