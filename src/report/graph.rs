@@ -8,7 +8,7 @@ use super::StageReport;
 use crate::pipeline::family_of;
 use crate::ui::units::duration;
 
-const BOX_WIDTH: f64 = 150.0;
+const BOX_WIDTH: f64 = 164.0;
 const BOX_HEIGHT: f64 = 50.0;
 /// Room for an edge that passes a layer.
 const LANE_WIDTH: f64 = 24.0;
@@ -78,8 +78,8 @@ fn boxed(family: &Family, x: f64, y: f64) -> Markup {
     html! {
         g class=(if is_sound { "box sound" } else { "box" }) transform=(format!("translate({x:.1} {y:.1})")) {
             rect width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
-            text.name x="10" y="20" { (short(&name, 18)) }
-            text.note x="10" y="38" { (short(&format!("{} · {}{time}", family.kind, states.join(", ")), 25)) }
+            text.name x="10" y="20" { (short(&name, 20)) }
+            text.note x="10" y="38" { (short(&format!("{} · {}{time}", family.kind, states.join(", ")), 28)) }
             title { (name) ": " (family.kind) ", " (states.join(", ")) (time) }
         }
     }

@@ -118,7 +118,7 @@ fn scored(values: &[&[f64]]) -> Scored {
 #[test]
 fn with_a_baseline_all_others_are_held_against_it_and_else_all_pairs() {
     let methods: Vec<String> = ["a", "b", "c"].map(ToOwned::to_owned).to_vec();
-    let scored = [scored(&[&[0.1, 0.2], &[0.3, 0.4], &[0.5, 0.6]])];
+    let scored = [scored(&[&[0.125, 0.25], &[0.375, 0.5], &[0.625, 0.75]])];
     let pairs = |has_baseline| {
         let tests = tests(&methods, has_baseline, &scored);
         tests.iter().map(|test| format!("{}-{}", test.method, test.other)).collect::<Vec<_>>()
@@ -126,7 +126,7 @@ fn with_a_baseline_all_others_are_held_against_it_and_else_all_pairs() {
     assert_eq!(pairs(true), ["b-a", "c-a"]);
     assert_eq!(pairs(false), ["b-a", "c-a", "c-b"]);
     let first = &tests(&methods, true, &scored)[0];
-    assert_eq!((first.difference, first.cliffs_delta, first.mann_whitney.u), (0.2, 1.0, 4.0));
+    assert_eq!((first.difference, first.cliffs_delta, first.mann_whitney.u), (0.25, 1.0, 4.0));
 }
 
 #[test]

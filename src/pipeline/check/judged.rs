@@ -44,7 +44,7 @@ fn compared(at: usize, stages: &[Typed], edges: &[Vec<Edge>], mistakes: &mut Mis
         let lacks: Vec<&str> = all.iter().filter(|task| !tasks.contains(**task)).map(|task| task.as_str()).collect();
         if !lacks.is_empty() {
             let place = ["methods".to_owned(), (*method).to_owned()];
-            let message = format!("has no predictions of {} for method `{method}`, but for another", lacks.join(", "));
+            let message = format!("has predictions of {}, but none for method `{method}`", lacks.join(", "));
             add(stage, &place, &message, Some("methods are compared on the same tasks".to_owned()), mistakes);
         }
     }
@@ -59,13 +59,14 @@ fn submitted(at: usize, params: &SubmitParams, stages: &[Typed], edges: &[Vec<Ed
         let name = stages[edge.stage].name.as_str();
         let number = edge.slot.rsplit('.').next().unwrap_or_default();
         let place = ["predictions", number].map(ToOwned::to_owned);
+        let other = given.insert(task.clone(), name);
         let sheets: Vec<_> = SHEETS.iter().filter(|sheet| sheet.task == task).collect();
         if sheets.is_empty() {
             add(stage, &place, &format!("reads `{name}`, but `{task}` is no task of the leaderboard"), None, mistakes);
         } else if let Some(sheet) = sheets.iter().find(|sheet| !may_predict(edge.stage, sheet.split, stages)) {
             let hint = Some(format!("give that `predict` stage `splits: [{}]`", sheet.split));
             add(stage, &place, &format!("reads `{name}`, which predicts no {} rows", sheet.split), hint, mistakes);
-        } else if let Some(other) = given.insert(task.clone(), name) {
+        } else if let Some(other) = other {
             let message = format!("has two predictions of `{task}`: `{other}` and `{name}`");
             add(stage, &place, &message, None, mistakes);
         } else if params.filler.contains(&task) {

@@ -1,5 +1,7 @@
 //! How models learnt, what they mistake for what, and how sure they are.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::super::chart::{self, Line};
@@ -9,7 +11,11 @@ use crate::ui::units::{count, plural};
 
 pub(super) fn curves(report: &Report) -> Option<Markup> {
     let trained: Vec<&Training> = report.trainings.iter().filter(|training| training.steps > 0).collect();
-    let open = |training: &Training| trained.len() == 1 || training.dev().count() > 1;
+    let tasks = |training: &Training| {
+        training.dev().filter_map(|(name, _)| name.split('/').next()).collect::<BTreeSet<_>>().len()
+    };
+    // Of many trainings those of several tasks are what the others were for.
+    let open = |training: &Training| trained.len() == 1 || tasks(training) > 1;
     (!trained.is_empty()).then(|| html! {
         p.quiet { "Over steps. λ is the label's share of the target, beside the teacher's; without teachers it changes nothing." }
         @for training in &trained {
@@ -43,7 +49,7 @@ fn charts(training: &Training) -> Markup {
 pub(super) fn confusion(report: &Report) -> Option<Markup> {
     let tables: Vec<Markup> = report.answers.iter().filter_map(table).collect();
     (!tables.is_empty()).then(|| html! {
-        p.quiet { "Dev rows by label (across) and answer (down the columns); in small print the share of the label's rows." }
+        p.quiet { "Dev rows: a line is a label, a column an answer. In small print the share of the label's rows, which the shade shows too." }
         .cards { @for table in &tables { (wide(table)) } }
     })
 }
@@ -52,7 +58,7 @@ fn table(answers: &Answers) -> Option<Markup> {
     let counts = answers.confusion.as_ref()?;
     let of_label = |row: &[usize]| row.iter().sum::<usize>().max(1) as f64;
     Some(html! {
-        table {
+        table.confusion {
             caption { (name(answers)) }
             thead { tr { th scope="col" { "Label" } @for label in &answers.labels { th.num scope="col" { (label) } } } }
             tbody {
@@ -61,8 +67,8 @@ fn table(answers: &Answers) -> Option<Markup> {
                         th scope="row" { (label) }
                         @for cell in row {
                             @let share = *cell as f64 / of_label(row);
-                            td.num style=(format!("background: rgb(var(--shade) / {:.2})", share * 0.35)) {
-                                (count(*cell as u64)) " " small { (format!("{:.0}%", share * 100.0)) }
+                            td.num style=(format!("background: rgb(var(--shade) / {:.2})", share * 0.25)) {
+                                (count(*cell as u64)) br; small { (format!("{:.0}%", share * 100.0)) }
                             }
                         }
                     }
