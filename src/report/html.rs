@@ -11,6 +11,9 @@ use crate::ui::units::{duration, plural};
 
 const STYLE: &str = include_str!("html/style.css");
 
+/// Names in a cell of what a stage reads.
+const MOST_READS: usize = 4;
+
 /// A part of the page: its anchor, its heading, and what it shows.
 type Section = (&'static str, &'static str, Markup);
 
@@ -64,7 +67,10 @@ pub(crate) fn page(report: &Report) -> String {
 
 fn pipeline(report: &Report) -> Markup {
     let reads = |stage: &super::StageReport| {
-        stage.reads.iter().map(|at| report.stages[*at].name.as_str()).collect::<Vec<_>>().join(", ")
+        let mut names: Vec<&str> = stage.reads.iter().map(|at| report.stages[*at].name.as_str()).collect();
+        let more = names.len().saturating_sub(MOST_READS);
+        names.truncate(MOST_READS);
+        if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
     };
     html! {
         p.quiet { "A box is a family of stages: its kind, its state, and the seconds its artifacts took. A dashed border means that something is to be run." }
