@@ -1,12 +1,14 @@
 //! The artifact formats: open, create, schema and summary of each. Only these files know the columns.
 
 pub mod checkpoint;
+pub mod comparison;
 pub mod encoder;
 pub mod examples;
 pub mod history;
 pub mod onnx;
 pub mod predictions;
 pub mod scores;
+pub mod submission;
 mod table;
 pub mod tokens;
 
@@ -17,6 +19,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use comparison::Comparison;
 use examples::Examples;
 use predictions::Predictions;
 use scores::Scores;
@@ -38,13 +41,24 @@ pub enum ArtifactKind {
     #[serde(rename = "onnx", alias = "onnx_model")]
     OnnxModel,
     Scores,
+    Comparison,
+    Submission,
     /// Any files: what only the user's own programs read.
     Files,
 }
 
 impl ArtifactKind {
-    pub const ALL: [Self; 7] =
-        [Self::Examples, Self::Tokens, Self::Checkpoint, Self::Predictions, Self::OnnxModel, Self::Scores, Self::Files];
+    pub const ALL: [Self; 9] = [
+        Self::Examples,
+        Self::Tokens,
+        Self::Checkpoint,
+        Self::Predictions,
+        Self::OnnxModel,
+        Self::Scores,
+        Self::Comparison,
+        Self::Submission,
+        Self::Files,
+    ];
 
     /// Holds what a program of the user's wrote against the format that other stages rely on.
     ///
@@ -58,7 +72,9 @@ impl ArtifactKind {
             Self::Predictions => Predictions::check(folder),
             Self::OnnxModel => onnx::check(folder),
             Self::Scores => Scores::read(folder).map(drop),
-            Self::Files => Ok(()),
+            Self::Comparison => Comparison::read(folder).map(drop),
+            // No stage reads one.
+            Self::Submission | Self::Files => Ok(()),
         }
     }
 }
@@ -72,6 +88,8 @@ impl fmt::Display for ArtifactKind {
             Self::Predictions => "predictions",
             Self::OnnxModel => "an ONNX model",
             Self::Scores => "scores",
+            Self::Comparison => "a comparison",
+            Self::Submission => "a submission",
             Self::Files => "files",
         })
     }

@@ -3,6 +3,7 @@
 //! To add a kind: one variant and one row here, its parameters in `stage/`, one file in `stages/`.
 
 mod exec;
+mod judging;
 mod params;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::artifact::ArtifactKind;
 use crate::external::External;
 pub use exec::{ExecParams, Stages};
+pub use judging::{CompareParams, SubmitParams};
 pub use params::{
     Anneal, DataParams, ExportParams, GrammarRows, Keep, Precision, PredictParams, Reduction, RegressionOutput,
     ScoreParams, TokenizeParams, TrainParams,
@@ -30,6 +32,8 @@ pub enum StageSpec {
     Predict(PredictParams),
     Export(ExportParams),
     Score(ScoreParams),
+    Compare(CompareParams),
+    Submit(SubmitParams),
     Exec(Box<ExecParams>),
 }
 
@@ -48,13 +52,15 @@ pub struct Kind {
 
 /// In data order.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 7] = [
+pub static KINDS: &[Kind] = &[
     Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
     Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
     Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
     Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                            about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+    Kind { name: "compare",  version: 1, writes: ArtifactKind::Comparison,  references: &["methods"],                           about: "compare methods over seeds on dev rows, with significance tests" },
+    Kind { name: "submit",   version: 1, writes: ArtifactKind::Submission,  references: &["predictions"],                       about: "write test predictions as the zip that GLUE's leaderboard takes" },
     Kind { name: "exec",     version: 1, writes: ArtifactKind::Files,       references: &["inputs", "files"],                   about: "run a program of the user's own" },
 ];
 
@@ -83,16 +89,18 @@ pub struct Input {
 
 impl StageSpec {
     pub fn kind(&self) -> &'static Kind {
-        let index = match self {
-            Self::Data(_) => 0,
-            Self::Tokenize(_) => 1,
-            Self::Train(_) => 2,
-            Self::Predict(_) => 3,
-            Self::Export(_) => 4,
-            Self::Score(_) => 5,
-            Self::Exec(_) => 6,
+        let name = match self {
+            Self::Data(_) => "data",
+            Self::Tokenize(_) => "tokenize",
+            Self::Train(_) => "train",
+            Self::Predict(_) => "predict",
+            Self::Export(_) => "export",
+            Self::Score(_) => "score",
+            Self::Compare(_) => "compare",
+            Self::Submit(_) => "submit",
+            Self::Exec(_) => "exec",
         };
-        &KINDS[index]
+        KINDS.iter().find(|kind| kind.name == name).expect("each kind has its row")
     }
 
     /// What the stage makes.
@@ -128,6 +136,17 @@ impl StageSpec {
                 inputs
             }
             Self::Exec(params) => params.inputs(),
+            Self::Compare(params) => {
+                let of_method = |(method, trials): (&String, &Vec<StageRef>)| {
+                    let mut inputs = listed(&format!("methods.{method}"), trials, &[Predictions]);
+                    for (index, input) in inputs.iter_mut().enumerate() {
+                        input.at = vec!["methods".to_owned(), method.clone(), index.to_string()];
+                    }
+                    inputs
+                };
+                params.methods.iter().flat_map(of_method).collect()
+            }
+            Self::Submit(params) => listed("predictions", &params.predictions, &[Predictions]),
         }
     }
 
@@ -141,7 +160,7 @@ impl StageSpec {
             Self::Tokenize(params) => crate::artifact::encoder::tokenizer_files(&params.encoder),
             Self::Train(params) => crate::artifact::encoder::all_files(&params.encoder),
             Self::Exec(params) => params.external(),
-            Self::Predict(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
+            Self::Predict(_) | Self::Export(_) | Self::Score(_) | Self::Compare(_) | Self::Submit(_) => Ok(Vec::new()),
         }
     }
 
@@ -166,6 +185,8 @@ impl StageSpec {
             Self::Train(params) => params.mistakes(),
             Self::Score(params) => params.mistakes(),
             Self::Exec(params) => params.mistakes(),
+            Self::Compare(params) => params.mistakes(),
+            Self::Submit(params) => params.mistakes(),
             Self::Predict(_) | Self::Export(_) => Vec::new(),
         }
     }
@@ -198,6 +219,8 @@ mod tests {
             (r#"{"export": {"model": "m"}}"#, "export"),
             (r#"{"score": {"models": ["m"], "tokens": ["t"]}}"#, "score"),
             (r#"{"data": {"task": "rte", "from": "glue"}}"#, "data"),
+            (r#"{"compare": {"methods": {"a": ["x"], "b": ["y"]}}}"#, "compare"),
+            (r#"{"submit": {"predictions": ["p"]}}"#, "submit"),
             (r#"{"exec": {"run": ["sh"]}}"#, "exec"),
         ] {
             assert_eq!(serde_json::from_str::<StageSpec>(json).unwrap().kind().name, name);

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// List the runs there were: what ran, how long it took, and what was saved
     Runs(RunsArgs),
+    /// Write a page on a pipeline or a run: scores, curves, confusion, calibration, cost, provenance
+    Report(ReportArgs),
     /// Read all bytes of artifacts and hold them against what was committed
     Verify(VerifyArgs),
     /// Remove artifacts that no pipeline needs
@@ -117,7 +119,7 @@ Examples:
   bam run --force=student               that stage again, though nothing changed
   bam run -n                            what would run, and why
 
-The story goes to stderr, the table of scores to stdout. Ctrl-C stops the run: what is done stays cached, and a training
+The story goes to stderr, the tables of scores and comparisons to stdout. Ctrl-C stops the run: what is done stays cached, and a training
 keeps the state that it goes on from; a second Ctrl-C ends it at once.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -142,7 +144,7 @@ pub(crate) struct RunArgs {
     /// Tell what happens as JSON, one object a line, on stdout
     ///
     /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
-    /// failed, skipped, pushed, trouble, stopping, stopped, interrupted, finished, scores.
+    /// failed, skipped, pushed, trouble, stopping, stopped, interrupted, finished, scores, comparison.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -328,6 +330,50 @@ pub(crate) struct RunsArgs {
     /// Print one JSON object per run
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam report                            pipeline.yaml as things stand, to report.html
+  bam report 2026-11-25T10              the last run that started then
+  bam report --format markdown -o -     on standard output
+  bam report --tensorboard curves       and the curves for tensorboard, in the folder `curves`
+
+It reads artifacts and runs no model, and says which line of the pipeline file would give it more to tell.")]
+pub(crate) struct ReportArgs {
+    /// A pipeline file, or when a run started (or the beginning of that)
+    #[arg(value_name = "PIPELINE|RUN", default_value = "pipeline.yaml")]
+    pub(crate) of: PathBuf,
+
+    /// Where to write it; `-` is standard output [default: report.html, report.md, …]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// As one HTML page, as Markdown, the scores as CSV, or all of it as JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+
+    /// Show no rows of the data
+    #[arg(long)]
+    pub(crate) no_examples: bool,
+
+    /// Write the curves of each training as event files for `tensorboard` too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tensorboard: Option<PathBuf>,
+
+    /// Override an entry of the pipeline file, as `bam run --set` does. May be given again
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    #[default]
+    Html,
+    Markdown,
+    Csv,
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait
 mod reason; // why a stage runs: old → new
 mod remote; // artifacts shared with others
+mod report; // what there is to tell of a pipeline, as a page
 mod run; // the loop
 mod store; // artifacts/
 mod ui; // all that is printed

@@ -1,6 +1,7 @@
 //! The worker: one stage, from a job file to an artifact's files. It reports on standard output, one
 //! JSON event a line, and writes nowhere but into the job's output folder.
 
+mod compare;
 mod data;
 mod encoder;
 mod export;
@@ -11,6 +12,7 @@ mod predict;
 mod report;
 mod score;
 mod stop;
+mod submit;
 mod text;
 mod tokenize;
 mod train;
@@ -49,6 +51,8 @@ fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
         StageSpec::Export(params) => export::run(params, job, reporter),
         StageSpec::Score(params) => score::run(params, job, reporter),
         StageSpec::Exec(_) => bail!("an `exec` stage is computed by the program that it names"),
+        StageSpec::Compare(params) => compare::run(params, job, reporter),
+        StageSpec::Submit(params) => submit::run(params, job, reporter),
     }
 }
 

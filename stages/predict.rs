@@ -1,5 +1,7 @@
 //! `predict`: a model's logits for a task's rows, cached as Arrow tables.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use bam_contract::artifact::checkpoint::head_for;
 use bam_contract::artifact::encoder::check_tokenizer;
@@ -31,7 +33,7 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     let splits = chosen_splits(params, &tokens, &job.input("tokens")?.stage)?;
     let tables = splits.iter().map(|split| Ok((*split, tokens.read(*split)?))).collect::<Result<Vec<_>>>()?;
     let total: usize = tables.iter().map(|(_, rows)| rows.len()).sum();
-    let mut before = 0;
+    let (mut before, started) = (0, Instant::now());
     for (split, rows) in tables {
         let progress = |done| reporter.progress((before + done) as u64, total as u64, "row", split.name());
         let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, progress);
@@ -39,9 +41,10 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;
     }
+    let rows_per_sec = total as f64 / started.elapsed().as_secs_f64();
     let outcome = Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name));
     let format = precision::name(precision::kind_on(params.precision, device));
-    Ok(outcome.with("device", device::name(device)).with("precision", format))
+    Ok(outcome.with("rows_per_second", rows_per_sec).with("device", device::name(device)).with("precision", format))
 }
 
 fn chosen_splits(params: &PredictParams, tokens: &Tokens, stage: &str) -> Result<Vec<Split>> {

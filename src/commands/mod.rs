@@ -8,6 +8,7 @@ mod plan;
 mod pull;
 mod push;
 mod remote;
+mod report;
 mod run;
 mod runs;
 mod show;
@@ -40,6 +41,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Show(args) => show::show(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Log(args) => log::log(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Runs(args) => runs::runs(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Report(args) => report::report(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use bam_contract::artifact::ArtifactKind;
+use bam_contract::artifact::comparison::Comparison;
 use bam_contract::artifact::scores::Scores;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
         ui::error::warn(&error);
     }
-    tell_scores(&pipeline, &record.made, store, args.json)?;
+    tell_results(&pipeline, &record.made, store, args.json)?;
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(1),
@@ -75,23 +76,31 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
     }
 }
 
-/// Prints the scores of those `score` stages that are `made`.
-fn tell_scores(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
-    let is_scored = |stage: &&Stage| stage.spec.writes() == ArtifactKind::Scores && made.contains(&stage.name);
-    let scored: Vec<&Stage> = pipeline.stages.iter().filter(is_scored).collect();
-    for stage in &scored {
-        let scores = Scores::read(&store.latest_link(&stage.name))?;
+/// Prints the scores and comparisons of those stages that are `made`.
+fn tell_results(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
+    let is_result = |stage: &&Stage| {
+        matches!(stage.spec.writes(), ArtifactKind::Scores | ArtifactKind::Comparison) && made.contains(&stage.name)
+    };
+    let results: Vec<&Stage> = pipeline.stages.iter().filter(is_result).collect();
+    for stage in &results {
+        let folder = store.latest_link(&stage.name);
+        let (event, mut line, table) = if stage.spec.writes() == ArtifactKind::Scores {
+            let scores = Scores::read(&folder)?;
+            ("scores", serde_json::to_value(&scores)?, ui::scores::table(&scores))
+        } else {
+            let comparison = Comparison::read(&folder)?;
+            ("comparison", serde_json::to_value(&comparison)?, ui::comparison::tables(&comparison))
+        };
         if as_json {
-            let mut line = serde_json::to_value(&scores)?;
-            line["event"] = json!("scores");
+            line["event"] = json!(event);
             line["stage"] = json!(stage.name);
             ui::json::line(&line);
         } else {
             ui::story("");
-            if scored.len() > 1 {
+            if results.len() > 1 {
                 ui::data(&format!("{}\n", stage.name));
             }
-            ui::data(&ui::scores::table(&scores));
+            ui::data(&table);
         }
     }
     Ok(())

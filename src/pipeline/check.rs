@@ -1,5 +1,7 @@
 //! From expanded stages to a sound pipeline: types, references, artifact kinds, cycles, files.
 
+mod judged;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bam_contract::artifact::ArtifactKind;
@@ -49,6 +51,7 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistake
         .collect();
     for (at, stage) in stages.iter().enumerate() {
         check_tasks(at, stage, &stages, &edges, mistakes);
+        judged::check(at, &stages, &edges, mistakes);
     }
     let externals: Vec<Vec<External>> = stages.iter().map(|stage| externals(stage, mistakes)).collect();
     let reads: Vec<Vec<usize>> = edges.iter().map(|edges| edges.iter().map(|edge| edge.stage).collect()).collect();

@@ -96,7 +96,7 @@ fn stage(generator: &mut SchemaGenerator) -> Value {
     for variant in kinds["oneOf"].as_array().into_iter().flatten() {
         properties.extend(variant["properties"].as_object().cloned().unwrap_or_default());
     }
-    for kind in &KINDS {
+    for kind in KINDS {
         properties[kind.name]["description"] = json!(kind.about);
     }
     let one_kind: Vec<Value> = KINDS.iter().map(|kind| json!({ "required": [kind.name] })).collect();

@@ -190,6 +190,8 @@ fn need_files(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Re
         ArtifactKind::Scores => &["scores.json"],
         ArtifactKind::Files if files.is_empty() => bail!("the stage says it is done, but wrote nothing"),
         ArtifactKind::Files => &[],
+        ArtifactKind::Comparison => &["comparison.json", "trials.parquet"],
+        ArtifactKind::Submission => &["submission.json", "submission.zip"],
     };
     for need in needed {
         let there = match need.strip_prefix('*') {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bam_contract::artifact::ArtifactKind;
+use bam_contract::artifact::comparison::Comparison;
 use bam_contract::artifact::scores::Scores;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::manifest::Manifest;
@@ -139,11 +140,12 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
             text += &format!("  {name}: {value}\n");
         }
     }
-    if manifest.artifact == ArtifactKind::Scores
-        && let Ok(scores) = Scores::read(folder)
-    {
-        text += &format!("\n{}", ui::scores::table(&scores));
-    }
+    let result = match manifest.artifact {
+        ArtifactKind::Scores => Scores::read(folder).ok().map(|scores| ui::scores::table(&scores)),
+        ArtifactKind::Comparison => Comparison::read(folder).ok().map(|found| ui::comparison::tables(&found)),
+        _ => None,
+    };
+    text += &result.map(|table| format!("\n{table}")).unwrap_or_default();
     for name in manifest.files.keys() {
         match rows::preview(&folder.join(name), rows) {
             None => {}
