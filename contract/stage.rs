@@ -2,7 +2,11 @@
 //!
 //! To add a kind: one variant and one row here, its parameters in `stage/`, one file in `stages/`.
 
+mod anneal;
+mod fold;
+mod layers;
 mod params;
+mod train;
 
 use std::fmt;
 
@@ -12,10 +16,13 @@ use serde_json::Value;
 
 use crate::artifact::ArtifactKind;
 use crate::external::External;
+pub use anneal::{Anneal, Hold};
+pub use fold::Fold;
+pub use layers::Layers;
 pub use params::{
-    Anneal, DataParams, ExportParams, GrammarRows, Keep, Precision, PredictParams, Reduction, RegressionOutput,
-    ScoreParams, TokenizeParams, TrainParams,
+    Average, DataParams, EnsembleParams, ExportParams, GrammarRows, PredictParams, ScoreParams, TokenizeParams,
 };
+pub use train::{Heads, Keep, Precision, Reduction, RegressionOutput, ScheduleShape, TrainParams, Unfreeze};
 
 /// A stage as a pipeline file gives it: the kind is the key of its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +32,7 @@ pub enum StageSpec {
     Tokenize(TokenizeParams),
     Train(Box<TrainParams>),
     Predict(PredictParams),
+    Ensemble(EnsembleParams),
     Export(ExportParams),
     Score(ScoreParams),
 }
@@ -43,11 +51,12 @@ pub struct Kind {
 
 /// In data order.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 6] = [
+pub static KINDS: [Kind; 7] = [
     Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
-    Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder"],     about: "train an encoder with one head per task, with or without teachers" },
+    Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder", "init"], about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
+    Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                       about: "average several models' predictions, or join the parts that folds left out" },
     Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
     Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                            about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
 ];
@@ -82,8 +91,9 @@ impl StageSpec {
             Self::Tokenize(_) => 1,
             Self::Train(_) => 2,
             Self::Predict(_) => 3,
-            Self::Export(_) => 4,
-            Self::Score(_) => 5,
+            Self::Ensemble(_) => 4,
+            Self::Export(_) => 5,
+            Self::Score(_) => 6,
         };
         &KINDS[index]
     }
@@ -97,11 +107,13 @@ impl StageSpec {
             Self::Train(params) => {
                 let mut inputs = listed("tokens", &params.tokens, &[Tokens]);
                 inputs.extend(listed("teachers", &params.teachers, &[Predictions]));
+                inputs.extend(params.init.iter().map(|stage| one("init", stage, &[Checkpoint])));
                 inputs
             }
             Self::Predict(params) => {
                 vec![one("model", &params.model, &[Checkpoint]), one("tokens", &params.tokens, &[Tokens])]
             }
+            Self::Ensemble(params) => listed("predictions", &params.predictions, &[Predictions]),
             Self::Export(params) => vec![one("model", &params.model, &[Checkpoint])],
             Self::Score(params) => {
                 let mut inputs = listed("models", &params.models, &[Checkpoint, OnnxModel]);
@@ -123,8 +135,10 @@ impl StageSpec {
         match self {
             Self::Data(params) => params.external(),
             Self::Tokenize(params) => crate::artifact::encoder::tokenizer_files(&params.encoder),
-            Self::Train(params) => crate::artifact::encoder::all_files(&params.encoder),
-            Self::Predict(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
+            Self::Train(params) => {
+                params.encoder.as_deref().map_or_else(|| Ok(Vec::new()), crate::artifact::encoder::all_files)
+            }
+            Self::Predict(_) | Self::Ensemble(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
         }
     }
 
@@ -148,7 +162,9 @@ impl StageSpec {
             Self::Tokenize(params) => params.mistakes(),
             Self::Train(params) => params.mistakes(),
             Self::Score(params) => params.mistakes(),
-            Self::Predict(_) | Self::Export(_) => Vec::new(),
+            Self::Predict(params) => params.mistakes(),
+            Self::Ensemble(params) => params.mistakes(),
+            Self::Export(_) => Vec::new(),
         }
     }
 }
@@ -177,6 +193,7 @@ mod tests {
             (r#"{"tokenize": {"examples": "e", "encoder": "d"}}"#, "tokenize"),
             (r#"{"train": {"tokens": ["t"], "encoder": "d"}}"#, "train"),
             (r#"{"predict": {"model": "m", "tokens": "t"}}"#, "predict"),
+            (r#"{"ensemble": {"predictions": ["p"]}}"#, "ensemble"),
             (r#"{"export": {"model": "m"}}"#, "export"),
             (r#"{"score": {"models": ["m"], "tokens": ["t"]}}"#, "score"),
             (r#"{"data": {"task": "rte", "from": "glue"}}"#, "data"),

@@ -88,7 +88,9 @@ impl Setting {
     }
 
     fn loss_and_gradients(&self, model: &Model, gold_share: f64) -> (f64, Gradients) {
-        step::loss_and_gradients(model, &self.set, &self.batch(), gold_share, &self.params, &Dropout::seeded(1))
+        // Annealing is linear: the label's share is the progress.
+        let moment = Moment { progress: gold_share, least_depth: 0, dropout: Dropout::seeded(1) };
+        step::loss_and_gradients(model, &self.set, &self.batch(), &self.params, &moment)
     }
 }
 
@@ -98,7 +100,10 @@ fn by_parameter(model: &Model, gradients: &Gradients) -> BTreeMap<String, Tensor
     let mut parameters = model.parameters.iter();
     let words = parameters.next().unwrap();
     let index = Tensor::from_slice(gradients.words.ids());
-    named.insert(words.name.clone(), words.tensor.zeros_like().index_copy_(0, &index, &gradients.words_ud));
+    named.insert(
+        words.name.clone(),
+        words.tensor.zeros_like().index_copy_(0, &index, gradients.words_ud.as_ref().unwrap()),
+    );
     for (leaf, gradient) in model.leaves.iter().zip(&gradients.leaves) {
         let gradient = gradient.as_ref().unwrap_or_else(|| panic!("`{}` has no gradient", leaf.name));
         assert_eq!(gradient.size(), leaf.master.size());
