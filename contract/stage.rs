@@ -52,13 +52,13 @@ pub struct Kind {
 /// In data order.
 #[rustfmt::skip]
 pub static KINDS: [Kind; 7] = [
-    Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                              about: "read a task's files, or write a task by grammar" },
-    Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],               about: "turn examples into word-piece ids" },
+    Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                                  about: "read a task's files, or write a task by grammar" },
+    Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],                   about: "turn examples into word-piece ids" },
     Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder", "init"], about: "train an encoder with one head per task, with or without teachers" },
-    Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                   about: "cache a model's logits for a task's rows" },
-    Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                       about: "average several models' predictions, or join the parts that folds left out" },
-    Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                             about: "write a checkpoint as one ONNX graph with all heads" },
-    Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                            about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+    Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                       about: "cache a model's logits for a task's rows" },
+    Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                           about: "average several models' predictions, or join the parts that folds left out" },
+    Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                                 about: "write a checkpoint as one ONNX graph with all heads" },
+    Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                                about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
 ];
 
 /// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
@@ -208,5 +208,19 @@ mod tests {
         let params = spec.key_params();
         assert!(params.get("tokens").is_none() && params.get("encoder").is_none());
         assert_eq!(params["learning_rate"], 5e-5);
+    }
+
+    /// What keys held before other parameters came; those are in a key only where they change something.
+    #[test]
+    fn defaults_of_later_parameters_are_in_no_key() {
+        let names = |json: &str| {
+            let params = serde_json::from_str::<StageSpec>(json).unwrap().key_params();
+            params.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>()
+        };
+        let train = "anneal batch bias_correction clip_norm epochs keep layer_decay learning_rate precision reduction \
+                     regression_output sampling seed warmup weight_decay";
+        let expected = train.split_whitespace().map(ToOwned::to_owned).collect();
+        assert_eq!(names(r#"{"train": {"tokens": ["t"], "encoder": "d"}}"#), expected);
+        assert_eq!(names(r#"{"predict": {"model": "m", "tokens": "t"}}"#), ["precision".to_owned()].into());
     }
 }

@@ -260,3 +260,26 @@ mod defaults {
         *value == temperature()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_may_have_a_curve_of_its_own() {
+        let text = r#"{"tokens": ["t"], "encoder": "e", "anneal_of": {"rte": {"fixed": 0.5}}}"#;
+        let params: TrainParams = serde_json::from_str(text).unwrap();
+        assert_eq!((params.gold_share("rte", 0.2), params.gold_share("mnli", 0.2)), (0.5, 0.2));
+    }
+
+    #[test]
+    fn patience_keeps_the_best_epoch() {
+        let keeps_best = |more: &str| {
+            let text = format!(r#"{{"tokens": ["t"], "encoder": "e"{more}}}"#);
+            serde_json::from_str::<TrainParams>(&text).unwrap().keeps_best()
+        };
+        assert!(!keeps_best(""));
+        assert!(keeps_best(r#", "keep": "best""#));
+        assert!(keeps_best(r#", "patience": 2"#));
+    }
+}

@@ -183,3 +183,34 @@ fn updates_equal_pytorchs() {
         }
     }
 }
+
+/// With all below the top layer frozen: its gradients are those of the whole training, and the rest keeps every bit.
+#[test]
+fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
+    let setting = Setting::new(true, &json!({"weight_decay": 0.1}));
+    let mut model = setting.reference.model(Precision::Fp32);
+    let (loss, whole) = setting.loss_and_gradients(&model, GOLD_SHARE);
+    // Of three layers, the top one, the pooler and the heads.
+    let moment = Moment { progress: GOLD_SHARE, least_depth: 3, dropout: Dropout::seeded(1) };
+    let batch = setting.batch();
+    let (same_loss, gradients) = step::loss_and_gradients(&model, &setting.set, &batch, &setting.params, &moment);
+    assert_eq!(loss, same_loss);
+    assert!(gradients.words_ud.is_none());
+    let is_trained = |name: &str| rates::depth(name, 3) >= 3;
+    for ((leaf, whole), gradient) in model.leaves.iter().zip(&whole.leaves).zip(&gradients.leaves) {
+        assert_eq!(gradient.as_ref(), whole.as_ref().filter(|_| is_trained(&leaf.name)), "`{}`", leaf.name);
+    }
+
+    let weights = |model: &Model| -> BTreeMap<String, Tensor> {
+        model.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.tensor.copy())).collect()
+    };
+    let before = weights(&model);
+    let mut optimizer = AdamW::new(&model, &setting.params);
+    for _ in 0..2 {
+        optimizer.step(&mut model, &gradients, LEARNING_RATE, gradients.norm());
+    }
+    optimizer.settle(&mut model);
+    for (name, weight) in weights(&model) {
+        assert_eq!(weight != before[&name], is_trained(&name), "`{name}`");
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bam_contract::stage::{DataParams, EnsembleParams, Fold, Heads, PredictParams, StageSpec, TrainParams};
+use bam_contract::stage::{
+    DataParams, EnsembleParams, Fold, Heads, PredictParams, ScoreParams, StageSpec, TrainParams,
+};
 use bam_contract::task::{Split, TaskSpec};
 
 use super::Stages;
@@ -17,6 +19,7 @@ pub(super) fn check(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
         }
         StageSpec::Predict(predict) => check_model(at, predict, stages, mistakes),
         StageSpec::Ensemble(ensemble) => check_members(at, ensemble, stages, mistakes),
+        StageSpec::Score(score) => check_scored(at, score, stages, mistakes),
         _ => {}
     }
 }
@@ -175,6 +178,33 @@ fn check_members(at: usize, ensemble: &EnsembleParams, stages: &Stages<'_>, mist
     }
 }
 
+/// A model is scored on tasks that it has heads for, with the same labels.
+fn check_scored(at: usize, score: &ScoreParams, stages: &Stages<'_>, mistakes: &mut Mistakes) {
+    let sets: Vec<_> = stages.listed(at, "tokens").into_iter().filter_map(|(_, tokens)| task(tokens, stages)).collect();
+    if sets.len() < score.tokens.len() {
+        return;
+    }
+    let stage = stages.name(at);
+    for (position, model) in score.models.iter().enumerate() {
+        let Some(heads) = stages.reads(at, &format!("models.{model}")).and_then(|model| heads(model, stages)) else {
+            continue;
+        };
+        let place = ["models", &position.to_string()];
+        let scored: Vec<_> =
+            sets.iter().filter_map(|set| Some((heads.iter().find(|head| head.name == set.head())?, set))).collect();
+        if scored.is_empty() {
+            let message = format!("model `{model}` of stage `{stage}` has a head for none of the tasks");
+            stages.mistake(at, &place, message, Some("list the `tokens` of its tasks"), mistakes);
+        }
+        for (head, set) in scored {
+            if let Some(difference) = labels_differ(head, set) {
+                let message = format!("model `{model}` of stage `{stage}` {difference}");
+                stages.mistake(at, &place, message, Some(SAME_TASK), mistakes);
+            }
+        }
+    }
+}
+
 /// What parts lack to be all folds of one division, each once.
 fn incomplete(folds: &[Option<Fold>]) -> Option<String> {
     let Some(folds) = folds.iter().copied().collect::<Option<Vec<_>>>() else {
@@ -258,7 +288,11 @@ fn task<'a>(at: usize, stages: &Stages<'a>) -> Option<&'a TaskSpec> {
 
 /// The tasks that a model has heads for.
 fn heads<'a>(model: usize, stages: &Stages<'a>) -> Option<Vec<&'a TaskSpec>> {
-    let StageSpec::Train(train) = stages.spec(model) else { return None };
+    let train = match stages.spec(model) {
+        StageSpec::Train(train) => train,
+        StageSpec::Export(_) => return heads(stages.reads(model, "model")?, stages),
+        _ => return None,
+    };
     let tasks: Vec<_> = stages.listed(model, "tokens").into_iter().filter_map(|(_, at)| task(at, stages)).collect();
     (tasks.len() == train.tokens.len()).then_some(tasks)
 }
