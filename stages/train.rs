@@ -36,7 +36,7 @@ use history::Step;
 use rates::Schedule;
 use sampler::Sampler;
 use state::{Keeper, Progress};
-use step::Moment;
+use step::Conditions;
 use training_set::TrainingSet;
 use words::word_ids;
 
@@ -179,19 +179,19 @@ impl<'a> Training<'a> {
         let started = Instant::now();
         let batch = sampler.draw(schedule.batch_rows(step));
         optimizer.catch_up(model, &word_ids(set, &batch));
-        let moment = Moment {
+        let conditions = Conditions {
             progress: schedule.progress(step),
             least_depth: schedule.least_depth(step, model.config.num_hidden_layers),
             dropout: Dropout::seeded(seed_of(params.seed, Stream::Dropout, step)),
         };
-        let (loss, gradients) = step::loss_and_gradients(model, set, &batch, params, &moment);
+        let (loss, gradients) = step::loss_and_gradients(model, set, &batch, params, &conditions);
         let gradient_norm = gradients.norm();
         ensure_finite(loss, gradient_norm, step)?;
         let learning_rate = schedule.learning_rate(step);
         optimizer.step(model, &gradients, learning_rate, gradient_norm);
         progress.steps = step + 1;
         let rows_per_sec = batch.len() as f64 / started.elapsed().as_secs_f64();
-        let (epoch, gold_share) = (schedule.epoch(step), params.anneal.gold_share(moment.progress));
+        let (epoch, gold_share) = (schedule.epoch(step), params.anneal.gold_share(conditions.progress));
         Ok(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec })
     }
 

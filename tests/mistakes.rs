@@ -365,7 +365,7 @@ fn told(said: &Said) -> Vec<String> {
     let lines: Vec<&str> = said.stderr.lines().collect();
     let mistakes = lines.iter().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("error: ")?)));
     mistakes
-        .map(|(at, message)| format!("{} {message}", lines[at + 1].trim_start_matches(" --> pipeline.yaml:").trim()))
+        .map(|(at, message)| format!("{} {message}", lines[at + 1].trim_start_matches("  --> pipeline.yaml:")))
         .collect()
 }
 
@@ -453,7 +453,7 @@ stages:
     assert_eq!(
         told(&said),
         [
-            "15:46 stage `other` predicts fold 2 of 3, but its model `m@0` left out fold 0 of 3",
+            "15:52 stage `other` predicts fold 2 of 3, but its model `m@0` left out fold 0 of 3",
             "19:32 model `m@0` of stage `strange` has no head for `entailment`",
             "20:31 model `m@0` of stage `labels` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
             "21:38 stage `joined` joins 2 of 3 folds; 2 is missing",
@@ -500,7 +500,7 @@ stages:
         told(&sandbox.bam(&["plan"])),
         [
             "6:54 `layers` of stage `a`: the first 4 are asked for, but there are 3",
-            "8:46 `layers` of stage `c`: layer 2 is asked for, but there are 2, counted from 0",
+            "8:47 `layers` of stage `c`: layer 2 is asked for, but there are 2, counted from 0",
             "9:26 `long` of stage `d` has rows of up to 128 tokens, but the encoder has 32 positions",
             "10:26 `strange` of stage `e` is tokenized by another tokenizer than that of `small`",
             "11:39 the tokenizer in `torn` has 6 pieces, the encoder 5 word vectors",

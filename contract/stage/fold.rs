@@ -47,7 +47,7 @@ impl Fold {
     }
 
     /// What it says wrongly, if anything.
-    pub(super) fn mistake(self) -> Option<String> {
+    pub fn mistake(self) -> Option<String> {
         if self.of < 2 {
             return Some("`of` needs at least 2 folds".to_owned());
         }

@@ -89,8 +89,8 @@ impl Setting {
 
     fn loss_and_gradients(&self, model: &Model, gold_share: f64) -> (f64, Gradients) {
         // Annealing is linear: the label's share is the progress.
-        let moment = Moment { progress: gold_share, least_depth: 0, dropout: Dropout::seeded(1) };
-        step::loss_and_gradients(model, &self.set, &self.batch(), &self.params, &moment)
+        let conditions = Conditions { progress: gold_share, least_depth: 0, dropout: Dropout::seeded(1) };
+        step::loss_and_gradients(model, &self.set, &self.batch(), &self.params, &conditions)
     }
 }
 
@@ -133,7 +133,9 @@ fn loss_and_every_gradient_equal_pytorchs() {
     // The reference's loss is a mean over the rows, for each task.
     let rows = setting.set.task(0).rows.len() as f64;
     let (loss, gradients) = setting.loss_and_gradients(&model, 0.0);
-    assert!((loss / rows - setting.reference.get("loss").double_value(&[])).abs() < 1e-6);
+    // Relative, as of any sum in fp32: processors round its parts in different orders.
+    let ratio = loss / rows / setting.reference.get("loss").double_value(&[]);
+    assert!((ratio - 1.0).abs() < 1e-6, "{ratio}");
     let named = by_parameter(&model, &gradients);
     for (name, gradient) in &named {
         setting.reference.assert_near(&format!("grad.{name}"), &(gradient / rows), 1e-5);
@@ -191,9 +193,9 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
     let mut model = setting.reference.model(Precision::Fp32);
     let (loss, whole) = setting.loss_and_gradients(&model, GOLD_SHARE);
     // Of three layers, the top one, the pooler and the heads.
-    let moment = Moment { progress: GOLD_SHARE, least_depth: 3, dropout: Dropout::seeded(1) };
+    let conditions = Conditions { progress: GOLD_SHARE, least_depth: 3, dropout: Dropout::seeded(1) };
     let batch = setting.batch();
-    let (same_loss, gradients) = step::loss_and_gradients(&model, &setting.set, &batch, &setting.params, &moment);
+    let (same_loss, gradients) = step::loss_and_gradients(&model, &setting.set, &batch, &setting.params, &conditions);
     assert_eq!(loss, same_loss);
     assert!(gradients.words_ud.is_none());
     let is_trained = |name: &str| rates::depth(name, 3) >= 3;

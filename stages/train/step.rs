@@ -13,7 +13,7 @@ use crate::padding::{Padded, passes};
 
 /// What of a step depends on how far the training is.
 #[derive(Debug)]
-pub(super) struct Moment {
+pub(super) struct Conditions {
     /// Share of the training done, in [0, 1).
     pub(super) progress: f64,
     /// What lies below is frozen.
@@ -29,7 +29,7 @@ pub(super) fn loss_and_gradients(
     set: &TrainingSet,
     batch: &[Draw],
     params: &TrainParams,
-    moment: &Moment,
+    conditions: &Conditions,
 ) -> (f64, Gradients) {
     let tokens = |draw: &Draw| set.task(draw.task).rows.tokens(draw.row);
     let mut rows = batch.to_vec();
@@ -40,11 +40,11 @@ pub(super) fn loss_and_gradients(
         Reduction::Mean => (batch.len() as f64).recip(),
         Reduction::Sum => 1.0,
     };
-    let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)), moment.least_depth);
+    let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)), conditions.least_depth);
     let mut losses = Vec::new();
     let mut start = 0;
     for end in passes(&lengths) {
-        let loss = pass_loss(model, set, &gradients.words, &rows[start..end], params, moment) * scale;
+        let loss = pass_loss(model, set, &gradients.words, &rows[start..end], params, conditions) * scale;
         gradients.add(model, &loss);
         losses.push(loss.detach());
         start = end;
@@ -59,7 +59,7 @@ fn pass_loss(
     words: &BatchWords,
     rows: &[Draw],
     params: &TrainParams,
-    Moment { progress, dropout, .. }: &Moment,
+    Conditions { progress, dropout, .. }: &Conditions,
 ) -> Tensor {
     let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
     let positions = model.config.max_position_embeddings;

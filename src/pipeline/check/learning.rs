@@ -123,7 +123,8 @@ fn check_model(at: usize, predict: &PredictParams, stages: &Stages<'_>, mistakes
         }
     }
     let (Some(fold), StageSpec::Train(train)) = (predict.fold, stages.spec(model)) else { return };
-    if train.fold != Some(fold) && !stages.is_flawed(model, "fold") {
+    let is_sound = [Some(fold), train.fold].into_iter().flatten().all(|fold| fold.mistake().is_none());
+    if train.fold != Some(fold) && is_sound && !stages.is_flawed(model, "fold") {
         let message = format!(
             "stage `{stage}` predicts {}, but its model `{name}` {}",
             shown(fold),
