@@ -112,7 +112,7 @@ pub enum ScheduleShape {
     /// rate is below its greatest, as in BERT's and the paper's code.
     #[default]
     Linear,
-    /// Rises from a 32nd over the warm-up and falls back to it (ULMFiT; `warmup` is its `cut_frac`).
+    /// Rises from a 32nd over the warm-up and falls back to it (`ULMFiT`; `warmup` is its `cut_frac`).
     SlantedTriangle,
     /// Stays at its greatest after the warm-up.
     Constant,
@@ -127,7 +127,7 @@ pub enum Unfreeze {
     #[default]
     All,
     /// Heads and pooler in the first epoch, and one more layer from the top in each that follows; the embeddings
-    /// after the lowest layer (ULMFiT).
+    /// after the lowest layer (`ULMFiT`).
     Gradual,
 }
 

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use bam_contract::stage::{ScheduleShape, TrainParams, Unfreeze};
 
-/// The greatest rate of a slanted triangle over the least (ULMFiT's `ratio`).
+/// The greatest rate of a slanted triangle over the least (`ULMFiT`'s `ratio`).
 const SLANTED_RATIO: f64 = 32.0;
 
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Schedule {
 
     /// The rate of a step: a rise over the warm-up, and what its shape says of the steps after it.
     ///
-    /// ULMFiT's triangle falls over `cut (1 / cut_frac - 1)` steps, which is all that are left where `cut` is whole.
+    /// `ULMFiT`'s triangle falls over `cut (1 / cut_frac - 1)` steps, which is all that are left where `cut` is whole.
     pub(super) fn learning_rate(&self, step: u64) -> f64 {
         let at = step as f64;
         let is_warm = at >= self.warmup_steps;
@@ -131,7 +131,7 @@ mod tests {
         near(19, 0.005);
     }
 
-    /// ULMFiT's formula for T = 100 and `cut_frac` = 0.1, so `cut` = 10: p = t / 10 before it, and
+    /// `ULMFiT`'s formula for T = 100 and `cut_frac` = 0.1, so `cut` = 10: p = t / 10 before it, and
     /// 1 - (t - 10) / (10 (1 / 0.1 - 1)) from there; the rate is (1 + 31 p) / 32 of the greatest.
     #[test]
     fn a_slanted_triangle_is_ulmfits() {
