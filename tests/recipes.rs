@@ -14,13 +14,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A row's line in its task's file, from its number and its two texts.
+type Line = fn(usize, &[String; 2]) -> String;
+
 /// A folder `glue` of all tasks, as GLUE's download lays them out, with texts made of numbers and few words.
 fn write_glue(sandbox: &Sandbox) {
     let texts = |row: usize| {
         let (subject, verb) = (["dog", "bird", "child"][row % 3], ["sees", "follows"][row % 2]);
         [format!("the {subject} {verb} the house number {row}"), format!("house {row} is old")]
     };
-    type Line = fn(usize, &[String; 2]) -> String;
     let tasks: [(&str, &str, Line); 8] = [
         ("CoLA", "", |row, [a, _]| format!("x\t{}\t\t{a}", row % 2)),
         ("SST-2", "sentence\tlabel", |row, [a, _]| format!("{a}\t{}", row % 2)),
