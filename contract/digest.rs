@@ -65,15 +65,16 @@ impl Fingerprint {
     pub fn of(canonical_json: &str) -> Self {
         Self(*blake3::hash(canonical_json.as_bytes()).as_bytes())
     }
-
-    /// The first eight hexadecimal digits: enough for a person.
-    pub fn short(&self) -> String {
-        self.to_string()[..8].to_owned()
-    }
 }
 
 macro_rules! hexadecimal {
     ($name:ident) => {
+        impl $name {
+            /// The first eight hexadecimal digits: enough for a person.
+            pub fn short(&self) -> String {
+                self.to_string()[..8].to_owned()
+            }
+        }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())

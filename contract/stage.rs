@@ -3,6 +3,7 @@
 //! To add a kind: one variant and one row here, its parameters in `stage/`, one file in `stages/`.
 
 mod anneal;
+mod exec;
 mod fold;
 mod layers;
 mod params;
@@ -11,12 +12,14 @@ mod train;
 use std::fmt;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact::ArtifactKind;
 use crate::external::External;
 pub use anneal::{Anneal, Hold};
+pub use exec::{ExecParams, Stages};
 pub use fold::Fold;
 pub use layers::Layers;
 pub use params::{
@@ -25,7 +28,7 @@ pub use params::{
 pub use train::{Heads, Keep, Precision, Reduction, RegressionOutput, ScheduleShape, TrainParams, Unfreeze};
 
 /// A stage as a pipeline file gives it: the kind is the key of its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageSpec {
     Data(Box<DataParams>),
@@ -35,14 +38,16 @@ pub enum StageSpec {
     Ensemble(EnsembleParams),
     Export(ExportParams),
     Score(ScoreParams),
+    Exec(Box<ExecParams>),
 }
 
-/// A stage kind's row: its name, the meaning's version, and what a stage of it writes.
+/// A stage kind's row.
 #[derive(Debug)]
 pub struct Kind {
     pub name: &'static str,
     /// Raised whenever the same key would give another output.
     pub version: u32,
+    /// What a stage writes, where its parameters don't say ([`StageSpec::writes`]).
     pub writes: ArtifactKind,
     /// Parameters that name stages or files: their content is hashed, not their spelling.
     pub references: &'static [&'static str],
@@ -51,7 +56,7 @@ pub struct Kind {
 
 /// In data order.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 7] = [
+pub static KINDS: [Kind; 8] = [
     Kind { name: "data",     version: 2, writes: ArtifactKind::Examples,    references: &["from"],                                  about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 1, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],                   about: "turn examples into word-piece ids" },
     Kind { name: "train",    version: 2, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder", "init"], about: "train an encoder with one head per task, with or without teachers" },
@@ -59,10 +64,11 @@ pub static KINDS: [Kind; 7] = [
     Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                           about: "average several models' predictions, or join the parts that folds left out" },
     Kind { name: "export",   version: 1, writes: ArtifactKind::OnnxModel,   references: &["model"],                                 about: "write a checkpoint as one ONNX graph with all heads" },
     Kind { name: "score",    version: 2, writes: ArtifactKind::Scores,      references: &["tokens"],                                about: "score models in GLUE's metrics, and check ONNX logits against libtorch's" },
+    Kind { name: "exec",     version: 1, writes: ArtifactKind::Files,       references: &["inputs", "files"],                       about: "run a program of the user's own" },
 ];
 
 /// The name of another stage, as written in a pipeline file once `$` and `@*` are resolved.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StageRef(pub String);
 
@@ -94,8 +100,17 @@ impl StageSpec {
             Self::Ensemble(_) => 4,
             Self::Export(_) => 5,
             Self::Score(_) => 6,
+            Self::Exec(_) => 7,
         };
         &KINDS[index]
+    }
+
+    /// What the stage makes.
+    pub fn writes(&self) -> ArtifactKind {
+        match self {
+            Self::Exec(params) => params.writes,
+            _ => self.kind().writes,
+        }
     }
 
     /// What the stage reads from other stages.
@@ -124,6 +139,7 @@ impl StageSpec {
                 inputs.extend(listed("tokens", &params.tokens, &[Tokens]));
                 inputs
             }
+            Self::Exec(params) => params.inputs(),
         }
     }
 
@@ -138,6 +154,7 @@ impl StageSpec {
             Self::Train(params) => {
                 params.encoder.as_deref().map_or_else(|| Ok(Vec::new()), crate::artifact::encoder::all_files)
             }
+            Self::Exec(params) => params.external(),
             Self::Predict(_) | Self::Ensemble(_) | Self::Export(_) | Self::Score(_) => Ok(Vec::new()),
         }
     }
@@ -162,6 +179,7 @@ impl StageSpec {
             Self::Tokenize(params) => params.mistakes(),
             Self::Train(params) => params.mistakes(),
             Self::Score(params) => params.mistakes(),
+            Self::Exec(params) => params.mistakes(),
             Self::Predict(params) => params.mistakes(),
             Self::Ensemble(params) => params.mistakes(),
             Self::Export(_) => Vec::new(),
@@ -197,6 +215,7 @@ mod tests {
             (r#"{"export": {"model": "m"}}"#, "export"),
             (r#"{"score": {"models": ["m"], "tokens": ["t"]}}"#, "score"),
             (r#"{"data": {"task": "rte", "from": "glue"}}"#, "data"),
+            (r#"{"exec": {"run": ["sh"]}}"#, "exec"),
         ] {
             assert_eq!(serde_json::from_str::<StageSpec>(json).unwrap().kind().name, name);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Run pipelines that turn text data sets into one small multi-task model, and rerun only what changed.
 #[derive(Debug, Parser)]
@@ -51,7 +51,31 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Remove artifacts that no pipeline needs
     Gc(GcArgs),
+    /// Write a pipeline.yaml to start from: the default one, or one for a file of your own
+    Init(InitArgs),
+    /// Draw a pipeline: its stages, how they stand, and which reads which
+    Graph(GraphArgs),
+    /// Print a JSON Schema of pipeline files, for editors
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
+
+const SCHEMA_HELP: &str = "\
+Example:
+  bam schema > pipeline.schema.json
+
+A first line `# yaml-language-server: $schema=pipeline.schema.json` in a pipeline file has editors check it as it is written.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  bam completions bash > ~/.local/share/bash-completion/completions/bam
+  bam completions fish > ~/.config/fish/completions/bam.fish";
 
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArgs {
@@ -291,6 +315,79 @@ pub(crate) struct GcArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam init                              the default pipeline, in this folder
+  bam init --task urgency --data tickets.csv
+                                        one for the rows of a file; columns and labels are told from what it holds
+  bam init --task urgency --data tickets.csv --text subject --label urgency
+
+The file may be TSV, CSV, JSONL or Parquet, plain or gzipped. A pipeline.yaml that is there already stays as it is.")]
+pub(crate) struct InitArgs {
+    /// Folder to write it into
+    #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
+    pub(crate) folder: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) task: Option<TaskArgs>,
+
+    /// Folder of the encoder to start from [default: the one that `make setup` brings]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) encoder: Option<PathBuf>,
+}
+
+/// A task of the user's own.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// Name of your task
+    #[arg(long = "task", value_name = "NAME", required = false, requires = "data")]
+    pub(crate) name: String,
+
+    /// File of its rows
+    #[arg(long, value_name = "FILE", required = false, requires = "name")]
+    pub(crate) data: PathBuf,
+
+    /// Column of the text, by its name; by its number from 1 where the file has no header
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub(crate) text: Option<String>,
+
+    /// Column of the second text, where rows are pairs
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub(crate) pair: Option<String>,
+
+    /// Column of the label: a class, or a value
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam graph --folded                    as written, for a README: one box per line of the file
+  bam graph --format svg > pipeline.svg
+  bam graph --format dot | dot -Tpdf > pipeline.pdf")]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Language of the drawing
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub(crate) format: GraphFormat,
+
+    /// Draw one box per stage as written, and not one per stage that it stands for
+    #[arg(long)]
+    pub(crate) folded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    Mermaid,
+    Dot,
+    Svg,
+    Json,
 }
 
 fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {

@@ -23,7 +23,9 @@ use clap::Parser;
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
-    match commands::dispatch(cli::Cli::parse()) {
+    let cli = cli::Cli::parse();
+    ui::respect_no_color();
+    match commands::dispatch(cli).and_then(|code| ui::all_written().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             ui::error::tell(&error);

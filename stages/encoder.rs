@@ -10,6 +10,7 @@ mod config;
 pub(crate) mod device;
 pub(crate) mod dropout;
 mod layers;
+pub(crate) mod precision;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

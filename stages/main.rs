@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use bam_contract::job::Job;
 use bam_contract::stage::StageSpec;
 
@@ -50,6 +50,7 @@ fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
         StageSpec::Ensemble(params) => ensemble::run(params, job, reporter),
         StageSpec::Export(params) => export::run(params, job, reporter),
         StageSpec::Score(params) => score::run(params, job, reporter),
+        StageSpec::Exec(_) => bail!("an `exec` stage is computed by the program that it names"),
     }
 }
 

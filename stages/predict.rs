@@ -10,7 +10,7 @@ use bam_contract::job::Job;
 use bam_contract::stage::PredictParams;
 use bam_contract::task::Split;
 
-use crate::encoder::{Model, device};
+use crate::encoder::{Model, device, precision};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
 use crate::text::thousands;
@@ -46,7 +46,8 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;
     }
     let outcome = Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name));
-    Ok(outcome.with("device", device::name(device)))
+    let format = precision::name(precision::kind_on(params.precision, device));
+    Ok(outcome.with("device", device::name(device)).with("precision", format))
 }
 
 fn chosen_splits(params: &PredictParams, tokens: &Tokens, stage: &str) -> Result<Vec<Split>> {

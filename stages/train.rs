@@ -26,7 +26,7 @@ use bam_contract::task::TaskSpec;
 use tch::Tensor;
 
 use crate::encoder::dropout::mixed;
-use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, write_checkpoint};
+use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, precision, write_checkpoint};
 use crate::report::{Outcome, Reporter};
 use crate::stop::{self, Stopped};
 use crate::text::thousands;
@@ -108,7 +108,8 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     let outcome = Outcome::from(summary(&scores) + &early.unwrap_or_default())
         .with("steps", progress.steps)
         .with("rows_per_second", rows_per_sec)
-        .with("device", device::name(device));
+        .with("device", device::name(device))
+        .with("precision", precision::name(precision::kind_on(params.precision, device)));
     Ok(match progress.resumed {
         0 => outcome,
         resumed => outcome.with("resumed", resumed).with("seconds_before_resuming", progress.earlier_secs),

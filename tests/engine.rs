@@ -148,7 +148,7 @@ fn an_external_file_that_changes_is_seen_and_one_that_is_touched_is_not() {
     assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), [""; 0]);
     sandbox.write("enc/tokenizer.json", "another");
     let run = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
-    assert!(run.stderr.contains("because file encoder/tokenizer.json changed\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("because file encoder/tokenizer.json: <hex> → <hex>\n"), "{}", run.stderr);
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn show_explains_an_artifact() {
   param keep: last
   param layer_decay: 1.0
   param learning_rate: 0.00005
-  param precision: fp32
+  param precision: auto
   param reduction: mean
   param regression_output: linear
   param sampling: 0.75

@@ -335,7 +335,7 @@ fn what_is_no_yaml_or_no_file() {
     let said = sandbox.bam(&["run", "none.yaml"]);
     let expected = "error: pipeline file `none.yaml` does not exist
 
-hint: name another with `bam run FILE`, or change to its folder with `-C DIR`
+hint: name another with `bam run FILE`, or change to its folder with `-C DIR`; `bam init` writes one
 ";
     assert_eq!((said.code, said.stderr.as_str()), (2, expected));
 }

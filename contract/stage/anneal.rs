@@ -2,10 +2,11 @@
 
 use std::f64::consts::PI;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// λ, the gold label's share of the target at progress `p` of the training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anneal {
     /// λ = p: from the teacher alone to the label alone (teacher annealing).
@@ -19,10 +20,13 @@ pub enum Anneal {
     Hold(Hold),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A λ that is held, then rises.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hold {
+    /// λ up to there.
     pub share: f64,
+    /// Progress of the training at which λ begins to rise, at least 0 and below 1.
     pub until: f64,
 }
 

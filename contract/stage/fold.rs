@@ -1,5 +1,6 @@
 //! Folds: train rows divided into parts, so that a teacher can predict rows that it was not trained on.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::tokens::TokenRows;
@@ -10,13 +11,14 @@ use crate::fault::Fault;
 ///
 /// A row's fold follows from its `id` and the seed alone: it stays when other rows come or go, and both orders of a
 /// pair, which share their `id`, are in one fold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fold {
     /// Number of folds.
     pub of: usize,
     /// Which of them this is about, from 0.
     pub leave_out: usize,
+    /// Seed of the division.
     #[serde(default)]
     pub seed: u64,
 }

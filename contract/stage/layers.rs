@@ -1,7 +1,9 @@
 //! Which of an encoder's layers a model starts from.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -77,6 +79,22 @@ impl<'de> Deserialize<'de> for Layers {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Layers {
+    fn schema_name() -> Cow<'static, str> {
+        "Layers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of layers, or a list of layer numbers from 0.",
+            "anyOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "array", "items": { "type": "integer", "minimum": 0 }, "minItems": 1 },
+            ],
+        })
     }
 }
 

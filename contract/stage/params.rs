@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::train::Precision;
@@ -14,7 +15,7 @@ use crate::task::{Split, TaskSpec};
 use crate::tasks;
 
 /// Parameters of `data`: a task's files (`from`), or a task written by grammar (`grammar`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataParams {
     /// Name of a built-in task, or of one under `tasks:`.
@@ -33,17 +34,22 @@ pub struct DataParams {
     pub limit: Option<usize>,
     /// The task's definition; filled in from the built-in table or from `tasks:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub definition: Option<TaskSpec>,
 }
 
 /// How many rows the grammar writes, and from which seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrammarRows {
+    /// Rows of the train split.
     pub train: usize,
+    /// Rows of the dev split.
     pub dev: usize,
+    /// Rows of the test split.
     #[serde(default)]
     pub test: usize,
+    /// Seed of the rows; by default the pipeline's.
     #[serde(default)]
     pub seed: u64,
 }
@@ -141,9 +147,10 @@ impl DataParams {
 }
 
 /// Parameters of `tokenize`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizeParams {
+    /// The `data` stage that makes the rows.
     pub examples: StageRef,
     /// Hugging Face folder whose tokenizer is used (`tokenizer.json`, or `vocab.txt`).
     pub encoder: PathBuf,
@@ -163,10 +170,12 @@ impl TokenizeParams {
 }
 
 /// Parameters of `predict`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredictParams {
+    /// The `train` stage whose model it is.
     pub model: StageRef,
+    /// The `tokenize` stage whose rows are predicted.
     pub tokens: StageRef,
     /// Splits to predict; by default all that the tokens have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -191,7 +200,7 @@ impl PredictParams {
 }
 
 /// Parameters of `ensemble`: predictions of one task, made one table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnsembleParams {
     /// Tables of the same rows; with `join`, of different ones.
@@ -204,7 +213,7 @@ pub struct EnsembleParams {
     pub join: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Average {
     /// Written as log-probabilities, which are logits of the mean.
@@ -221,18 +230,20 @@ impl EnsembleParams {
 }
 
 /// Parameters of `export`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportParams {
+    /// The `train` stage whose model it is.
     pub model: StageRef,
 }
 
 /// Parameters of `score`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreParams {
     /// Checkpoints and ONNX models; each is scored on the tasks it has a head for.
     pub models: Vec<StageRef>,
+    /// The `tokenize` stages whose dev rows are scored, one per task.
     pub tokens: Vec<StageRef>,
     /// Greatest allowed difference of an ONNX model's logits from those of its checkpoint under libtorch.
     #[serde(default = "defaults::tolerance")]

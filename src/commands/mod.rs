@@ -1,6 +1,8 @@
 //! One file per command: what it does, between the arguments and the terminal.
 
 mod gc;
+mod graph;
+mod init;
 mod log;
 mod plan;
 mod run;
@@ -13,9 +15,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bam_contract::fault::Fault;
+use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
 use crate::store::Store;
+use crate::{pipeline, ui};
 
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     if let Some(directory) = &cli.directory {
@@ -33,5 +37,17 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Runs(args) => runs::runs(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
+        Command::Graph(args) => graph::graph(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Schema => {
+            ui::data(&format!("{:#}\n", pipeline::schema()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bam", &mut script);
+            ui::data(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn tell(
     Ok(())
 }
 
-fn decide(pipeline: &Pipeline, store: &Store, forced: BTreeSet<usize>) -> Result<Plan> {
+pub(super) fn decide(pipeline: &Pipeline, store: &Store, forced: BTreeSet<usize>) -> Result<Plan> {
     let mut planner = Planner::new(pipeline, store, forced);
     let plan = planner.plan()?;
     planner.finish();

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use bam_contract::artifact::ArtifactKind;
 use bam_contract::artifact::scores::Scores;
-use bam_contract::stage::StageSpec;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
 
 /// Prints the scores of those `score` stages that are `made`.
 fn tell_scores(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
-    let is_scored = |stage: &&Stage| matches!(stage.spec, StageSpec::Score(_)) && made.contains(&stage.name);
+    let is_scored = |stage: &&Stage| stage.spec.writes() == ArtifactKind::Scores && made.contains(&stage.name);
     let scored: Vec<&Stage> = pipeline.stages.iter().filter(is_scored).collect();
     for stage in &scored {
         let scores = Scores::read(&store.latest_link(&stage.name))?;

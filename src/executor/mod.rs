@@ -19,10 +19,14 @@ pub(crate) trait Executor {
 pub(crate) struct Launch<'a> {
     /// Index of its stage, which its messages carry.
     pub(crate) stage: usize,
+    /// The user's own program and its arguments, in the place of `bam-stage`.
+    pub(crate) program: Option<&'a [String]>,
     /// The job file.
     pub(crate) job: &'a Path,
     /// Where its log goes.
     pub(crate) log: &'a Path,
+    /// CPU threads it may keep busy.
+    pub(crate) threads: usize,
     /// The GPUs it may use, where the machine has any.
     pub(crate) gpus: Option<&'a [String]>,
 }

@@ -107,7 +107,8 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistake
         })
         .collect();
     let externals: Vec<Vec<External>> = stages.iter().map(|stage| externals(stage, mistakes)).collect();
-    match graph::order(&edges) {
+    let reads: Vec<Vec<usize>> = edges.iter().map(|edges| edges.iter().map(|edge| edge.stage).collect()).collect();
+    match graph::order(&reads) {
         Ok(order) => {
             let graph = Stages { stages: &stages, edges: &edges };
             let mut encoders = Encoders::default();
@@ -191,7 +192,9 @@ fn type_stage(
         mistakes.add_in(owner, place, flaw.message(&format!("stage `{}`", owner.0)), flaw.hint);
         flawed.extend(at.first().cloned());
     }
-    flawed.extend(unknown_task.then(|| "task".to_owned()));
+    // Where a task's rows come from is not told to be missing when it is wrong.
+    let unknown_rows = flawed.contains("from") || flawed.contains("grammar");
+    flawed.extend((unknown_task || unknown_rows).then(|| "task".to_owned()));
     let spec = spec?;
     for (param, sentence) in spec.mistakes() {
         // A task's own mistakes are told where it is defined.
@@ -286,7 +289,7 @@ fn resolve(
             }
             continue;
         };
-        let writes = stages[target].spec.kind().writes;
+        let writes = stages[target].spec.writes();
         if accepts.contains(&writes) {
             edges.push(Edge { slot, stage: target });
         } else {
@@ -316,7 +319,7 @@ fn missing_stage_hint(name: &str, names: &BTreeSet<String>) -> Option<String> {
 /// The stage of a fitting kind that shares the reference's axes.
 fn fitting_stage_hint(name: &str, accepts: &[ArtifactKind], stages: &[Typed]) -> Option<String> {
     let axes = |name: &str| name.split_once('@').map(|(_, axes)| axes.to_owned());
-    let fits = |stage: &&Typed| accepts.contains(&stage.spec.kind().writes) && axes(&stage.name) == axes(name);
+    let fits = |stage: &&Typed| accepts.contains(&stage.spec.writes()) && axes(&stage.name) == axes(name);
     stages.iter().find(fits).map(|stage| did_you_mean(&stage.name))
 }
 
@@ -334,7 +337,11 @@ fn references(stage: &Typed, stages: &[Typed], index: &HashMap<String, usize>) -
 }
 
 fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {
-    let param = if matches!(stage.spec, StageSpec::Data(_)) { "from" } else { "encoder" };
+    let param = match stage.spec {
+        StageSpec::Data(_) => "from",
+        StageSpec::Exec(_) => "files",
+        _ => "encoder",
+    };
     if stage.flawed.contains(param) || stage.flawed.contains("task") {
         return Vec::new();
     }

@@ -1,13 +1,22 @@
-//! The pipeline file: [`draft`] reads it as written, [`vars`] expands it, [`check`] proves it sound.
+//! The pipeline file: [`include`] reads it with the files it names, [`draft`] takes it as written, [`vars`] and [`gather`]
+//! expand it, [`check`] proves it sound.
 
 mod check;
 mod draft;
+mod gather;
 mod graph;
+mod include;
 mod mistake;
+mod places;
 mod resources;
+mod schema;
 mod source;
+mod substitute;
 mod typed;
 mod vars;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,6 +29,7 @@ use bam_contract::stage::StageSpec;
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};
 pub(crate) use resources::Resources;
+pub(crate) use schema::schema;
 pub(crate) use source::{Place, Source};
 use vars::Origin;
 pub(crate) use vars::family_of;
@@ -42,6 +52,13 @@ pub(crate) struct Stage {
     /// How many stages its line in the file stands for, itself among them.
     pub(crate) siblings: usize,
     origin: Origin,
+}
+
+impl Stage {
+    /// Its name as written, `teacher@task`, which may stand for several.
+    pub(crate) fn written(&self) -> &str {
+        &self.origin.written
+    }
 }
 
 /// What a stage reads from another.

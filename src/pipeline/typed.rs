@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use serde_path_to_error::Segment;
 
 use super::draft::did_you_mean;
-use super::source::EntryPath;
+use super::places::EntryPath;
 
 /// Text that stands in for a value that is missing or of the wrong type, so that the rest can be checked.
 pub(crate) const PLACEHOLDER: &str = "?";

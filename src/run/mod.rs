@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::event::Event;
+use bam_contract::fault::hint_of;
 use bam_contract::job::{Job, JobInput};
 use bam_contract::manifest::{Key, Manifest};
 use bam_contract::stage::StageSpec;
@@ -354,8 +355,20 @@ impl Run<'_, '_> {
         };
         pending.write_job(&serde_json::to_vec_pretty(&job)?)?;
         let gpus = (!limits.gpus.is_empty()).then_some(grant.gpus.as_slice());
-        let launch = Launch { stage: at, job: &pending.job(), log: &pending.log(), gpus };
-        let worker = self.executor.start(&launch, self.sender.clone())?;
+        let program = match &stage.spec {
+            StageSpec::Exec(exec) => Some(exec.run.as_slice()),
+            _ => None,
+        };
+        let (job, log) = (&pending.job(), &pending.log());
+        let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus };
+        let worker = match self.executor.start(&launch, self.sender.clone()) {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.capacity.give_back(grant);
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                return self.failed(at, &pending, &causes, hint_of(&error), 0.0);
+            }
+        };
         let (threads, gpus, name) = (grant.threads, &grant.gpus, &stage.name);
         self.tell(&RunEvent::Running { stage: name, index: at, fingerprint, threads, gpus, reasons: &reasons });
         let (metrics, last, started) = (BTreeMap::new(), None, Instant::now());

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use bam_contract::artifact::{ArtifactKind, encoder, onnx};
 use bam_contract::digest::Digest;
+use bam_contract::fault::Fault;
 use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
 
 use super::{LOG, Lock, MANIFEST};
@@ -27,6 +28,8 @@ pub(crate) struct Finished {
     pub(crate) stage: String,
     pub(crate) key: Key,
     pub(crate) artifact: ArtifactKind,
+    /// Whether a program of the user's made it: then its files are opened before anything relies on them.
+    pub(crate) is_foreign: bool,
     pub(crate) summary: String,
     pub(crate) metrics: BTreeMap<String, f64>,
     pub(crate) provenance: Provenance,
@@ -60,6 +63,11 @@ impl Pending {
         fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
     }
 
+    /// How many files the stage has written.
+    pub(crate) fn count_files(&self) -> usize {
+        files_in(&self.output()).map_or(0, |files| files.len())
+    }
+
     /// Verifies, syncs, and moves the output to its place; an artifact that was there goes.
     ///
     /// # Errors
@@ -73,6 +81,9 @@ impl Pending {
         let fingerprint = finished.key.fingerprint();
         let mut files = BTreeMap::new();
         for name in files_in(&output)? {
+            if [MANIFEST, LOG].contains(&name.as_str()) {
+                bail!("the stage wrote `{name}`, which is `bam`'s own file in every artifact");
+            }
             let path = output.join(&name);
             let reading = || format!("reading `{name}` of the stage's output");
             let entry = FileEntry {
@@ -83,12 +94,17 @@ impl Pending {
             files.insert(name, entry);
         }
         need_files(finished.artifact, &files)?;
+        if finished.is_foreign {
+            let hint = "`docs/exec.md` says what each kind consists of";
+            let wrong = || Fault::new(format!("what the stage wrote is not {}", finished.artifact), hint);
+            finished.artifact.check(&output).with_context(wrong)?;
+        }
         let manifest = Manifest {
             fingerprint,
             stage: finished.stage,
             artifact: finished.artifact,
             key: finished.key,
-            content: Manifest::content_of(&files),
+            content: Manifest::content_of(finished.artifact, &files),
             files,
             summary: finished.summary,
             metrics: finished.metrics,
@@ -146,6 +162,8 @@ fn need_files(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Re
         ArtifactKind::Checkpoint => &[encoder::CONFIG, encoder::WEIGHTS, "bam.json"],
         ArtifactKind::OnnxModel => &[onnx::GRAPH, "bam.json"],
         ArtifactKind::Scores => &["scores.json"],
+        ArtifactKind::Files if files.is_empty() => bail!("the stage says it is done, but wrote nothing"),
+        ArtifactKind::Files => &[],
     };
     for need in needed {
         let there = match need.strip_prefix('*') {

@@ -43,8 +43,8 @@ fn of_mistake(mistake: &Mistake, source: &Source) -> String {
     let mut text = format!("{} {}", heading("error:"), mistake.message);
     if let Some(place) = &mistake.place {
         let _ = write!(text, "\n  {} {}", style("-->").for_stderr().cyan(), source.show(place));
-        if let Place::File { line, column, width } = place {
-            text += &excerpt(source.line(*line), *line, *column, *width);
+        if let Place::File { file, line, column, width } = place {
+            text += &excerpt(source.line(*file, *line), *line, *column, *width);
         }
     }
     with_hint(text, mistake.hint.as_deref())

@@ -145,6 +145,71 @@ fn rows_labels(folder: &TempDir, split: Split) -> Vec<f64> {
 }
 
 #[test]
+fn stsb_holds_scores_between_other_columns() {
+    let header = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n";
+    let train =
+        format!("{header}0\tnews\tf\t2012\t1\tnone\tnone\tA \"quote.\tA 'quote'.\t3.600\n1\t\t\t\t\t\t\tc\td\t0\n");
+    let test = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\n0\t\t\t\t\t\t\te\tf\n";
+    let files: &[(&str, &[u8])] = &[
+        ("STS-B/train.tsv", train.as_bytes()),
+        ("STS-B/dev.tsv", train.as_bytes()),
+        ("STS-B/test.tsv", test.as_bytes()),
+    ];
+    let (folder, outcome) = run_on(files, json!({"task": "stsb"}));
+    assert_eq!(outcome.unwrap().summary, "2 train · 2 dev · 1 test rows");
+    let expected = [("A \"quote.", Some("A 'quote'."), Some(3.6)), ("c", Some("d"), Some(0.0))];
+    assert_eq!(rows(&folder, Split::Train), expected.map(owned));
+    assert_eq!(rows(&folder, Split::Test), [("e", Some("f"), None)].map(owned));
+
+    let beyond = format!("{header}0\t\t\t\t\t\t\ta\tb\t5.001\n");
+    let files: &[(&str, &[u8])] = &[("STS-B/train.tsv", beyond.as_bytes()), ("STS-B/dev.tsv", beyond.as_bytes())];
+    let (message, _) = error(files, json!({"task": "stsb"}));
+    assert_eq!(message, "`STS-B/train.tsv:2`: value 5.001 is out of range");
+}
+
+/// Both name their classes alike; QNLI's question comes first, and its sentences hold quotes and brackets.
+#[test]
+fn qnli_and_rte_spell_their_labels_out() {
+    for (task, folder, header) in
+        [("qnli", "QNLI", "index\tquestion\tsentence"), ("rte", "RTE", "index\tsentence1\tsentence2")]
+    {
+        let train = format!("{header}\tlabel\n7\tWho?\t\"Nobody (1) [2]\tnot_entailment\n9\ta\u{a0}b\tc\tentailment\n");
+        let test = format!("{header}\n0\te\tf\n");
+        let [train_file, dev_file, test_file] = ["train", "dev", "test"].map(|split| format!("{folder}/{split}.tsv"));
+        let files: &[(&str, &[u8])] =
+            &[(&train_file, train.as_bytes()), (&dev_file, train.as_bytes()), (&test_file, test.as_bytes())];
+        let (made, outcome) = run_on(files, json!({"task": task}));
+        assert_eq!(outcome.unwrap().summary, "2 train · 2 dev · 1 test rows", "{task}");
+        let expected = [("Who?", Some("\"Nobody (1) [2]"), Some(1.0)), ("a\u{a0}b", Some("c"), Some(0.0))];
+        assert_eq!(rows(&made, Split::Train), expected.map(owned), "{task}");
+        assert_eq!(rows(&made, Split::Test), [("e", Some("f"), None)].map(owned), "{task}");
+    }
+}
+
+/// WNLI's 1 is an entailment, where RTE's and QNLI's class of that number is none.
+#[test]
+fn wnli_spells_its_labels_as_numbers() {
+    let train = b"index\tsentence1\tsentence2\tlabel\n0\tIt fell\tThe cup fell.\t1\n1\ta\tb\t0\n";
+    let (folder, outcome) = run_on(&[("WNLI/train.tsv", train), ("WNLI/dev.tsv", train)], json!({"task": "wnli"}));
+    assert_eq!(outcome.unwrap().summary, "2 train · 2 dev rows");
+    assert_eq!(rows_labels(&folder, Split::Dev), [1.0, 0.0]);
+    let labels = bam_contract::tasks::builtin("wnli").unwrap().labels;
+    assert_eq!(labels, ["not_entailment", "entailment"]);
+}
+
+#[test]
+fn the_diagnostic_set_has_test_rows_only() {
+    let rows_of_ax = b"index\tsentence1\tsentence2\n0\tNo \"cat\tA cat\n";
+    let (folder, outcome) = run_on(&[("diagnostic/diagnostic.tsv", rows_of_ax)], json!({"task": "ax"}));
+    assert_eq!(outcome.unwrap().summary, "1 test rows");
+    assert_eq!(rows(&folder, Split::Test), [("No \"cat", Some("A cat"), None)].map(owned));
+}
+
+fn owned((text, pair, label): (&str, Option<&str>, Option<f64>)) -> (String, Option<String>, Option<f64>) {
+    (text.to_owned(), pair.map(ToOwned::to_owned), label)
+}
+
+#[test]
 fn broken_rows_of_qqp_are_left_out() {
     let train = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta?\tb?\t1\n1\t3\t4\tc\nd?\te?\t0\n2\t5\t6\tf?\tg?\t0\n";
     let files: &[(&str, &[u8])] = &[("QQP/train.tsv", train.as_bytes()), ("QQP/dev.tsv", train.as_bytes())];

@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::BertConfig;
 use super::dropout::Dropout;
 use super::layers::{Activation, LayerNorm, Linear};
+use super::precision::kind_on;
 use super::safetensors_file::read;
 use super::weights::{Leaf, Loader, Parameter};
 use super::{Batch, checkpoint};
@@ -101,7 +102,7 @@ impl NewModel<'_> {
             tensors.insert("bert.pooler.dense.bias".to_owned(), Tensor::zeros([width], (Kind::Float, Device::Cpu)));
         }
         let parts = Parts { config, tasks: self.tasks, regression_output: self.regression_output, tensors };
-        parts.build(&path, self.precision, device)
+        parts.build(&path, kind_on(self.precision, device), device)
     }
 }
 
@@ -135,7 +136,7 @@ impl Model {
         let tensors = read(&path)?;
         let (tasks, regression_output) = (info.tasks.clone(), info.regression_output);
         let model = Parts { config, tasks, regression_output, tensors }
-            .build(&path, precision, device)
+            .build(&path, kind_on(precision, device), device)
             .with_context(|| format!("opening the checkpoint `{}`", folder.display()))?;
         Ok((model, info))
     }
@@ -198,12 +199,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn build(self, path: &Path, precision: Precision, device: Device) -> Result<Model> {
+    fn build(self, path: &Path, compute: Kind, device: Device) -> Result<Model> {
         let Self { config, tasks, regression_output, tensors } = self;
         let (d, f) = (config.hidden_size as i64, config.intermediate_size as i64);
         let activation = Activation::by_name(&config.hidden_act)?;
         let (parameters, leaves) = (Vec::new(), Vec::new());
-        let mut loader = Loader { tensors, path, device, precision, eps: config.layer_norm_eps, parameters, leaves };
+        let mut loader = Loader { tensors, path, device, compute, eps: config.layer_norm_eps, parameters, leaves };
         let words_vd = loader.table("bert.embeddings.word_embeddings.weight", &[config.vocab_size as i64, d])?;
         let embeddings = Embeddings {
             position: loader

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use bam_contract::stage::Precision;
 use tch::{Device, Kind, Tensor};
 
 use super::layers::{LayerNorm, Linear};
@@ -44,7 +43,8 @@ pub(super) struct Loader<'a> {
     pub(super) tensors: BTreeMap<String, Tensor>,
     pub(super) path: &'a Path,
     pub(super) device: Device,
-    pub(super) precision: Precision,
+    /// Format of the linear layers.
+    pub(super) compute: Kind,
     pub(super) eps: f64,
     pub(super) parameters: Vec<Parameter>,
     pub(super) leaves: Vec<Leaf>,
@@ -70,11 +70,7 @@ impl Loader<'_> {
 
     /// Layers over the same input, which the forward pass computes as one.
     pub(super) fn linear(&mut self, prefixes: &[String], outputs: i64, inputs: i64) -> Result<Linear> {
-        let kind = match self.precision {
-            Precision::Fp32 => Kind::Float,
-            Precision::Bf16 => Kind::BFloat16,
-        };
-        self.linear_in(kind, prefixes, outputs, inputs)
+        self.linear_in(self.compute, prefixes, outputs, inputs)
     }
 
     /// A head is a few rows of one product; its rounding would be the prediction's own, so it is fp32.

@@ -125,6 +125,17 @@ impl Sandbox {
     }
 }
 
+/// Waits until something holds, and fails after half a minute.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("in vain: {what}");
+}
+
 /// A worker that an engine under way has started.
 pub(crate) fn worker_of(engine: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{engine}/task/{engine}/children")).ok()?;

@@ -16,7 +16,7 @@ use crate::reason::differences;
 use crate::store::{Store, read_manifest};
 use crate::ui;
 use crate::ui::table::{Align, Table};
-use crate::ui::units::{ago, bytes, duration};
+use crate::ui::units::{ago, bytes, duration, plural};
 
 /// Fewest digits of a fingerprint that name an artifact.
 const FEWEST_DIGITS: usize = 4;
@@ -96,11 +96,11 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
         (
             "made",
             format!(
-                "{}, in {}, peak memory {}, {} threads, {} on {}, bam {}",
+                "{}, in {}, peak memory {}, {}, {} on {}, bam {}",
                 ago(made.finished_unix_secs),
                 duration(made.wall_secs),
                 bytes(made.peak_memory_bytes),
-                made.threads,
+                plural(made.threads, "thread"),
                 made.device,
                 made.host,
                 made.bam_version,
