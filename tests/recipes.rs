@@ -71,18 +71,8 @@ fn set_up(recipe: &Path) -> Sandbox {
 fn bam(sandbox: &Sandbox, command: &str, settings: &[&str]) -> Said {
     let encoder = format!("vars.encoder={}", root().join("tests/fixtures/tiny-bert").display());
     // The small encoder has 64 positions and three layers.
-    let mut args = vec![
-        command,
-        "recipe.yaml",
-        "--set",
-        "vars.glue=glue",
-        "--set",
-        &encoder,
-        "--set",
-        "vars.max_tokens=48",
-        "--set",
-        "vars.precision=fp32",
-    ];
+    let mut args =
+        vec![command, "recipe.yaml", "--set", "vars.glue=glue", "--set", &encoder, "--set", "vars.max_tokens=48"];
     args.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
     sandbox.bam(&args)
 }
