@@ -20,6 +20,11 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Its first eight bytes as a number, for what shall depend on content and yet look random.
+    pub fn number(self) -> u64 {
+        u64::from_le_bytes(self.0[..8].try_into().expect("a digest has 32 bytes"))
+    }
+
     /// Digest of a file's bytes, as `b3sum` prints it (memory-mapped, all cores).
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();

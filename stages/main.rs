@@ -4,6 +4,7 @@
 mod compare;
 mod data;
 mod encoder;
+mod ensemble;
 mod export;
 mod infer;
 mod onnx;
@@ -48,6 +49,7 @@ fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
         StageSpec::Tokenize(params) => tokenize::run(params, job, reporter),
         StageSpec::Train(params) => train::run(params, job, reporter),
         StageSpec::Predict(params) => predict::run(params, job, reporter),
+        StageSpec::Ensemble(params) => ensemble::run(params, job, reporter),
         StageSpec::Export(params) => export::run(params, job, reporter),
         StageSpec::Score(params) => score::run(params, job, reporter),
         StageSpec::Exec(_) => bail!("an `exec` stage is computed by the program that it names"),

@@ -98,7 +98,7 @@ fn a_teacher_that_does_not_cover_the_training_rows_is_refused_before_training() 
     sandbox.edit(
         "pipeline.yaml",
         "  teacher@task:",
-        "  few@task:         { data:     { task: $task, grammar: $rows, limit: 50 } }
+        "  few@task:         { data:     { task: $task, grammar: { train: 50, dev: 40 } } }
   short@task:       { tokenize: { examples: few@$task, encoder: $encoder, max_tokens: 48 } }
   teacher@task:",
     );

@@ -1,6 +1,6 @@
 //! The course of a training: `history.parquet` in a checkpoint, a row per step.
 //!
-//! Columns of float64: `step` (from 0), `epoch`, `loss`, `lambda`, `learning_rate`, `gradient_norm` (before
+//! Columns of float64: `step` (from 0), `epoch`, `loss`, `lambda` (of `anneal`), `learning_rate`, `gradient_norm` (before
 //! clipping), `rows_per_second`, and `dev/<task>/<metric>`, null but on steps after which was evaluated.
 
 use std::path::Path;

@@ -95,6 +95,22 @@ impl TokenRows {
         &self.token_type_ids[self.offsets[row]..self.offsets[row + 1]]
     }
 
+    /// Those rows alone, in the given order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let mut selected = Self::default();
+        for row in rows.iter().copied() {
+            selected.ids.push(self.ids[row]);
+            selected.swapped.push(self.swapped[row]);
+            selected.labels.push(self.labels[row]);
+            selected.input_ids.extend(self.input_ids(row));
+            selected.token_type_ids.extend(self.token_type_ids(row));
+            selected.offsets.push(selected.input_ids.len());
+            selected.lost_tokens.push(self.lost_tokens[row]);
+        }
+        selected
+    }
+
     /// Appends a row.
     pub fn push(
         &mut self,

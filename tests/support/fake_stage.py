@@ -19,6 +19,7 @@ FILES = {
     "tokenize": ["train.parquet", "dev.parquet"],
     "train": ["config.json", "model.safetensors", "bam.json"],
     "predict": ["dev.arrow"],
+    "ensemble": ["dev.arrow"],
     "export": ["model.onnx", "bam.json"],
     "score": ["scores.json"],
     "compare": ["comparison.json", "trials.parquet"],
