@@ -20,6 +20,11 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Its first eight bytes as a number, for what shall depend on content and yet look random.
+    pub fn number(self) -> u64 {
+        u64::from_le_bytes(self.0[..8].try_into().expect("a digest has 32 bytes"))
+    }
+
     /// Digest of a file's bytes, as `b3sum` prints it (memory-mapped, all cores).
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
@@ -60,15 +65,16 @@ impl Fingerprint {
     pub fn of(canonical_json: &str) -> Self {
         Self(*blake3::hash(canonical_json.as_bytes()).as_bytes())
     }
-
-    /// The first eight hexadecimal digits: enough for a person.
-    pub fn short(&self) -> String {
-        self.to_string()[..8].to_owned()
-    }
 }
 
 macro_rules! hexadecimal {
     ($name:ident) => {
+        impl $name {
+            /// The first eight hexadecimal digits: enough for a person.
+            pub fn short(&self) -> String {
+                self.to_string()[..8].to_owned()
+            }
+        }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())

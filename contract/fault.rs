@@ -20,9 +20,9 @@ impl Fault {
 
 /// The first hint in an error's chain of causes.
 pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
-    // What was added with `context` is found by the first way alone.
-    let fault = error.downcast_ref::<Fault>();
-    fault.or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<Fault>())).map(Fault::hint)
+    // A fault that was added as context is found by the first, one that lies below others by the second.
+    let fault = error.downcast_ref::<Fault>().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()));
+    fault.map(Fault::hint)
 }
 
 /// The name in `known` that `name` was most likely meant to be, for "did you mean" hints.
@@ -60,9 +60,8 @@ mod tests {
     fn the_hint_is_found_below_added_context() {
         let error = anyhow::Error::new(Fault::new("no such file", "make it")).context("while reading");
         assert_eq!(hint_of(&error), Some("make it"));
-        let error =
-            anyhow::anyhow!("it is missing").context(Fault::new("no such file", "make it")).context("while reading");
-        assert_eq!(hint_of(&error), Some("make it"));
+        let error = anyhow::anyhow!("no such file").context(Fault::new("while reading", "look")).context("at first");
+        assert_eq!(hint_of(&error), Some("look"));
     }
 
     #[test]

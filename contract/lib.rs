@@ -9,6 +9,7 @@ pub mod fault;
 pub mod job;
 pub mod manifest;
 pub mod metric;
+pub mod resample;
 pub mod stage;
 pub mod task;
 pub mod tasks;

@@ -84,14 +84,12 @@ pub struct Provenance {
     pub worker: Map<String, Value>,
 }
 
-/// Files of an artifact that tell how it came about and hold times; no stage reads them.
-const RECORDS: [&str; 2] = ["log.txt", history::FILE];
-
 impl Manifest {
-    /// Digest of an artifact's content: of its files' names and content digests, in order of name, without
-    /// the records.
-    pub fn content_of(files: &BTreeMap<String, FileEntry>) -> Digest {
-        let content = files.iter().filter(|(name, _)| !RECORDS.contains(&name.as_str()));
+    /// Digest of an artifact's content: of its files' names and content digests, in order of name, without a
+    /// checkpoint's history, which tells how it came about and holds times; no stage reads it.
+    pub fn content_of(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Digest {
+        let is_record = |name: &str| artifact == ArtifactKind::Checkpoint && name == history::FILE;
+        let content = files.iter().filter(|(name, _)| !is_record(name));
         let lines: String = content.map(|(name, entry)| format!("{} {name}\n", entry.content)).collect();
         Digest::of(lines.as_bytes())
     }

@@ -1,9 +1,10 @@
 //! GLUE's metrics, as scikit-learn and scipy define them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A metric over one task's rows; every one lies in `[-1, 1]` and higher is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     Accuracy,

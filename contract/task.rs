@@ -1,14 +1,18 @@
 //! What a task is: its name, its files and columns, its labels in order, its metrics.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Fault;
 use crate::metric::Metric;
 
 /// One task, as a row of the built-in table ([`crate::tasks`]) or under `tasks:` of a pipeline file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskSpec {
     /// Name of the task; filled in from its place under `tasks:`.
@@ -55,7 +59,7 @@ pub struct TaskSpec {
 }
 
 /// Columns of a file's rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
     /// Whether the first line names the columns (TSV and CSV).
@@ -122,8 +126,21 @@ impl<'de> Deserialize<'de> for Column {
     }
 }
 
+impl JsonSchema for Column {
+    fn schema_name() -> Cow<'static, str> {
+        "Column".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A column by its name, or by its number counted from 1.",
+            "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1 }],
+        })
+    }
+}
+
 /// File formats a task's rows can come in; each may be gzipped (`.gz`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Tab separated, no quoting.
@@ -135,9 +152,30 @@ pub enum Format {
     Parquet,
 }
 
+impl Format {
+    /// The format that a file's ending tells.
+    ///
+    /// # Errors
+    /// When it tells none.
+    pub fn of(path: &Path) -> Result<Self, Fault> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let ending = name.strip_suffix(".gz").unwrap_or(&name).rsplit('.').next().unwrap_or_default();
+        match ending {
+            "tsv" => Ok(Self::Tsv),
+            "csv" => Ok(Self::Csv),
+            "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            "parquet" => Ok(Self::Parquet),
+            _ => {
+                let message = format!("the ending of `{}` tells no format", path.display());
+                Err(Fault::new(message, "say `format: tsv`, `csv`, `jsonl` or `parquet` in the task's definition"))
+            }
+        }
+    }
+}
+
 /// Shares of a seeded split by content: a row's place depends on its texts and the seed alone, so it
 /// stays where it is when other rows come or go, and equal rows never land on two sides.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitShares {
     /// Share of the rows that become the dev split.
@@ -145,12 +183,13 @@ pub struct SplitShares {
     /// Share of the rows that become the test split.
     #[serde(default)]
     pub test: f64,
+    /// Seed of the split.
     #[serde(default)]
     pub seed: u64,
 }
 
 /// A named part of a task's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     Train,
@@ -209,6 +248,14 @@ impl TaskSpec {
     /// The task whose head answers this task's rows.
     pub fn head(&self) -> &str {
         self.head.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether a label is one of the task's: the index of a class, or a value in the range.
+    pub fn has_label(&self, label: f64) -> bool {
+        match self.range {
+            Some([least, greatest]) => (least..=greatest).contains(&label),
+            None => label.fract() == 0.0 && (0.0..self.labels.len() as f64).contains(&label),
+        }
     }
 
     /// The columns of one split's file.

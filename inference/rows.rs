@@ -52,7 +52,7 @@ impl<'a> Source<'a> {
     pub fn new(path: &'a Path, task: &'a TaskSpec, split: Split, broken: &'a Cell<usize>) -> Result<Self> {
         let format = match task.format {
             Some(format) => format,
-            None => format_of(path)?,
+            None => Format::of(path)?,
         };
         Ok(Self {
             path,
@@ -111,21 +111,5 @@ impl<'a> Source<'a> {
             let hint = "convert the file, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
             self.fault(number, "not valid UTF-8", hint)
         })
-    }
-}
-
-/// The format that a file's ending tells.
-pub fn format_of(path: &Path) -> Result<Format> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let ending = name.strip_suffix(".gz").unwrap_or(&name).rsplit('.').next().unwrap_or_default();
-    match ending {
-        "tsv" => Ok(Format::Tsv),
-        "csv" => Ok(Format::Csv),
-        "jsonl" | "ndjson" => Ok(Format::Jsonl),
-        "parquet" => Ok(Format::Parquet),
-        _ => {
-            let message = format!("the ending of `{}` tells no format", path.display());
-            Err(Fault::new(message, "say `format: tsv`, `csv`, `jsonl` or `parquet` in the task's definition").into())
-        }
     }
 }

@@ -5,7 +5,7 @@ mod serving;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
 
@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Say what a run would do, why, and how long that took before
     Plan(PlanArgs),
+    /// Bring artifacts to the remote store
+    Push(PushArgs),
+    /// Fetch artifacts from the remote store
+    Pull(PullArgs),
     /// Say how things stand: what is current, stale or failed, and what it takes on the disk
     Status(StatusArgs),
     /// Explain an artifact: how it was made, from what, its files and first rows; or compare two
@@ -51,6 +55,8 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// List the runs there were: what ran, how long it took, and what was saved
     Runs(RunsArgs),
+    /// Write a page on a pipeline or a run: scores, curves, confusion, calibration, cost, provenance
+    Report(ReportArgs),
     /// Read all bytes of artifacts and hold them against what was committed
     Verify(VerifyArgs),
     /// Remove artifacts that no pipeline needs
@@ -59,7 +65,31 @@ pub(crate) enum Command {
     Predict(PredictArgs),
     /// Answer texts over HTTP with an exported model
     Serve(ServeArgs),
+    /// Write a pipeline.yaml to start from: the default one, or one for a file of your own
+    Init(InitArgs),
+    /// Draw a pipeline: its stages, how they stand, and which reads which
+    Graph(GraphArgs),
+    /// Print a JSON Schema of pipeline files, for editors
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
+
+const SCHEMA_HELP: &str = "\
+Example:
+  bam schema > pipeline.schema.json
+
+A first line `# yaml-language-server: $schema=pipeline.schema.json` in a pipeline file has editors check it as it is written.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  bam completions bash > ~/.local/share/bash-completion/completions/bam
+  bam completions fish > ~/.config/fish/completions/bam.fish";
 
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArgs {
@@ -73,6 +103,18 @@ pub(crate) struct PipelineArgs {
     /// `--set stages.student.train.epochs=2`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(crate) overrides: Vec<String>,
+
+    /// Where artifacts are shared: `s3://bucket/prefix`, another URL, or a folder [default: the file's `remote:`]
+    #[arg(long, value_name = "URL", env = "BAM_REMOTE")]
+    pub(crate) remote: Option<String>,
+}
+
+/// Whether the remote may be asked.
+#[derive(Debug, Args)]
+pub(crate) struct OfflineArgs {
+    /// Do without the remote: ask nothing of it, bring nothing there
+    #[arg(long, visible_alias = "no-remote")]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +127,7 @@ Examples:
   bam run --force=student               that stage again, though nothing changed
   bam run -n                            what would run, and why
 
-The story goes to stderr, the table of scores to stdout. Ctrl-C stops the run: what is done stays cached, and a training
+The story goes to stderr, the tables of scores and comparisons to stdout. Ctrl-C stops the run: what is done stays cached, and a training
 keeps the state that it goes on from; a second Ctrl-C ends it at once.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -104,10 +146,13 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) failure: FailureArgs,
 
+    #[command(flatten)]
+    pub(crate) offline: OfflineArgs,
+
     /// Tell what happens as JSON, one object a line, on stdout
     ///
-    /// Each has `event`: started, cached, waiting, running, progress, metric, warning, ran, failed, skipped, stopping,
-    /// stopped, interrupted, finished, scores.
+    /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
+    /// failed, skipped, pushed, trouble, stopping, stopped, interrupted, finished, scores, comparison.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -176,11 +221,56 @@ pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 
+    #[command(flatten)]
+    pub(crate) offline: OfflineArgs,
+
     /// Show the tree of causes of one stage
     #[arg(long, value_name = "STAGE", conflicts_with = "json")]
     pub(crate) why: Option<String>,
 
     /// Print one JSON object per stage
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam push                              all that the stages of pipeline.yaml have now
+  bam push pipeline.yaml student        what `student` has, and what it needs
+  bam push --remote s3://bucket/prefix
+
+What the remote has already is left as it is. Exit code 1 if anything could not be brought there.")]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Only these stages (or families of stages) and what they need
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// Print one JSON object per artifact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam pull                              all that the remote has of pipeline.yaml
+  bam pull pipeline.yaml student        only what `student` has
+  bam pull pipeline.yaml teacher        what the stages `teacher@…` have
+
+Nothing is run. Exit code 1 if the remote lacks any of it, or it could not be fetched.")]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Only these stages (or families of stages)
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// Print one JSON object per artifact
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -253,6 +343,50 @@ pub(crate) struct RunsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  bam report                            pipeline.yaml as things stand, to report.html
+  bam report 2026-11-25T10              the last run that started then
+  bam report --format markdown -o -     on standard output
+  bam report --tensorboard curves       and the curves for tensorboard, in the folder `curves`
+
+It reads artifacts and runs no model, and says which line of the pipeline file would give it more to tell.")]
+pub(crate) struct ReportArgs {
+    /// A pipeline file, or when a run started (or the beginning of that)
+    #[arg(value_name = "PIPELINE|RUN", default_value = "pipeline.yaml")]
+    pub(crate) of: PathBuf,
+
+    /// Where to write it; `-` is standard output [default: report.html, report.md, …]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// As one HTML page, as Markdown, the scores as CSV, or all of it as JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+
+    /// Show no rows of the data
+    #[arg(long)]
+    pub(crate) no_examples: bool,
+
+    /// Write the curves of each training as event files for `tensorboard` too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tensorboard: Option<PathBuf>,
+
+    /// Override an entry of the pipeline file, as `bam run --set` does. May be given again
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    #[default]
+    Html,
+    Markdown,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
   bam verify                            everything in the store
   bam verify teacher@rte onnx           the artifacts of two stages
 
@@ -299,6 +433,79 @@ pub(crate) struct GcArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam init                              the default pipeline, in this folder
+  bam init --task urgency --data tickets.csv
+                                        one for the rows of a file; columns and labels are told from what it holds
+  bam init --task urgency --data tickets.csv --text subject --label urgency
+
+The file may be TSV, CSV, JSONL or Parquet, plain or gzipped. A pipeline.yaml that is there already stays as it is.")]
+pub(crate) struct InitArgs {
+    /// Folder to write it into
+    #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
+    pub(crate) folder: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) task: Option<TaskArgs>,
+
+    /// Folder of the encoder to start from [default: the one that `make setup` brings]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) encoder: Option<PathBuf>,
+}
+
+/// A task of the user's own.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// Name of your task
+    #[arg(long = "task", value_name = "NAME", required = false, requires = "data")]
+    pub(crate) name: String,
+
+    /// File of its rows
+    #[arg(long, value_name = "FILE", required = false, requires = "name")]
+    pub(crate) data: PathBuf,
+
+    /// Column of the text, by its name; by its number from 1 where the file has no header
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub(crate) text: Option<String>,
+
+    /// Column of the second text, where rows are pairs
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub(crate) pair: Option<String>,
+
+    /// Column of the label: a class, or a value
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam graph --folded                    as written, for a README: one box per line of the file
+  bam graph --format svg > pipeline.svg
+  bam graph --format dot | dot -Tpdf > pipeline.pdf")]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Language of the drawing
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub(crate) format: GraphFormat,
+
+    /// Draw one box per stage as written, and not one per stage that it stands for
+    #[arg(long)]
+    pub(crate) folded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    Mermaid,
+    Dot,
+    Svg,
+    Json,
 }
 
 fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {

@@ -1,7 +1,7 @@
 //! `bam` runs pipelines of stages, and only those that something changed for.
 //!
 //! A pipeline file becomes a sound [`pipeline`]; [`plan`] decides about each stage, by its key ([`fingerprint`]) and
-//! what the [`store`] holds; [`run`] has an [`executor`] start workers and commits what they make; [`ui`] tells of it.
+//! what the [`store`] and a [`remote`] hold; [`run`] has an [`executor`] start workers and commits what they make; [`ui`] tells of it.
 
 mod cli; // the command line
 mod commands; // one file per command
@@ -12,6 +12,8 @@ mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait
 mod predict; // rows of a file through an exported model
 mod reason; // why a stage runs: old → new
+mod remote; // artifacts shared with others
+mod report; // what there is to tell of a pipeline, as a page
 mod run; // the loop
 mod serve; // an exported model over HTTP
 mod store; // artifacts/
@@ -25,7 +27,9 @@ use clap::Parser;
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
-    match commands::dispatch(cli::Cli::parse()) {
+    let cli = cli::Cli::parse();
+    ui::respect_no_color();
+    match commands::dispatch(cli).and_then(|code| ui::all_written().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             ui::error::tell(&error);

@@ -1,5 +1,7 @@
 //! What each stage of a pipeline needs: nothing, a run, or to wait for what it reads.
 
+mod elsewhere;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -9,15 +11,22 @@ use bam_contract::digest::Digest;
 use bam_contract::manifest::{Key, Manifest};
 
 use crate::fingerprint::{self, Digests};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Edge, Pipeline};
 use crate::reason::{Reason, differences};
+use crate::remote::Remote;
 use crate::run::{Last, Limits, makespan};
 use crate::store::{Found, Store};
+pub(crate) use elsewhere::Elsewhere;
 
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// Its artifact is there.
     Cached(Box<Manifest>),
+    /// Its artifact is in the remote. It comes here only if it is needed.
+    Remote {
+        manifest: Box<Manifest>,
+        needed: Needed,
+    },
     Run {
         key: Key,
         reasons: Vec<Reason>,
@@ -29,12 +38,24 @@ pub(crate) enum Decision {
     },
 }
 
+/// Whether a stage's files must be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Needed {
+    No,
+    /// A stage reads them that may run.
+    Maybe,
+    /// A stage reads them that runs, or they are what the run is for.
+    Yes,
+}
+
 /// A pipeline's decisions, by stage.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) decisions: Vec<Decision>,
     /// What each stage took when it last ran.
     pub(crate) last: Vec<Option<Last>>,
+    /// Whether what is in the remote can be fetched.
+    pub(crate) is_online: bool,
 }
 
 /// Decides about stages, by what the store holds and what lies outside it.
@@ -47,11 +68,29 @@ pub(crate) struct Planner<'a> {
     forced: BTreeSet<usize>,
     /// Keys of what the store has, by kind; read when a stage waits for others.
     stored: HashMap<String, Vec<Key>>,
+    elsewhere: Elsewhere<'a>,
 }
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(pipeline: &'a Pipeline, store: &'a Store, forced: BTreeSet<usize>) -> Self {
-        Self { pipeline, store, digests: store.load_digests(), forced, stored: HashMap::new() }
+        let (digests, stored, elsewhere) = (store.load_digests(), HashMap::new(), Elsewhere::new(store));
+        Self { pipeline, store, digests, forced, stored, elsewhere }
+    }
+
+    /// Looks in a remote too for what the store lacks.
+    pub(crate) fn with_remote(mut self, remote: Option<&'a Remote>) -> Self {
+        self.elsewhere.set_remote(remote, true);
+        self
+    }
+
+    /// Goes by what is known of a remote, without asking it.
+    pub(crate) fn with_known(mut self, remote: Option<&'a Remote>) -> Self {
+        self.elsewhere.set_remote(remote, false);
+        self
+    }
+
+    pub(crate) fn elsewhere(&mut self) -> &mut Elsewhere<'a> {
+        &mut self.elsewhere
     }
 
     /// Remembers the digests of the files that were read, where that can be written.
@@ -74,7 +113,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn plan(&mut self) -> Result<Plan> {
         let mut contents: Vec<Option<Digest>> = Vec::new();
         let mut made_by = HashMap::new();
-        let mut plan = Plan { decisions: Vec::new(), last: Vec::new() };
+        let mut plan = Plan { decisions: Vec::new(), last: Vec::new(), is_online: false };
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
             let mut decision = self.decide(at, &contents)?;
             if let Decision::Run { key, .. } = &decision {
@@ -88,14 +127,40 @@ impl<'a> Planner<'a> {
                 }
             }
             let (content, last) = match &decision {
-                Decision::Cached(manifest) => (Some(manifest.content), Some(took(manifest))),
+                Decision::Cached(manifest) | Decision::Remote { manifest, .. } => {
+                    (Some(manifest.content), Some(took(manifest)))
+                }
                 _ => (None, last_of(self.store, &stage.name)),
             };
             contents.push(content);
             plan.last.push(last);
             plan.decisions.push(decision);
         }
+        self.see_what_is_needed(&mut plan);
+        plan.is_online = self.elsewhere.is_open();
         Ok(plan)
+    }
+
+    /// Finds which artifacts of the remote come here; those that can't come are made again, and need what they read.
+    fn see_what_is_needed(&self, plan: &mut Plan) {
+        for at in (0..plan.decisions.len()).rev() {
+            let reads = match &plan.decisions[at] {
+                Decision::Cached(_) | Decision::Remote { needed: Needed::No, .. } => continue,
+                Decision::Remote { .. } if self.elsewhere.is_open() => continue,
+                Decision::Waits { reasons, .. } if reasons.is_empty() => Needed::Maybe,
+                Decision::Remote { needed, .. } => *needed,
+                Decision::Run { .. } | Decision::Waits { .. } => Needed::Yes,
+            };
+            if let Decision::Remote { manifest, needed: Needed::Yes } = &plan.decisions[at] {
+                let key = manifest.key.clone();
+                plan.decisions[at] = Decision::Run { reasons: self.reasons(at, &key), key };
+            }
+            for edge in &self.pipeline.stages[at].inputs {
+                if let Decision::Remote { needed, .. } = &mut plan.decisions[edge.stage] {
+                    *needed = reads.max(*needed);
+                }
+            }
+        }
     }
 
     /// Decides about one stage, given the content of those artifacts that are there.
@@ -111,12 +176,41 @@ impl<'a> Planner<'a> {
             return Ok(Decision::Waits { on, reasons });
         };
         let key = fingerprint::key(stage, &known, &mut self.digests)?;
-        Ok(match self.store.find(&key.kind, key.fingerprint()) {
+        let found = self.store.find(&key.kind, key.fingerprint());
+        let is_wanted = !matches!(found, Found::Sound(_)) && !self.forced.contains(&at);
+        if is_wanted && let Some(manifest) = self.find_elsewhere(at, &key, contents)? {
+            let needed = if self.pipeline.is_goal(at) { Needed::Yes } else { Needed::No };
+            // What can't be fetched is of use only where its files aren't needed.
+            if self.elsewhere.is_open() || needed == Needed::No {
+                return Ok(Decision::Remote { manifest, needed });
+            }
+        }
+        Ok(match found {
             Found::Sound(_) if self.forced.contains(&at) => Decision::Run { key, reasons: vec![Reason::Forced] },
             Found::Sound(manifest) => Decision::Cached(manifest),
             Found::Damaged(how) => Decision::Run { key, reasons: vec![Reason::Damaged { how }] },
             Found::Absent => Decision::Run { reasons: self.reasons(at, &key), key },
         })
+    }
+
+    /// Looks in the remote for a stage's artifact, and, since asking takes its time, for those of the stages after it too
+    /// whose keys are known.
+    fn find_elsewhere(&mut self, at: usize, key: &Key, contents: &[Option<Digest>]) -> Result<Option<Box<Manifest>>> {
+        if self.elsewhere.must_ask(key.fingerprint()) {
+            let mut keys = Vec::new();
+            for (at, stage) in self.pipeline.stages.iter().enumerate().skip(at) {
+                let content = |edge: &Edge| contents.get(edge.stage).copied().flatten();
+                let known: Option<Vec<Digest>> = stage.inputs.iter().map(content).collect();
+                let Some(known) = known.filter(|_| !self.forced.contains(&at)) else { continue };
+                let key = fingerprint::key(stage, &known, &mut self.digests)?;
+                if !self.store.folder(&key.kind, key.fingerprint()).exists() {
+                    keys.push((key.kind.clone(), key.fingerprint()));
+                }
+            }
+            keys.push((key.kind.clone(), key.fingerprint()));
+            self.elsewhere.ask(keys);
+        }
+        Ok(self.elsewhere.find(key.fingerprint()))
     }
 
     fn reasons(&self, at: usize, key: &Key) -> Vec<Reason> {
@@ -133,6 +227,10 @@ impl<'a> Planner<'a> {
         let stage = &self.pipeline.stages[at];
         if self.forced.contains(&at) {
             return Ok(vec![Reason::Forced]);
+        }
+        if self.elsewhere.is_open() {
+            // Others may have made it, whatever it will be.
+            return Ok(Vec::new());
         }
         let last = self.store.latest(&stage.name);
         // An input that is awaited is taken to stay as it was.
@@ -200,7 +298,8 @@ pub(crate) struct Estimate {
 
 impl Plan {
     pub(crate) fn estimate(&self, pipeline: &Pipeline, limits: &Limits) -> Estimate {
-        let runs: Vec<bool> = self.decisions.iter().map(|decision| !matches!(decision, Decision::Cached(_))).collect();
+        let is_there = |decision: &Decision| matches!(decision, Decision::Cached(_) | Decision::Remote { .. });
+        let runs: Vec<bool> = self.decisions.iter().map(|decision| !is_there(decision)).collect();
         let unknown = runs.iter().zip(&self.last).filter(|(runs, last)| **runs && last.is_none()).count();
         Estimate { secs: makespan(pipeline, &runs, &self.last, limits), unknown }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use bam_contract::digest::Digest;
 use bam_contract::manifest::Key;
 use serde::Serialize;
 use serde_json::Value;
@@ -40,7 +41,8 @@ pub(crate) enum Reason {
     },
     File {
         slot: String,
-        change: Change,
+        old: Option<Digest>,
+        new: Option<Digest>,
     },
 }
 
@@ -76,10 +78,10 @@ impl fmt::Display for Reason {
                     Change::Changed => ": new bytes",
                 })
             }
-            Self::File { slot, change } => match change {
-                Change::Added => write!(f, "file {slot} added"),
-                Change::Removed => write!(f, "file {slot} removed"),
-                Change::Changed => write!(f, "file {slot} changed"),
+            Self::File { slot, old, new } => match (old, new) {
+                (None, _) => write!(f, "file {slot} added"),
+                (_, None) => write!(f, "file {slot} removed"),
+                (Some(old), Some(new)) => write!(f, "file {slot}: {} → {}", old.short(), new.short()),
             },
         }
     }
@@ -125,8 +127,9 @@ pub(crate) fn differences(
         }
     }
     for slot in slots(old.external.keys().cloned().collect(), new.external.keys().cloned().collect()) {
-        if let Some(change) = change(old.external.get(&slot), new.external.get(&slot)) {
-            reasons.push(Reason::File { slot, change });
+        let (old, new) = (old.external.get(&slot).copied(), new.external.get(&slot).copied());
+        if old != new {
+            reasons.push(Reason::File { slot, old, new });
         }
     }
     reasons
@@ -159,7 +162,6 @@ fn differing_params(name: &str, old: Option<&Value>, new: Option<&Value>, found:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bam_contract::digest::Digest;
     use serde_json::json;
 
     #[test]
@@ -177,6 +179,7 @@ mod tests {
         new.params = json!({"max_tokens": 128, "both_orders": true, "a": {"c": "x"}});
         new.inputs = [("tokens.0".to_owned(), digest("3"))].into();
         new.external.insert("encoder/vocab.txt".to_owned(), digest("1"));
+        new.external.insert("encoder/config.json".to_owned(), digest("2"));
         let place = |name: &str| (name == "max_tokens").then(|| "p.yaml:3:74".to_owned());
         let stage = |slot: &str| (slot == "tokens.0").then(|| "tokens@rte".to_owned());
         let told: Vec<String> = differences(&old, &new, &place, &stage).iter().map(ToString::to_string).collect();
@@ -189,6 +192,7 @@ mod tests {
                 "param max_tokens: 96 → 128 (p.yaml:3:74)",
                 "input tokens.0 (tokens@rte): new bytes",
                 "input tokens.1: removed",
+                &format!("file encoder/config.json: {} → {}", digest("1").short(), digest("2").short()),
                 "file encoder/vocab.txt added",
             ]
         );

@@ -7,6 +7,7 @@ mod commit;
 mod gc;
 mod lock;
 mod records;
+mod remotes;
 mod resume;
 mod verified;
 

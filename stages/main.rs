@@ -1,8 +1,10 @@
 //! The worker: one stage, from a job file to an artifact's files. It reports on standard output, one
 //! JSON event a line, and writes nowhere but into the job's output folder.
 
+mod compare;
 mod data;
 mod encoder;
+mod ensemble;
 mod export;
 mod infer;
 mod onnx;
@@ -10,6 +12,7 @@ mod predict;
 mod report;
 mod score;
 mod stop;
+mod submit;
 mod text;
 mod tokenize;
 mod train;
@@ -18,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use bam_contract::job::Job;
 use bam_contract::stage::StageSpec;
 
@@ -45,8 +48,12 @@ fn compute(job: &Job, reporter: &Reporter) -> Result<Outcome> {
         StageSpec::Tokenize(params) => tokenize::run(params, job, reporter),
         StageSpec::Train(params) => train::run(params, job, reporter),
         StageSpec::Predict(params) => predict::run(params, job, reporter),
+        StageSpec::Ensemble(params) => ensemble::run(params, job, reporter),
         StageSpec::Export(params) => export::run(params, job, reporter),
         StageSpec::Score(params) => score::run(params, job, reporter),
+        StageSpec::Exec(_) => bail!("an `exec` stage is computed by the program that it names"),
+        StageSpec::Compare(params) => compare::run(params, job, reporter),
+        StageSpec::Submit(params) => submit::run(params, job, reporter),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `predict`: a model's logits for a task's rows, cached as Arrow tables.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use bam_contract::artifact::checkpoint::head_for;
 use bam_contract::artifact::encoder::check_tokenizer;
@@ -16,7 +18,8 @@ use crate::report::{Outcome, Reporter};
 use crate::text::thousands;
 
 pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
-    let tokens = Tokens::open(&job.input("tokens")?.path)?;
+    let tokens_input = job.input("tokens")?;
+    let (tokens, tokens_stage) = (Tokens::open(&tokens_input.path)?, tokens_input.stage.as_str());
     let model_input = job.input("model")?;
     let device = device::by_name(&job.device)?;
     let (model, _) = Model::open(&model_input.path, params.precision, device)?;
@@ -26,12 +29,17 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         Fault::new(message, format!("it has {}", known.join(", ")))
     })?;
 
-    check_tokenizer(&model_input.path, &tokens.tokenizer, &job.input("tokens")?.stage)?;
+    check_tokenizer(&model_input.path, &tokens.tokenizer, tokens_stage)?;
 
-    let splits = chosen_splits(params, &tokens, &job.input("tokens")?.stage)?;
-    let tables = splits.iter().map(|split| Ok((*split, tokens.read(*split)?))).collect::<Result<Vec<_>>>()?;
+    let splits = chosen_splits(params, &tokens, tokens_stage)?;
+    let read = |split: &Split| {
+        let rows = tokens.read(*split)?;
+        let part = params.fold.map(|fold| fold.rows(&rows, true, tokens_stage)).transpose()?;
+        Ok((*split, part.unwrap_or(rows)))
+    };
+    let tables = splits.iter().map(read).collect::<Result<Vec<_>>>()?;
     let total: usize = tables.iter().map(|(_, rows)| rows.len()).sum();
-    let mut before = 0;
+    let (mut before, started) = (0, Instant::now());
     for (split, rows) in tables {
         let progress = |done| reporter.progress((before + done) as u64, total as u64, "row", split.name());
         let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, progress);
@@ -39,19 +47,21 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
         let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;
     }
+    let rows_per_sec = total as f64 / started.elapsed().as_secs_f64();
     let outcome = Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name));
     let format = precision::name(precision::kind_on(params.precision, device));
-    Ok(outcome.with("device", device::name(device)).with("precision", format))
+    Ok(outcome.with("rows_per_second", rows_per_sec).with("device", device::name(device)).with("precision", format))
 }
 
 fn chosen_splits(params: &PredictParams, tokens: &Tokens, stage: &str) -> Result<Vec<Split>> {
-    if params.splits.is_empty() {
+    let wanted = if params.fold.is_some() { &[Split::Train][..] } else { &params.splits };
+    if wanted.is_empty() {
         return Ok(tokens.splits.clone());
     }
-    if let Some(missing) = params.splits.iter().find(|split| !tokens.splits.contains(split)) {
+    if let Some(missing) = wanted.iter().find(|split| !tokens.splits.contains(split)) {
         let names: Vec<_> = tokens.splits.iter().map(|split| split.name()).collect();
         let hint = format!("it has {}", names.join(", "));
         return Err(Fault::new(format!("`{stage}` has no split `{missing}`"), hint).into());
     }
-    Ok(params.splits.clone())
+    Ok(wanted.to_vec())
 }

@@ -14,13 +14,15 @@ mod step;
 mod training_set;
 mod words;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use bam_contract::artifact::checkpoint::ModelInfo;
+use bam_contract::artifact::checkpoint::{ModelInfo, head_for};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
-use bam_contract::stage::{Keep, TrainParams};
+use bam_contract::stage::{Heads, TrainParams};
+use bam_contract::task::TaskSpec;
 use tch::Tensor;
 
 use crate::encoder::dropout::mixed;
@@ -34,6 +36,7 @@ use history::Step;
 use rates::Schedule;
 use sampler::Sampler;
 use state::{Keeper, Progress};
+use step::Conditions;
 use training_set::TrainingSet;
 use words::word_ids;
 
@@ -41,9 +44,11 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     let started = Instant::now();
     let device = device::by_name(&job.device)?;
     let set = TrainingSet::open(params, job)?;
+    let start = start(params, job)?;
     let new_model = NewModel {
-        encoder: &params.encoder,
-        layers: params.layers,
+        encoder: start,
+        heads: kept_heads(params, job, &set)?,
+        layers: params.layers.as_ref(),
         tasks: set.tasks().cloned().collect(),
         regression_output: params.regression_output,
         precision: params.precision,
@@ -53,10 +58,10 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     set.check_fits(&model)?;
     let evaluator = Evaluator::open(&set)?;
     ensure!(
-        params.keep != Keep::Best || evaluator.has_rows(),
+        !params.keeps_best() || evaluator.has_rows(),
         Fault::new(
-            "`keep: best` compares dev metrics, but no task has a dev split",
-            "say `keep: last`, or add dev rows"
+            "`keep: best` and `patience` compare dev metrics, but no task has a dev split",
+            "say `keep: last` without `patience`, or add dev rows"
         )
     );
     let mut training = Training::new(params, &set, model);
@@ -66,6 +71,9 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
 
     let (first, last) = (training.progress.steps, training.schedule.steps);
     for step in first..last {
+        if training.is_out_of_patience() {
+            break;
+        }
         let measured = training.step(step)?;
         let rows_per_sec = training.rows_since(first) / started.elapsed().as_secs_f64();
         reporter.progress(step + 1, last, "step", measured.told(params.epochs, rows_per_sec));
@@ -94,10 +102,11 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         regression_output: params.regression_output,
         max_tokens: set.max_tokens(),
     };
-    write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: &params.encoder }, &model, &info)?;
+    write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: start }, &model, &info)?;
     progress.history.write(&job.output, job.fingerprint)?;
-    let outcome = Outcome::from(summary(&scores))
-        .with("steps", last)
+    let early = (progress.steps < last).then(|| format!(", stopped after {} of {last} steps", progress.steps));
+    let outcome = Outcome::from(summary(&scores) + &early.unwrap_or_default())
+        .with("steps", progress.steps)
         .with("rows_per_second", rows_per_sec)
         .with("device", device::name(device))
         .with("precision", precision::name(precision::kind_on(params.precision, device)));
@@ -105,6 +114,24 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         0 => outcome,
         resumed => outcome.with("resumed", resumed).with("seconds_before_resuming", progress.earlier_secs),
     })
+}
+
+/// The folder that a training starts from: an encoder's, or the checkpoint of another training.
+fn start<'a>(params: &'a TrainParams, job: &'a Job) -> Result<&'a Path> {
+    params.encoder.as_deref().map_or_else(|| Ok(job.input("init")?.path.as_path()), Ok)
+}
+
+/// All heads of the checkpoint that a training starts from, where they are kept; their labels must be the tasks' own.
+fn kept_heads(params: &TrainParams, job: &Job, set: &TrainingSet) -> Result<Vec<TaskSpec>> {
+    if params.heads == Heads::New {
+        return Ok(Vec::new());
+    }
+    let init = job.input("init")?;
+    let heads = ModelInfo::read(&init.path)?.tasks;
+    for task in set.tasks() {
+        head_for(&heads, task, &init.stage)?;
+    }
+    Ok(heads)
 }
 
 /// All that a training changes.
@@ -153,16 +180,19 @@ impl<'a> Training<'a> {
         let started = Instant::now();
         let batch = sampler.draw(schedule.batch_rows(step));
         optimizer.catch_up(model, &word_ids(set, &batch));
-        let gold_share = params.anneal.gold_share(schedule.progress(step));
-        let dropout = Dropout::seeded(seed_of(params.seed, Stream::Dropout, step));
-        let (loss, gradients) = step::loss_and_gradients(model, set, &batch, gold_share, params, &dropout);
+        let conditions = Conditions {
+            progress: schedule.progress(step),
+            least_depth: schedule.least_depth(step, model.config.num_hidden_layers),
+            dropout: Dropout::seeded(seed_of(params.seed, Stream::Dropout, step)),
+        };
+        let (loss, gradients) = step::loss_and_gradients(model, set, &batch, params, &conditions);
         let gradient_norm = gradients.norm();
         ensure_finite(loss, gradient_norm, step)?;
         let learning_rate = schedule.learning_rate(step);
         optimizer.step(model, &gradients, learning_rate, gradient_norm);
         progress.steps = step + 1;
         let rows_per_sec = batch.len() as f64 / started.elapsed().as_secs_f64();
-        let epoch = schedule.epoch(step);
+        let (epoch, gold_share) = (schedule.epoch(step), params.anneal.gold_share(conditions.progress));
         Ok(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec })
     }
 
@@ -170,11 +200,16 @@ impl<'a> Training<'a> {
         self.optimizer.settle(&mut self.model);
         let scores = evaluator.scores(&self.model);
         let mean = mean_headline(&scores);
-        if self.params.keep == Keep::Best && self.best.as_ref().is_none_or(|best| mean > mean_headline(&best.scores)) {
+        if self.params.keeps_best() && self.best.as_ref().is_none_or(|best| mean > mean_headline(&best.scores)) {
             self.best = Some(Best::of(&self.model, scores.clone()));
         }
         self.progress.history.evaluated(scores.clone());
         self.progress.scores = scores;
+    }
+
+    /// Whether the last epochs brought nothing better. It follows from the history, which a kept state holds.
+    fn is_out_of_patience(&self) -> bool {
+        self.params.patience.is_some_and(|patience| self.progress.history.evaluations_since_best() >= patience)
     }
 
     /// Rows trained on since that step.

@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use support::{Said, Sandbox};
@@ -31,7 +33,7 @@ stages:
 ";
 
 fn sandbox() -> Sandbox {
-    let worker = std::path::Path::new(env!("CARGO_BIN_EXE_bam")).with_file_name("bam-stage");
+    let worker = Path::new(env!("CARGO_BIN_EXE_bam")).with_file_name("bam-stage");
     assert!(worker.is_file(), "`bam-stage` is not built: run `cargo build --workspace` with the same profile first");
     let sandbox = Sandbox::new();
     let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
@@ -96,7 +98,7 @@ fn a_teacher_that_does_not_cover_the_training_rows_is_refused_before_training() 
     sandbox.edit(
         "pipeline.yaml",
         "  teacher@task:",
-        "  few@task:         { data:     { task: $task, grammar: $rows, limit: 50 } }
+        "  few@task:         { data:     { task: $task, grammar: { train: 50, dev: 40 } } }
   short@task:       { tokenize: { examples: few@$task, encoder: $encoder, max_tokens: 48 } }
   teacher@task:",
     );
@@ -159,4 +161,31 @@ fn a_task_of_the_users_own_and_what_can_be_wrong_with_its_files() {
     let missing = sandbox.bam(&["run"]);
     assert_eq!(missing.code, 2);
     assert!(missing.stderr.contains("dev file `./dev.tsv` does not exist, plain or gzipped"), "{}", missing.stderr);
+}
+
+#[test]
+fn the_example_of_stages_of_ones_own_runs() {
+    let has_pyarrow = Command::new("python3").args(["-c", "import pyarrow.parquet"]).output();
+    if !has_pyarrow.is_ok_and(|output| output.status.success()) {
+        println!("skipped: `python3` here has no `pyarrow`, with which the example writes Parquet files");
+        return;
+    }
+    let sandbox = sandbox();
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = || {
+        let mut command = vec!["run".to_owned(), tree.join("pipelines/exec.yaml").display().to_string()];
+        for (name, path) in [("scripts", "pipelines/exec"), ("encoder", "tests/fixtures/tiny-bert")] {
+            command.extend(["--set".to_owned(), format!("vars.{name}={}", tree.join(path).display())]);
+        }
+        succeeded(sandbox.bam(&command))
+    };
+    let first = run();
+    assert_eq!(first.stages("RAN").len(), 7, "{}", first.stderr);
+    assert!(first.stderr.contains("500 rows of at most 6 words"), "{}", first.stderr);
+    let version = &sandbox.manifest("shorten@entailment")["provenance"]["worker"]["pyarrow"];
+    assert!(version.is_string(), "{version}");
+    let shown = sandbox.bam(&["show", "tokens@entailment"]).stdout;
+    assert!(shown.contains(" shorten@entailment ("), "{shown}");
+    let again = run();
+    assert_eq!(again.stages("CACHED").len(), 7, "{}", again.stderr);
 }

@@ -285,6 +285,8 @@ stages:
    |
  7 |   s: { train: { tokens: [t], teachers: [p, q], encoder: enc } }
    |                                            ^
+
+hint: an `ensemble` stage makes one of them
 "
     );
 }
@@ -333,7 +335,7 @@ fn what_is_no_yaml_or_no_file() {
     let said = sandbox.bam(&["run", "none.yaml"]);
     let expected = "error: pipeline file `none.yaml` does not exist
 
-hint: name another with `bam run FILE`, or change to its folder with `-C DIR`
+hint: name another with `bam run FILE`, or change to its folder with `-C DIR`; `bam init` writes one
 ";
     assert_eq!((said.code, said.stderr.as_str()), (2, expected));
 }
@@ -355,5 +357,153 @@ stages:
 
 hint: set it, or write a default: `${env:BAM_TEST_ROWS:-value}`
 "
+    );
+}
+
+/// The mistakes' own lines, with their places.
+fn told(said: &Said) -> Vec<String> {
+    let lines: Vec<&str> = said.stderr.lines().collect();
+    let mistakes = lines.iter().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("error: ")?)));
+    mistakes
+        .map(|(at, message)| format!("{} {message}", lines[at + 1].trim_start_matches("  --> pipeline.yaml:")))
+        .collect()
+}
+
+#[test]
+fn settings_of_a_training() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  a:
+    train:
+      tokens: [t]
+      encoder: enc
+      heads: keep
+      layers: [2, 1]
+      patience: 0
+      temperature: 0
+      anneal: { hold: { share: 0.5, until: 1 } }
+      anneal_of: { sentiment: { fixed: 1.5 }, sentimnt: linear }
+      fold: { of: 5, leave_out: 5 }
+  b: { train: { tokens: [t], encoder: enc, init: a } }
+  c: { train: { tokens: [t], unfreeze: slowly, schedule: linear, layers: some } }
+  p: { predict: { model: a, tokens: t, fold: { of: 1, leave_out: 0 }, splits: [train, dev] } }
+  e: { ensemble: { predictions: [], average: logit } }
+");
+    assert_eq!(
+        told(&said),
+        [
+            "8:14 `heads` of stage `a`: `keep` keeps those of `init`, which isn't given",
+            "9:15 `layers` of stage `a`: layer numbers ascend, each once",
+            "10:17 `patience` of stage `a`: is a number of epochs, at least 1",
+            "11:20 `temperature` of stage `a`: divides the logits, so it must be above 0",
+            "12:15 `anneal` of stage `a`: `until` is a progress of the training, at least 0 and below 1",
+            "13:18 `anneal_of` of stage `a`: `sentiment`: a fixed share of the gold label lies in 0 to 1",
+            "13:47 `anneal_of` of stage `a` names the task `sentimnt`, which it doesn't train",
+            "14:13 `fold` of stage `a`: `leave_out` is 5, but 5 folds are 0 to 4",
+            "15:50 `init` of stage `b`: give either `encoder` or `init`, not both",
+            "16:15 `encoder` of stage `c`: give `encoder` (a folder) or `init` (a `train` stage)",
+            "16:40 `unfreeze` in stage `c` cannot be `slowly`",
+            "16:74 `layers` in stage `c` is the text \"some\", not a number of layers, or a list of layer numbers from 0",
+            "17:46 `fold` of stage `p`: `of` needs at least 2 folds",
+            "17:79 `splits` of stage `p`: a fold is a part of the `train` rows alone",
+            "18:33 `predictions` of stage `e`: needs at least one table",
+            "18:46 `average` in stage `e` cannot be `logit`",
+        ]
+    );
+    assert!(said.stderr.contains("hint: did you mean `sentiment`?"), "{}", said.stderr);
+}
+
+#[test]
+fn rows_labels_and_folds_that_do_not_belong_together() {
+    let said = say("\
+for: { fold: [0, 1] }
+tasks:
+  mood: { files: { train: a.tsv, dev: b.tsv }, columns: { text: 1, pair: 2 }, labels: [bad, good], symmetric: true, metrics: [accuracy] }
+stages:
+  x: { data: { task: sentiment, grammar: { train: 9, dev: 5 } } }
+  few: { data: { task: sentiment, grammar: { train: 9, dev: 5 }, limit: 8 } }
+  turned: { data: { task: sentiment, grammar: { train: 9, dev: 5 }, definition: { name: sentiment, files: { train: a }, columns: { text: 1 }, labels: [positive, negative], metrics: [accuracy] } } }
+  y: { data: { task: entailment, grammar: { train: 9, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  tfew: { tokenize: { examples: few, encoder: enc } }
+  tturned: { tokenize: { examples: turned, encoder: enc } }
+  ty: { tokenize: { examples: y, encoder: enc } }
+  m@fold: { train: { tokens: [t], encoder: enc, fold: { of: 3, leave_out: $fold } } }
+  p@fold: { predict: { model: m@$fold, tokens: t, fold: { of: 3, leave_out: $fold } } }
+  other: { predict: { model: m@0, tokens: t, fold: { of: 3, leave_out: 2 } } }
+  whole: { predict: { model: m@0, tokens: t } }
+  dev: { predict: { model: m@0, tokens: t, splits: [dev] } }
+  short: { predict: { model: m@0, tokens: tfew } }
+  strange: { predict: { model: m@0, tokens: ty } }
+  labels: { predict: { model: m@0, tokens: tturned } }
+  joined: { ensemble: { predictions: [p@*], join: true } }
+  mixed: { ensemble: { predictions: [whole, p@0] } }
+  wild: { ensemble: { predictions: [whole, strange] } }
+  a: { train: { tokens: [t], teachers: [p@0], encoder: enc } }
+  b: { train: { tokens: [t], teachers: [dev], encoder: enc } }
+  c: { train: { tokens: [t], teachers: [short], encoder: enc } }
+  d: { train: { tokens: [tturned], teachers: [whole], encoder: enc } }
+  e: { train: { tokens: [ty], init: m@0, heads: keep } }
+  onnx: { export: { model: m@0 } }
+  score: { score: { models: [m@0, onnx], tokens: [ty] } }
+  scores: { score: { models: [onnx], tokens: [t, tturned] } }
+");
+    assert_eq!(
+        told(&said),
+        [
+            "15:52 stage `other` predicts fold 2 of 3, but its model `m@0` left out fold 0 of 3",
+            "19:32 model `m@0` of stage `strange` has no head for `entailment`",
+            "20:31 model `m@0` of stage `labels` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+            "21:38 stage `joined` joins 2 of 3 folds; 2 is missing",
+            "22:45 `whole` and `p@0` of stage `mixed` predict different folds",
+            "23:44 `whole` of stage `wild` predicts task `sentiment`, `strange` task `entailment`",
+            "24:41 teacher `p@0` of stage `a` predicts fold 0 of 3 alone",
+            "25:41 teacher `dev` of stage `b` predicts no train rows",
+            "26:41 teacher `short` of stage `c` predicts only the first 8 rows, but `t` holds more",
+            "27:47 teacher `whole` of stage `d` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+            "28:49 stage `e` keeps the heads of `m@0`, which has none for its tasks",
+            "30:30 model `m@0` of stage `score` has a head for none of the tasks",
+            "30:35 model `onnx` of stage `score` has a head for none of the tasks",
+            "31:31 model `onnx` of stage `scores` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+        ]
+    );
+}
+
+#[test]
+fn encoders_that_do_not_fit() {
+    let sandbox = Sandbox::with_fake_worker();
+    for (folder, words) in [("small", 6), ("torn", 5)] {
+        let config = format!("{{\"num_hidden_layers\": 3, \"vocab_size\": {words}, \"max_position_embeddings\": 32}}");
+        sandbox.write(&format!("{folder}/config.json"), &config);
+        sandbox.write(&format!("{folder}/model.safetensors"), "");
+        sandbox.write(&format!("{folder}/vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n");
+    }
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: small, max_tokens: 32 } }
+  long: { tokenize: { examples: x, encoder: small } }
+  strange: { tokenize: { examples: x, encoder: enc, max_tokens: 32 } }
+  a: { train: { tokens: [t], encoder: small, layers: 4 } }
+  b: { train: { tokens: [t], encoder: small, layers: [0, 2] } }
+  c: { train: { tokens: [t], init: b, layers: [0, 2] } }
+  d: { train: { tokens: [long], encoder: small } }
+  e: { train: { tokens: [strange], init: b } }
+  f: { train: { tokens: [t], encoder: torn } }
+",
+    );
+    assert_eq!(
+        told(&sandbox.bam(&["plan"])),
+        [
+            "6:54 `layers` of stage `a`: the first 4 are asked for, but there are 3",
+            "8:47 `layers` of stage `c`: layer 2 is asked for, but there are 2, counted from 0",
+            "9:26 `long` of stage `d` has rows of up to 128 tokens, but the encoder has 32 positions",
+            "10:26 `strange` of stage `e` is tokenized by another tokenizer than that of `small`",
+            "11:39 the tokenizer in `torn` has 6 pieces, the encoder 5 word vectors",
+        ]
     );
 }

@@ -22,13 +22,25 @@ stages:
   predictions@task: { predict:  { model: teacher@$task, tokens: tokens@$task } }
   student:
     train:
-      { tokens: [tokens@*], teachers: [predictions@*], encoder: $encoder, epochs: $epochs, batch: 4, keep: best, precision: PRECISION }
+      { tokens: [tokens@*], teachers: [predictions@*], epochs: $epochs, batch: 4, precision: PRECISION, MORE }
 ";
 
+/// What the student starts from and how it learns.
+const PLAIN: &str = "encoder: $encoder, keep: best";
+const OTHER: &str = "init: teacher@similarity, heads: keep, patience: 3, unfreeze: gradual, schedule: slanted_triangle, \
+    layer_decay: 0.9, temperature: 2, anneal_of: { similarity: cosine }, fold: { of: 4, leave_out: 1 }";
+
 fn sandbox(precision: &str) -> Sandbox {
+    sandbox_with(precision, PLAIN)
+}
+
+fn sandbox_with(precision: &str, more: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
-    sandbox.write("pipeline.yaml", &PIPELINE.replace("ENCODER", encoder).replace("PRECISION", precision));
+    sandbox.write(
+        "pipeline.yaml",
+        &PIPELINE.replace("ENCODER", encoder).replace("PRECISION", precision).replace("MORE", more),
+    );
     sandbox
 }
 
@@ -84,15 +96,16 @@ fn history_length(sandbox: &Sandbox) -> i64 {
 
 #[test]
 fn a_training_that_was_killed_or_stopped_ends_with_the_same_bits() {
-    for precision in ["fp32", "bf16"] {
-        let whole = sandbox(precision);
+    for (precision, more) in [("fp32", PLAIN), ("bf16", PLAIN), ("fp32", OTHER)] {
+        let whole = sandbox_with(precision, more);
         assert_eq!(whole.bam(&["run", "--threads", "1"]).code, 0);
         let expected = manifest(&whole);
         assert!(expected["provenance"]["worker"].get("resumed").is_none());
 
-        let broken = sandbox(precision);
+        let broken = sandbox_with(precision, more);
         let mut resumed = 0;
-        for (steps, how) in [(3, "stop"), (31, "kill the engine"), (33, "kill the worker"), (75, "stop")] {
+        for (steps, how) in [(3, "stop"), (31, "kill the engine"), (33, "kill the worker"), (75, "stop"), (130, "stop")]
+        {
             let mut engine = start(&broken);
             if !wait_for_steps(&broken, &mut engine, steps) {
                 break;
@@ -118,7 +131,7 @@ fn a_training_that_was_killed_or_stopped_ends_with_the_same_bits() {
         let last = broken.bam(&["run", "--threads", "1"]);
         assert_eq!(last.code, 0, "{}", last.stderr);
         let made = manifest(&broken);
-        assert_eq!(made["content"], expected["content"], "{precision}");
+        assert_eq!(made["content"], expected["content"], "{precision}, {more}");
         assert_eq!(made["metrics"], expected["metrics"]);
         assert_eq!(history_length(&broken), history_length(&whole));
         assert_eq!(made["provenance"]["worker"]["resumed"], resumed);

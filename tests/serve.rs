@@ -123,7 +123,7 @@ fn answers_say_what_was_asked_for() {
     let value = &server.results(&json!({ "text": "a", "pair": "b" }), &["similarity"])[0]["tasks"]["similarity"];
     assert!(value["value"].is_f64() && value.as_object().unwrap().len() == 1, "{value}");
 
-    let long = "word ".repeat(100);
+    let long = "weather ".repeat(20);
     let row = &server.results(&json!(long), &["sentiment"])[0];
     let cut = &server.post("/v1/tokenize", &json!({ "inputs": long })).json()["results"][0];
     assert_eq!(row["tokens"], 48);
@@ -131,6 +131,11 @@ fn answers_say_what_was_asked_for() {
     let pieces = cut["text"].as_array().unwrap();
     let lost = pieces.iter().filter(|piece| piece["lost"] == true).count();
     assert_eq!((lost as u64, pieces.len() - lost), (row["lost_tokens"].as_u64().unwrap(), 46));
+
+    // An answer is not many times as large as its request.
+    let cut = &server.post("/v1/tokenize", &json!({ "inputs": "weather ".repeat(1000) })).json()["results"][0];
+    assert_eq!(cut["text"].as_array().unwrap().len(), 46 + 64);
+    assert!(cut["lost_tokens"].as_u64().unwrap() > 900, "{}", cut["lost_tokens"]);
 
     let known = server.post("/predict?task=sentiment", &json!({ "inputs": "a fine day" })).json();
     assert_alike(&known[0]["score"], &labels[0]["probability"]);

@@ -1,11 +1,14 @@
 //! A checkpoint: a Hugging Face folder with `bert.*` tensors, one head per task, and `bam.json`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
+use super::encoder;
 use crate::digest::Fingerprint;
 use crate::fault::Fault;
 use crate::stage::RegressionOutput;
@@ -35,6 +38,41 @@ impl ModelInfo {
         fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
             .with_context(|| format!("writing `{}`", path.display()))
     }
+}
+
+/// Holds a checkpoint that another program wrote against the format: `bam.json`, `config.json`, the tokenizer, and a
+/// head of the right shape for each task.
+pub(super) fn check(folder: &Path) -> Result<()> {
+    let info = check_model(folder)?;
+    let path = folder.join(encoder::CONFIG);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading `{}`", encoder::CONFIG))?;
+    serde_json::from_str::<serde_json::Value>(&text).with_context(|| format!("`{}` is no JSON", encoder::CONFIG))?;
+    let tensors = tensors(&folder.join(encoder::WEIGHTS)).with_context(|| format!("reading `{}`", encoder::WEIGHTS))?;
+    for task in &info.tasks {
+        let name = format!("{}.weight", head_prefix(&info.tasks, task));
+        let Some(head) = tensors.info(&name) else { bail!("`{}` has no tensor `{name}`", encoder::WEIGHTS) };
+        let (rows, outputs) = (head.shape.first().copied().unwrap_or(0), task.outputs());
+        ensure!(rows == outputs, "`{name}` has {rows} rows; task `{}` has {outputs} outputs", task.name);
+    }
+    Ok(())
+}
+
+/// What checkpoints and ONNX models share: `bam.json` with at least one task, and the tokenizer.
+pub(super) fn check_model(folder: &Path) -> Result<ModelInfo> {
+    let info = ModelInfo::read(folder)?;
+    ensure!(!info.tasks.is_empty(), "`{FILE}` names no task");
+    encoder::tokenizer_file(folder)?;
+    Ok(info)
+}
+
+/// Names and shapes of a safetensors file's tensors, from its head alone.
+fn tensors(path: &Path) -> Result<Metadata> {
+    let mut file = File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let mut head = Vec::new();
+    file.take(u64::from_le_bytes(length)).read_to_end(&mut head)?;
+    Ok(serde_json::from_slice(&head)?)
 }
 
 /// Index of the head that answers a task's rows, if the model `name` has one for it.

@@ -1,8 +1,12 @@
 //! A Hugging Face encoder folder: which of its files are read, and by whom.
 
+use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess};
 
 use super::tokens::TokenizerInfo;
 use crate::digest::Digest;
@@ -52,6 +56,83 @@ pub fn check_tokenizer(folder: &Path, rows: &TokenizerInfo, tokens: &str) -> Res
     Err(Fault::new(message, "make tokens and model from the same `encoder`").into())
 }
 
+/// What an encoder folder says of its sizes; nothing where a file is missing or isn't what it should be, which
+/// whoever reads it whole will tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncoderSize {
+    pub layers: Option<usize>,
+    /// Rows of the word embeddings.
+    pub words: Option<usize>,
+    pub positions: Option<usize>,
+    /// Word pieces of the tokenizer.
+    pub pieces: Option<usize>,
+}
+
+impl EncoderSize {
+    pub fn read(folder: &Path) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Config {
+            num_hidden_layers: Option<usize>,
+            vocab_size: Option<usize>,
+            max_position_embeddings: Option<usize>,
+        }
+        let text = fs::read(folder.join(CONFIG)).unwrap_or_default();
+        let config: Config = serde_json::from_slice(&text).unwrap_or_default();
+        Self {
+            layers: config.num_hidden_layers,
+            words: config.vocab_size,
+            positions: config.max_position_embeddings,
+            pieces: pieces(folder),
+        }
+    }
+}
+
+/// One more than the greatest id of `tokenizer.json`'s word pieces; else the lines of `vocab.txt`.
+fn pieces(folder: &Path) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Tokenizer {
+        model: Model,
+        added_tokens: Vec<Added>,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        vocab: Greatest,
+    }
+    #[derive(Deserialize)]
+    struct Added {
+        id: usize,
+    }
+    if let Ok(text) = fs::read(folder.join(TOKENIZER)) {
+        let tokenizer: Tokenizer = serde_json::from_slice(&text).ok()?;
+        let added = tokenizer.added_tokens.iter().map(|token| token.id).max();
+        return added.max(tokenizer.model.vocab.0).map(|id| id + 1);
+    }
+    Some(fs::read_to_string(folder.join(VOCABULARY)).ok()?.lines().count())
+}
+
+/// The greatest id of a vocabulary, read without keeping its words: this is done whenever a pipeline is planned.
+struct Greatest(Option<usize>);
+
+impl<'de> Deserialize<'de> for Greatest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Greatest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("words and their ids")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut words: A) -> Result<Greatest, A::Error> {
+                let mut greatest = None;
+                while let Some((IgnoredAny, id)) = words.next_entry()? {
+                    greatest = greatest.max(Some(id));
+                }
+                Ok(Greatest(greatest))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 pub(crate) fn tokenizer_files(folder: &Path) -> Result<Vec<External>> {
     tokenizer_file(folder)?;
     let present = TOKENIZER_FILES.into_iter().filter(|name| folder.join(name).is_file());
@@ -86,9 +167,22 @@ fn need_folder(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_small_files() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny-bert");
+        let size = EncoderSize::read(&tiny);
+        let lines = fs::read_to_string(tiny.join(VOCABULARY)).unwrap().lines().count();
+        assert_eq!((size.layers, size.positions), (Some(3), Some(64)));
+        assert_eq!((size.words, size.pieces), (Some(lines), Some(lines)));
+
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(EncoderSize::read(folder.path()), EncoderSize::default());
+        fs::write(folder.path().join(CONFIG), "no JSON").unwrap();
+        fs::write(folder.path().join(VOCABULARY), "[PAD]\n[UNK]\n").unwrap();
+        assert_eq!(EncoderSize::read(folder.path()), EncoderSize { pieces: Some(2), ..EncoderSize::default() });
+    }
 
     #[test]
     fn settings_count_where_a_vocabulary_stands_alone() {

@@ -11,9 +11,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::{Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatchReader as _;
 use parquet::arrow::ArrowWriter;
 
 use super::{TASK, table};
@@ -71,10 +72,38 @@ pub(super) fn labels(batch: &RecordBatch) -> Result<Vec<Option<f64>>> {
     Ok(classes.iter().map(|class| class.map(f64::from)).collect())
 }
 
+/// The columns of every split.
+fn schema(task: &TaskSpec) -> Schema {
+    Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("text", DataType::Utf8, false),
+        Field::new("pair", DataType::Utf8, true),
+        label_field(task),
+    ])
+}
+
 impl Examples {
     pub fn open(folder: &Path) -> Result<Self> {
         let (task, splits) = open_task(folder)?;
         Ok(Self { folder: folder.to_owned(), task, splits })
+    }
+
+    /// Holds what another program wrote against the format: columns, task, labels.
+    pub(super) fn check(folder: &Path) -> Result<()> {
+        let examples = Self::open(folder)?;
+        check_splits(folder, &examples.task, &examples.splits, &schema(&examples.task))?;
+        for split in &examples.splits {
+            let mut row = 0;
+            for batch in examples.rows(*split)? {
+                for example in batch? {
+                    if let Some(label) = example.label.filter(|label| !examples.task.has_label(*label)) {
+                        bail!("`{split}.parquet`: row {row} has the label {label}, which is none of the task's");
+                    }
+                    row += 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The rows of a split, in the file's order.
@@ -106,14 +135,19 @@ pub(super) fn open_task(folder: &Path) -> Result<(TaskSpec, Vec<Split>)> {
     Ok((serde_json::from_str(task)?, splits))
 }
 
+/// Holds the Parquet files of a folder against the columns they need and the task they share.
+pub(super) fn check_splits(folder: &Path, task: &TaskSpec, splits: &[Split], wanted: &Schema) -> Result<()> {
+    for split in splits {
+        let name = format!("{split}.parquet");
+        let (batches, metadata) = table::open(&folder.join(&name))?;
+        table::check(&name, &batches.schema(), metadata.get(TASK).map(String::as_str), wanted, task)?;
+    }
+    Ok(())
+}
+
 impl ExamplesWriter {
     pub fn create(folder: &Path, split: Split, task: &TaskSpec, fingerprint: Fingerprint) -> Result<Self> {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("id", DataType::Int64, false),
-            Field::new("text", DataType::Utf8, false),
-            Field::new("pair", DataType::Utf8, true),
-            label_field(task),
-        ]));
+        let schema = Arc::new(schema(task));
         let path = folder.join(format!("{split}.parquet"));
         let writer = table::create(&path, schema.clone(), fingerprint, &[(TASK, serde_json::to_string(task)?)])?;
         Ok(Self { writer, schema, rows: Vec::new(), written: 0, regression: task.is_regression() })

@@ -1,12 +1,12 @@
 //! The course of a training: `history.parquet` in a checkpoint, a row per step.
 //!
-//! Columns of float64: `step` (from 0), `epoch`, `loss`, `lambda`, `learning_rate`, `gradient_norm` (before
+//! Columns of float64: `step` (from 0), `epoch`, `loss`, `lambda` (of `anneal`), `learning_rate`, `gradient_norm` (before
 //! clipping), `rows_per_second`, and `dev/<task>/<metric>`, null but on steps after which was evaluated.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arrow::array::{Array, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 
@@ -28,4 +28,21 @@ pub fn write_history(folder: &Path, columns: &HistoryColumns, fingerprint: Finge
     writer.write(&batch)?;
     writer.close()?;
     Ok(())
+}
+
+pub fn read_history(folder: &Path) -> Result<HistoryColumns> {
+    let (batches, _) = table::open(&folder.join(FILE))?;
+    let mut columns = HistoryColumns::new();
+    for batch in batches {
+        let batch = batch?;
+        for (at, field) in batch.schema().fields().iter().enumerate() {
+            let values = batch.column(at).as_any().downcast_ref::<Float64Array>();
+            let values = values.with_context(|| format!("`{}` is not of float64", field.name()))?;
+            if columns.len() <= at {
+                columns.push((field.name().clone(), Vec::new()));
+            }
+            columns[at].1.extend(values);
+        }
+    }
+    Ok(columns)
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::checkpoint::check_model;
 
 /// Its inputs are [`INPUTS`], int64 of shape [batch, length];
 /// each task has an output of its name, float32 of shape [batch, outputs].
@@ -17,6 +19,13 @@ pub const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 /// the source checkpoint's content.
 pub const TASKS: &str = "bam.tasks";
 pub const CHECKPOINT: &str = "bam.checkpoint";
+
+/// Holds a model that another program wrote against the format, as far as can be told without ONNX Runtime.
+pub(super) fn check(folder: &Path) -> Result<()> {
+    check_model(folder)?;
+    ensure!(folder.join(GRAPH).metadata()?.len() > 0, "`{GRAPH}` is empty");
+    Ok(())
+}
 
 const PROBES: &str = "probes.json";
 

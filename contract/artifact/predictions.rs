@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 
@@ -40,6 +40,22 @@ pub struct PredictionRows {
     pub logits: Vec<f32>,
 }
 
+/// The columns of every split.
+fn schema(task: &TaskSpec) -> Schema {
+    let (item, outputs) = logits_type(task);
+    Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("swapped", DataType::Boolean, false),
+        label_field(task),
+        Field::new("logits", DataType::FixedSizeList(item, outputs), false),
+    ])
+}
+
+/// What a row's logits consist of, and how many there are.
+fn logits_type(task: &TaskSpec) -> (FieldRef, i32) {
+    (Arc::new(Field::new("item", DataType::Float32, false)), task.outputs() as i32)
+}
+
 impl Predictions {
     pub fn open(folder: &Path) -> Result<Self> {
         let path_of = |split: Split| folder.join(format!("{split}.arrow"));
@@ -49,6 +65,18 @@ impl Predictions {
         let schema = reader.schema();
         let task = schema.metadata().get(TASK).context("the predictions name no task")?;
         Ok(Self { folder: folder.to_owned(), task: serde_json::from_str(task)?, splits })
+    }
+
+    /// Holds what another program wrote against the format.
+    pub(super) fn check(folder: &Path) -> Result<()> {
+        let predictions = Self::open(folder)?;
+        for split in &predictions.splits {
+            let name = format!("{split}.arrow");
+            let found = open_file(&folder.join(&name))?.schema();
+            let task = found.metadata().get(TASK).map(String::as_str);
+            table::check(&name, &found, task, &schema(&predictions.task), &predictions.task)?;
+        }
+        Ok(())
     }
 
     pub fn read(&self, split: Split) -> Result<PredictionRows> {
@@ -75,21 +103,12 @@ impl Predictions {
         rows: &PredictionRows,
         fingerprint: Fingerprint,
     ) -> Result<()> {
-        let outputs = task.outputs() as i32;
-        let item = Arc::new(Field::new("item", DataType::Float32, false));
         let metadata = HashMap::from([
             (FINGERPRINT.to_owned(), fingerprint.to_string()),
             (TASK.to_owned(), serde_json::to_string(task)?),
         ]);
-        let schema = Arc::new(Schema::new_with_metadata(
-            vec![
-                Field::new("id", DataType::Int64, false),
-                Field::new("swapped", DataType::Boolean, false),
-                label_field(task),
-                Field::new("logits", DataType::FixedSizeList(item.clone(), outputs), false),
-            ],
-            metadata,
-        ));
+        let schema = Arc::new(schema(task).with_metadata(metadata));
+        let (item, outputs) = logits_type(task);
         let logits =
             FixedSizeListArray::try_new(item, outputs, Arc::new(Float32Array::from(rows.logits.clone())), None)?;
         let batch = RecordBatch::try_new(

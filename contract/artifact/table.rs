@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -12,8 +13,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::FINGERPRINT;
+use super::{FINGERPRINT, TASK};
 use crate::digest::Fingerprint;
+use crate::task::TaskSpec;
 
 /// Rows handed over at a time, in either direction.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -51,4 +53,35 @@ pub(super) fn open(path: &Path) -> Result<(ParquetRecordBatchReader, HashMap<Str
 pub(super) fn column<'a, A: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
     let column = batch.column_by_name(name).with_context(|| format!("no column `{name}`"))?;
     column.as_any().downcast_ref().with_context(|| format!("column `{name}` has type {}", column.data_type()))
+}
+
+/// Holds a file's columns and task, as another program wrote them, against those it needs.
+pub(super) fn check(
+    file: &str,
+    found: &Schema,
+    own_task: Option<&str>,
+    wanted: &Schema,
+    task: &TaskSpec,
+) -> Result<()> {
+    if let Some(mistake) = task.mistakes().first() {
+        bail!("`{file}`: its task, `{TASK}` of its metadata: {mistake}");
+    }
+    let own: Option<TaskSpec> = own_task.and_then(|text| serde_json::from_str(text).ok());
+    ensure!(own.as_ref() == Some(task), "`{file}`: `{TASK}` of its metadata is not the task of the other splits");
+    for column in wanted.fields() {
+        let name = column.name();
+        let Some((_, field)) = found.column_with_name(name) else { bail!("`{file}` has no column `{name}`") };
+        let (is, needs) = (field.data_type(), column.data_type());
+        ensure!(same(is, needs), "`{file}`: column `{name}` is {is}, not {needs}");
+    }
+    Ok(())
+}
+
+/// Whether types are the same, whatever the items of lists are called and whether they may be null.
+fn same(a: &DataType, b: &DataType) -> bool {
+    match (a, b) {
+        (DataType::List(a), DataType::List(b)) => same(a.data_type(), b.data_type()),
+        (DataType::FixedSizeList(a, n), DataType::FixedSizeList(b, m)) => n == m && same(a.data_type(), b.data_type()),
+        _ => a == b,
+    }
 }

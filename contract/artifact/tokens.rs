@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use serde::{Deserialize, Serialize};
 
-use super::examples::{label_column, label_field, labels, open_task};
+use super::examples::{check_splits, label_column, label_field, labels, open_task};
 use super::{TASK, table};
 use crate::digest::{Digest, Fingerprint};
 use crate::task::{Split, TaskSpec};
@@ -95,6 +95,22 @@ impl TokenRows {
         &self.token_type_ids[self.offsets[row]..self.offsets[row + 1]]
     }
 
+    /// Those rows alone, in the given order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let mut selected = Self::default();
+        for row in rows.iter().copied() {
+            selected.ids.push(self.ids[row]);
+            selected.swapped.push(self.swapped[row]);
+            selected.labels.push(self.labels[row]);
+            selected.input_ids.extend(self.input_ids(row));
+            selected.token_type_ids.extend(self.token_type_ids(row));
+            selected.offsets.push(selected.input_ids.len());
+            selected.lost_tokens.push(self.lost_tokens[row]);
+        }
+        selected
+    }
+
     /// Appends a row.
     pub fn push(
         &mut self,
@@ -115,12 +131,32 @@ impl TokenRows {
     }
 }
 
+/// The columns of every split.
+fn schema(task: &TaskSpec) -> Schema {
+    let list =
+        |name: &str, item: DataType| Field::new(name, DataType::List(Arc::new(Field::new("item", item, false))), false);
+    Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("swapped", DataType::Boolean, false),
+        label_field(task),
+        list("input_ids", DataType::Int32),
+        list("token_type_ids", DataType::Int8),
+        Field::new("lost_tokens", DataType::Int32, false),
+    ])
+}
+
 impl Tokens {
     pub fn open(folder: &Path) -> Result<Self> {
         let (task, splits) = open_task(folder)?;
         let (_, metadata) = table::open(&folder.join(format!("{}.parquet", splits[0])))?;
         let tokenizer = metadata.get(TOKENIZER).context("the tokens name no tokenizer")?;
         Ok(Self { folder: folder.to_owned(), task, splits, tokenizer: serde_json::from_str(tokenizer)? })
+    }
+
+    /// Holds what another program wrote against the format.
+    pub(super) fn check(folder: &Path) -> Result<()> {
+        let tokens = Self::open(folder)?;
+        check_splits(folder, &tokens.task, &tokens.splits, &schema(&tokens.task))
     }
 
     /// All rows of a split.
@@ -167,17 +203,7 @@ impl TokensWriter {
         tokenizer: &TokenizerInfo,
         fingerprint: Fingerprint,
     ) -> Result<Self> {
-        let list = |name: &str, item: DataType| {
-            Field::new(name, DataType::List(Arc::new(Field::new("item", item, false))), false)
-        };
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("id", DataType::Int64, false),
-            Field::new("swapped", DataType::Boolean, false),
-            label_field(task),
-            list("input_ids", DataType::Int32),
-            list("token_type_ids", DataType::Int8),
-            Field::new("lost_tokens", DataType::Int32, false),
-        ]));
+        let schema = Arc::new(schema(task));
         let metadata = [(TASK, serde_json::to_string(task)?), (TOKENIZER, serde_json::to_string(tokenizer)?)];
         let writer = table::create(&folder.join(format!("{split}.parquet")), schema.clone(), fingerprint, &metadata)?;
         Ok(Self { writer, schema, regression: task.is_regression() })

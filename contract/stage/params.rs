@@ -1,19 +1,21 @@
-//! Parameters of each stage kind, with their defaults and their limits.
+//! Parameters of each stage kind but `train`, with their defaults and their limits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::StageRef;
+use super::train::Precision;
+use super::{Fold, StageRef};
 use crate::external::External;
 use crate::fault::Fault;
 use crate::task::{Split, TaskSpec};
 use crate::tasks;
 
 /// Parameters of `data`: a task's files (`from`), or a task written by grammar (`grammar`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataParams {
     /// Name of a built-in task, or of one under `tasks:`.
@@ -32,17 +34,22 @@ pub struct DataParams {
     pub limit: Option<usize>,
     /// The task's definition; filled in from the built-in table or from `tasks:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub definition: Option<TaskSpec>,
 }
 
 /// How many rows the grammar writes, and from which seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrammarRows {
+    /// Rows of the train split.
     pub train: usize,
+    /// Rows of the dev split.
     pub dev: usize,
+    /// Rows of the test split.
     #[serde(default)]
     pub test: usize,
+    /// Seed of the rows; by default the pipeline's.
     #[serde(default)]
     pub seed: u64,
 }
@@ -140,9 +147,10 @@ impl DataParams {
 }
 
 /// Parameters of `tokenize`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizeParams {
+    /// The `data` stage that makes the rows.
     pub examples: StageRef,
     /// Hugging Face folder whose tokenizer is used (`tokenizer.json`, or `vocab.txt`).
     pub encoder: PathBuf,
@@ -161,158 +169,13 @@ impl TokenizeParams {
     }
 }
 
-/// Parameters of `train`. Teacher and student alike: one task or many, with teachers or without.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainParams {
-    /// One `tokenize` stage per task.
-    pub tokens: Vec<StageRef>,
-    /// Predictions of teachers, at most one per task; a task without one learns from its labels alone.
-    #[serde(default)]
-    pub teachers: Vec<StageRef>,
-    /// Hugging Face folder to start from (config.json, model.safetensors, tokenizer).
-    pub encoder: PathBuf,
-    /// Keep only the encoder's first layers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layers: Option<usize>,
-    /// Passes over the training rows; `epochs x rows / batch` steps in all.
-    #[serde(default = "defaults::epochs")]
-    pub epochs: f64,
-    /// Greatest learning rate, reached at the end of the warm-up.
-    #[serde(default = "defaults::learning_rate")]
-    pub learning_rate: f64,
-    /// Examples per optimizer step.
-    #[serde(default = "defaults::batch")]
-    pub batch: usize,
-    /// Share of the steps over which the learning rate rises from 0.
-    #[serde(default = "defaults::warmup")]
-    pub warmup: f64,
-    /// Learning rate of each layer relative to the one above it; the heads have the full rate.
-    #[serde(default = "defaults::layer_decay")]
-    pub layer_decay: f64,
-    /// Decoupled weight decay, on all but biases and `LayerNorm`.
-    #[serde(default = "defaults::weight_decay")]
-    pub weight_decay: f64,
-    /// Adam's bias correction; BERT's and the paper's optimizer go without.
-    #[serde(default = "defaults::yes")]
-    pub bias_correction: bool,
-    /// Greatest global norm of the gradient.
-    #[serde(default = "defaults::clip_norm")]
-    pub clip_norm: f64,
-    /// Share of the gold label in the target over the training; without teachers it changes nothing.
-    #[serde(default)]
-    pub anneal: Anneal,
-    /// Tasks are drawn with probability proportional to `rows ^ sampling`.
-    #[serde(default = "defaults::sampling")]
-    pub sampling: f64,
-    /// How the losses of a batch's examples become one.
-    #[serde(default)]
-    pub reduction: Reduction,
-    /// What follows the linear layer of a regression head.
-    #[serde(default)]
-    pub regression_output: RegressionOutput,
-    /// Which state becomes the checkpoint.
-    #[serde(default)]
-    pub keep: Keep,
-    /// Number format of the matrix products; weights, sums and moments stay in fp32.
-    #[serde(default)]
-    pub precision: Precision,
-    /// Seed of heads, sampling and dropout; by default the pipeline's.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-/// λ, the gold label's share of the target at progress `p` of the training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Anneal {
-    /// λ = p: from the teacher alone to the label alone (teacher annealing).
-    #[default]
-    Linear,
-    /// λ = (1 - cos πp) / 2.
-    Cosine,
-    /// λ stays as given; 0 is pure distillation.
-    Fixed(f64),
-}
-
-impl Anneal {
-    /// λ at progress `p` in `[0, 1)`.
-    pub fn gold_share(self, progress: f64) -> f64 {
-        match self {
-            Self::Linear => progress,
-            Self::Cosine => (1.0 - (std::f64::consts::PI * progress).cos()) / 2.0,
-            Self::Fixed(share) => share,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduction {
-    #[default]
-    Mean,
-    /// As the paper's code does; a clip of 1.0 then binds nearly always.
-    Sum,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegressionOutput {
-    #[default]
-    Linear,
-    Sigmoid,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Keep {
-    /// The weights after the last step.
-    #[default]
-    Last,
-    /// The weights of the epoch with the best mean dev metric.
-    Best,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// bf16 on GPUs and on processors with instructions for it, fp32 on others; recorded with what was made.
-    #[default]
-    Auto,
-    Fp32,
-    Bf16,
-}
-
-impl TrainParams {
-    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
-        let mut mistakes = Vec::new();
-        let mut need = |right: bool, name: &'static str, what: &str| {
-            if !right {
-                mistakes.push((name, what.to_owned()));
-            }
-        };
-        need(!self.tokens.is_empty(), "tokens", "needs at least one `tokenize` stage");
-        need(self.layers != Some(0), "layers", "keeps no layer; give at least 1");
-        need(self.epochs > 0.0 && self.epochs.is_finite(), "epochs", "must be above 0");
-        need(self.learning_rate > 0.0 && self.learning_rate < 1.0, "learning_rate", "must lie between 0 and 1");
-        need(self.batch > 0, "batch", "must be at least 1");
-        need((0.0..=1.0).contains(&self.warmup), "warmup", "is a share of the steps, 0 to 1");
-        need(self.layer_decay > 0.0 && self.layer_decay <= 1.0, "layer_decay", "must be above 0 and at most 1");
-        need((0.0..1.0).contains(&self.weight_decay), "weight_decay", "must be at least 0 and below 1");
-        need(self.clip_norm > 0.0, "clip_norm", "must be above 0");
-        need((0.0..=10.0).contains(&self.sampling), "sampling", "is an exponent, 0 (uniform) to 10");
-        if let Anneal::Fixed(share) = self.anneal {
-            need((0.0..=1.0).contains(&share), "anneal", "a fixed share of the gold label lies in 0 to 1");
-        }
-        mistakes
-    }
-}
-
 /// Parameters of `predict`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredictParams {
+    /// The `train` stage whose model it is.
     pub model: StageRef,
+    /// The `tokenize` stage whose rows are predicted.
     pub tokens: StageRef,
     /// Splits to predict; by default all that the tokens have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -320,21 +183,67 @@ pub struct PredictParams {
     /// Number format of the matrix products.
     #[serde(default)]
     pub precision: Precision,
+    /// Predict only the train rows of this fold, which a `train` stage left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
+}
+
+impl PredictParams {
+    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let Some(fold) = self.fold else { return Vec::new() };
+        let mut mistakes: Vec<_> = fold.mistake().map(|mistake| ("fold", mistake)).into_iter().collect();
+        if self.splits.iter().any(|split| *split != Split::Train) {
+            mistakes.push(("splits", "a fold is a part of the `train` rows alone".to_owned()));
+        }
+        mistakes
+    }
+}
+
+/// Parameters of `ensemble`: predictions of one task, made one table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnsembleParams {
+    /// Tables of the same rows; with `join`, of different ones.
+    pub predictions: Vec<StageRef>,
+    /// What is averaged over the tables; a regression's values are what they are either way.
+    #[serde(default)]
+    pub average: Average,
+    /// Put tables of different rows one after the other instead, such as the parts that folds left out.
+    #[serde(default)]
+    pub join: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Average {
+    /// Written as log-probabilities, which are logits of the mean.
+    #[default]
+    Probabilities,
+    Logits,
+}
+
+impl EnsembleParams {
+    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let too_few = self.predictions.is_empty();
+        too_few.then(|| ("predictions", "needs at least one table".to_owned())).into_iter().collect()
+    }
 }
 
 /// Parameters of `export`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportParams {
+    /// The `train` stage whose model it is.
     pub model: StageRef,
 }
 
 /// Parameters of `score`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreParams {
     /// Checkpoints and ONNX models; each is scored on the tasks it has a head for.
     pub models: Vec<StageRef>,
+    /// The `tokenize` stages whose dev rows are scored, one per task.
     pub tokens: Vec<StageRef>,
     /// Greatest allowed difference of an ONNX model's logits from those of its checkpoint under libtorch.
     #[serde(default = "defaults::tolerance")]
@@ -363,30 +272,6 @@ mod defaults {
     }
     pub(super) fn max_tokens() -> usize {
         128
-    }
-    pub(super) fn epochs() -> f64 {
-        3.0
-    }
-    pub(super) fn learning_rate() -> f64 {
-        5e-5
-    }
-    pub(super) fn batch() -> usize {
-        32
-    }
-    pub(super) fn warmup() -> f64 {
-        0.1
-    }
-    pub(super) fn layer_decay() -> f64 {
-        1.0
-    }
-    pub(super) fn weight_decay() -> f64 {
-        0.01
-    }
-    pub(super) fn clip_norm() -> f64 {
-        1.0
-    }
-    pub(super) fn sampling() -> f64 {
-        0.75
     }
     pub(super) fn tolerance() -> f64 {
         1e-4

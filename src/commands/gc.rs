@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli::GcArgs;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
+use crate::remote::Remote;
 use crate::store::{Store, Stored};
 use crate::ui;
 use crate::ui::table::{Align, Table};
@@ -86,10 +87,12 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
     let mut needed = BTreeSet::new();
     for file in files {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
-        let plan = Planner::new(&pipeline, store, BTreeSet::new()).plan()?;
+        // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.
+        let remote = pipeline.remote.clone().map(|location| Remote::new(location, false, store));
+        let plan = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref()).plan()?;
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             match decision {
-                Decision::Cached(manifest) => needed.insert(manifest.fingerprint),
+                Decision::Cached(manifest) | Decision::Remote { manifest, .. } => needed.insert(manifest.fingerprint),
                 // The last artifact says why the stage is to run, and may be what it finds.
                 _ => store.latest(&stage.name).is_some_and(|(last, _)| needed.insert(last)),
             };

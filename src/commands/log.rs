@@ -30,8 +30,8 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
         let goes_on = args.follow && store.is_running(&log) && Path::exists(&log);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(reading)?;
-        ui::data(&String::from_utf8_lossy(&bytes));
-        if !goes_on {
+        let is_read = ui::feed(&String::from_utf8_lossy(&bytes));
+        if !goes_on || !is_read {
             return Ok(());
         }
         sleep(LOOK_EVERY);

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde_json::json;
 
+use super::remote::remote;
 use super::run::{choose, limits};
 use crate::cli::PlanArgs;
 use crate::pipeline::Pipeline;
-use crate::plan::{Decision, Estimate, Plan, Planner};
+use crate::plan::{Decision, Estimate, Needed, Plan, Planner};
 use crate::reason::Reason;
-use crate::run::Limits;
+use crate::remote::Remote;
+use crate::run::{Limits, bytes_of};
 use crate::store::Store;
 use crate::ui;
 use crate::ui::table::{Align, Table};
@@ -18,10 +20,11 @@ use crate::ui::units::{duration, plural};
 
 pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
     let (pipeline, forced) = choose(&args.source, &args.choice)?;
+    let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
     let Some(stage) = &args.why else {
-        return tell(&pipeline, store, forced, &limits(&args.limits), args.json);
+        return tell(&pipeline, store, remote.as_ref(), forced, &limits(&args.limits), args.json);
     };
-    let plan = decide(&pipeline, store, forced)?;
+    let plan = decide(&pipeline, store, remote.as_ref(), forced)?;
     for at in pipeline.find(stage)? {
         let mut tree = Causes { pipeline: &pipeline, plan: &plan, told: BTreeSet::new(), text: String::new() };
         tree.add(at, 0);
@@ -34,11 +37,12 @@ pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
 pub(super) fn tell(
     pipeline: &Pipeline,
     store: &Store,
+    remote: Option<&Remote>,
     forced: BTreeSet<usize>,
     limits: &Limits,
     as_json: bool,
 ) -> Result<()> {
-    let plan = decide(pipeline, store, forced)?;
+    let plan = decide(pipeline, store, remote, forced)?;
     if as_json {
         print_json(pipeline, &plan);
     } else {
@@ -47,10 +51,16 @@ pub(super) fn tell(
     Ok(())
 }
 
-fn decide(pipeline: &Pipeline, store: &Store, forced: BTreeSet<usize>) -> Result<Plan> {
-    let mut planner = Planner::new(pipeline, store, forced);
+pub(super) fn decide(
+    pipeline: &Pipeline,
+    store: &Store,
+    remote: Option<&Remote>,
+    forced: BTreeSet<usize>,
+) -> Result<Plan> {
+    let mut planner = Planner::new(pipeline, store, forced).with_remote(remote);
     let plan = planner.plan()?;
     planner.finish();
+    planner.elsewhere().take_troubles().iter().for_each(ui::error::warn);
     Ok(plan)
 }
 
@@ -64,6 +74,14 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
     for (at, stage) in pipeline.stages.iter().enumerate() {
         let (decision, why) = match &plan.decisions[at] {
             Decision::Cached(_) => ("cached", String::new()),
+            Decision::Remote { needed, .. } => match needed {
+                Needed::Yes => ("fetch", "in the remote".to_owned()),
+                Needed::Maybe if plan.is_online => {
+                    ("may fetch", "in the remote; a stage that may run reads it".to_owned())
+                }
+                Needed::Maybe => ("may run", "in the remote; a stage that may run reads it".to_owned()),
+                Needed::No => ("remote", "in the remote; nothing needs it here".to_owned()),
+            },
             Decision::Run { reasons, .. } => ("run", first(reasons)),
             Decision::Waits { reasons, .. } if !reasons.is_empty() => ("run", first(reasons)),
             Decision::Waits { on, .. } => {
@@ -78,8 +96,16 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
     ui::data(&table.render());
     let count = |wanted: fn(&Decision) -> bool| plan.decisions.iter().filter(|decision| wanted(decision)).count();
     let cached = count(|decision| matches!(decision, Decision::Cached(_)));
-    let to_run = plan.decisions.len() - cached;
-    let mut line = format!("\n{}: {cached} cached, {to_run} to run", plural(plan.decisions.len(), "stage"));
+    let fetch = count(|decision| matches!(decision, Decision::Remote { needed: Needed::Yes, .. }));
+    let remote = count(|decision| matches!(decision, Decision::Remote { .. })) - fetch;
+    let to_run = plan.decisions.len() - cached - fetch - remote;
+    let mut line = format!("\n{}: {cached} cached", plural(plan.decisions.len(), "stage"));
+    for (number, what) in [(fetch, "to fetch"), (remote, "in the remote")] {
+        if number > 0 {
+            line += &format!(", {number} {what}");
+        }
+    }
+    line += &format!(", {to_run} to run");
     if to_run > 0 {
         line += &match plan.estimate(pipeline, limits) {
             Estimate { unknown, .. } if unknown == to_run => ", which never ran: no estimate".to_owned(),
@@ -106,6 +132,16 @@ fn print_json(pipeline: &Pipeline, plan: &Plan) {
         ui::json::line(&match &plan.decisions[at] {
             Decision::Cached(manifest) => json!({
                 "stage": stage.name, "decision": "cached", "fingerprint": manifest.fingerprint, "last_secs": last_secs,
+            }),
+            Decision::Remote { manifest, needed } => json!({
+                "stage": stage.name,
+                "decision": match needed {
+                    Needed::Yes => "fetch",
+                    Needed::Maybe if plan.is_online => "may_fetch",
+                    Needed::Maybe => "may_run",
+                    Needed::No => "remote",
+                },
+                "fingerprint": manifest.fingerprint, "bytes": bytes_of(manifest), "last_secs": last_secs,
             }),
             Decision::Run { key, reasons } => json!({
                 "stage": stage.name, "decision": "run", "fingerprint": key.fingerprint(), "reasons": reasons,
@@ -135,6 +171,9 @@ impl Causes<'_> {
         let name = &self.pipeline.stages[at].name;
         let (state, reasons, on): (_, &[Reason], &[usize]) = match &self.plan.decisions[at] {
             Decision::Cached(manifest) => (format!("is cached ({})", manifest.fingerprint.short()), &[], &[]),
+            Decision::Remote { manifest, .. } => {
+                (format!("is in the remote ({})", manifest.fingerprint.short()), &[], &[])
+            }
             Decision::Run { reasons, .. } => ("runs".to_owned(), reasons, &[]),
             Decision::Waits { on, reasons } if reasons.is_empty() => {
                 ("runs if what it reads changes".to_owned(), &[], on)

@@ -6,11 +6,13 @@ use std::sync::mpsc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use bam_contract::artifact::ArtifactKind;
+use bam_contract::artifact::comparison::Comparison;
 use bam_contract::artifact::scores::Scores;
-use bam_contract::stage::StageSpec;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::remote::remote;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
 use crate::executor::{Local, Message};
 use crate::machine;
@@ -22,8 +24,9 @@ use crate::ui;
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let (pipeline, forced) = choose(&args.source, &args.choice)?;
     let limits = limits(&args.limits);
+    let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
-        super::plan::tell(&pipeline, store, forced, &limits, args.json)?;
+        super::plan::tell(&pipeline, store, remote.as_ref(), forced, &limits, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let executor = Local::find()?;
@@ -34,12 +37,12 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let interrupt = sender.clone();
     ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
-    let options = Options { limits, forced, fail_fast: args.failure.fail_fast };
+    let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers)?;
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
         ui::error::warn(&error);
     }
-    tell_scores(&pipeline, &record.made, store, args.json)?;
+    tell_results(&pipeline, &record.made, store, args.json)?;
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(1),
@@ -73,23 +76,31 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
     }
 }
 
-/// Prints the scores of those `score` stages that are `made`.
-fn tell_scores(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
-    let is_scored = |stage: &&Stage| matches!(stage.spec, StageSpec::Score(_)) && made.contains(&stage.name);
-    let scored: Vec<&Stage> = pipeline.stages.iter().filter(is_scored).collect();
-    for stage in &scored {
-        let scores = Scores::read(&store.latest_link(&stage.name))?;
+/// Prints the scores and comparisons of those stages that are `made`.
+fn tell_results(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
+    let is_result = |stage: &&Stage| {
+        matches!(stage.spec.writes(), ArtifactKind::Scores | ArtifactKind::Comparison) && made.contains(&stage.name)
+    };
+    let results: Vec<&Stage> = pipeline.stages.iter().filter(is_result).collect();
+    for stage in &results {
+        let folder = store.latest_link(&stage.name);
+        let (event, mut line, table) = if stage.spec.writes() == ArtifactKind::Scores {
+            let scores = Scores::read(&folder)?;
+            ("scores", serde_json::to_value(&scores)?, ui::scores::table(&scores))
+        } else {
+            let comparison = Comparison::read(&folder)?;
+            ("comparison", serde_json::to_value(&comparison)?, ui::comparison::tables(&comparison))
+        };
         if as_json {
-            let mut line = serde_json::to_value(&scores)?;
-            line["event"] = json!("scores");
+            line["event"] = json!(event);
             line["stage"] = json!(stage.name);
             ui::json::line(&line);
         } else {
             ui::story("");
-            if scored.len() > 1 {
+            if results.len() > 1 {
                 ui::data(&format!("{}\n", stage.name));
             }
-            ui::data(&ui::scores::table(&scores));
+            ui::data(&table);
         }
     }
     Ok(())
@@ -139,9 +150,14 @@ impl Observer for Record {
     fn tell(&mut self, event: &RunEvent<'_>) {
         let settled = matches!(
             event,
-            RunEvent::Cached { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. } | RunEvent::Skipped { .. }
+            RunEvent::Cached { .. }
+                | RunEvent::Remote { .. }
+                | RunEvent::Fetched { .. }
+                | RunEvent::Ran { .. }
+                | RunEvent::Failed { .. }
+                | RunEvent::Skipped { .. }
         );
-        if let RunEvent::Cached { stage, .. } | RunEvent::Ran { stage, .. } = event {
+        if let RunEvent::Cached { stage, .. } | RunEvent::Fetched { stage, .. } | RunEvent::Ran { stage, .. } = event {
             self.made.push((*stage).to_owned());
         }
         if settled {

@@ -42,6 +42,7 @@ fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
         ("OUTCOME", Align::Left),
         ("RAN", Align::Right),
         ("CACHED", Align::Right),
+        ("FETCHED", Align::Right),
         ("FAILED", Align::Right),
         ("TOOK", Align::Right),
         ("SAVED", Align::Right),
@@ -55,6 +56,7 @@ fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
             text(run, "outcome"),
             &stages("ran"),
             &stages("cached"),
+            &stages("fetched"),
             &stages("failed"),
             &run["seconds"].as_f64().map(duration).unwrap_or_default(),
             &saved(run),
@@ -73,7 +75,7 @@ fn of_one(run: &Value) -> String {
         ("SUMMARY", Align::Left),
     ]);
     for stage in stages(run) {
-        let is_new = text(stage, "event") != "cached";
+        let is_new = !FOUND.contains(&text(stage, "event"));
         let took = stage["seconds"].as_f64().filter(|_| is_new).map(duration).unwrap_or_default();
         let peak = stage["peak_memory_bytes"].as_u64().filter(|_| is_new).map(bytes).unwrap_or_default();
         let summary = match text(stage, "event") {
@@ -94,10 +96,13 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-/// What the cached stages took when they ran.
+/// Events of stages whose artifacts were there: their figures are of when they ran.
+const FOUND: [&str; 3] = ["cached", "remote", "fetched"];
+
+/// What those stages took.
 fn saved(run: &Value) -> String {
-    let cached = stages(run).filter(|stage| text(stage, "event") == "cached");
-    let secs: f64 = cached.filter_map(|stage| stage["seconds"].as_f64()).sum();
+    let found = stages(run).filter(|stage| FOUND.contains(&text(stage, "event")));
+    let secs: f64 = found.filter_map(|stage| stage["seconds"].as_f64()).sum();
     if secs > 0.0 { duration(secs) } else { String::new() }
 }
 

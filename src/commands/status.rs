@@ -6,30 +6,29 @@ use anyhow::Result;
 use bam_contract::manifest::{Manifest, Provenance};
 use serde_json::{Value, json};
 
+use super::remote::remote;
 use crate::cli::StatusArgs;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
+use crate::remote::Remote;
 use crate::store::Store;
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, plural};
 
 /// How one stage stands.
-struct Standing {
+pub(super) struct Standing {
     name: String,
-    state: &'static str,
+    pub(super) state: &'static str,
     /// Its current artifact, or the last one it had.
-    manifest: Option<Manifest>,
+    pub(super) manifest: Option<Manifest>,
     note: String,
 }
 
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let mut planner = Planner::new(&pipeline, store, BTreeSet::new());
-    let plan = planner.plan()?;
-    planner.finish();
-    let stages = pipeline.stages.iter().zip(plan.decisions);
-    let standings: Vec<Standing> = stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect();
+    let remote = remote(&args.source, &pipeline, false, store)?;
+    let standings = standings(&pipeline, store, remote.as_ref())?;
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(_, manifest)| size(manifest)).sum();
     let differences = differences(&standings);
@@ -64,9 +63,19 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// How all stages of a pipeline stand, as far as is known of a remote without asking it.
+pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Result<Vec<Standing>> {
+    let mut planner = Planner::new(pipeline, store, BTreeSet::new()).with_known(remote);
+    let plan = planner.plan()?;
+    planner.finish();
+    let stages = pipeline.stages.iter().zip(plan.decisions);
+    Ok(stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect())
+}
+
 fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
     let (state, manifest, note) = match decision {
         Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
+        Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
         Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => {
             let last = store.latest(name).and_then(|(_, manifest)| manifest);
             let state = match (&last, reasons.is_empty()) {

@@ -50,10 +50,20 @@ impl Local {
 
 impl Executor for Local {
     fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
-        let Launch { stage, job, log, gpus } = *launch;
+        let Launch { stage, program, job, log, threads, gpus } = *launch;
         let mut log_file = File::options().create(true).append(true).open(log).context("opening the stage's log")?;
         let engine = std::process::id();
-        let mut command = Command::new(&self.program);
+        let mut command = match program {
+            Some([program, arguments @ ..]) => {
+                let mut command = Command::new(program);
+                // What the libraries that such a program uses go by; `bam-stage` goes by its job.
+                command.args(arguments).env("OMP_NUM_THREADS", threads.to_string());
+                command
+            }
+            _ => Command::new(&self.program),
+        };
+        let name = command.get_program().to_string_lossy().into_owned();
+        let who = program.map_or_else(|| "the worker".to_owned(), |_| format!("`{name}`"));
         command.arg(job).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file.try_clone()?);
         if std::env::var_os(WAIT_POLICY).is_none() {
             command.env(WAIT_POLICY, "passive").env(SPIN_COUNT, "20000");
@@ -65,9 +75,8 @@ impl Executor for Local {
         command.process_group(0);
         // SAFETY: between fork and exec only two system calls are made, both of which are allowed there.
         unsafe { command.pre_exec(move || die_with(engine)) };
-        let mut child = command
-            .spawn()
-            .with_context(|| Fault::new(format!("starting `{}`", self.program.display()), "is it a program?"))?;
+        let mut child =
+            command.spawn().with_context(|| Fault::new(format!("starting `{name}`"), "is it a program?"))?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let process = child.id().cast_signed();
         let ended = Arc::new(Mutex::new(false));
@@ -81,7 +90,7 @@ impl Executor for Local {
                     Err(_) => drop(log_file.write_all(&line).and_then(|()| log_file.write_all(b"\n"))),
                 }
             }
-            let end = wait(process, &ended);
+            let end = wait(process, &ended, &who);
             drop(messages.send(Message::Ended { stage, end }));
         });
         Ok(Box::new(worker))
@@ -133,7 +142,7 @@ fn die_with(engine: u32) -> io::Result<()> {
 }
 
 /// Waits for a child; `wait4` tells its peak memory too, which the standard library does not.
-fn wait(process: libc::pid_t, ended: &Mutex<bool>) -> End {
+fn wait(process: libc::pid_t, ended: &Mutex<bool>, who: &str) -> End {
     // SAFETY: `siginfo_t` is plain data, for which zeros are valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: likewise.
@@ -147,9 +156,9 @@ fn wait(process: libc::pid_t, ended: &Mutex<bool>) -> End {
     // SAFETY: both pointers lead to live locals of the right types.
     let waited = again_if_interrupted(|| unsafe { libc::wait4(process, &raw mut status, 0, &raw mut usage) });
     let trouble = if waited == process {
-        trouble(ExitStatus::from_raw(status))
+        trouble(who, ExitStatus::from_raw(status))
     } else {
-        Some(format!("waiting for the worker failed: {}", io::Error::last_os_error()))
+        Some(format!("waiting for {who} failed: {}", io::Error::last_os_error()))
     };
     // Linux counts in KiB.
     End { trouble, peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024 }
@@ -164,11 +173,11 @@ fn again_if_interrupted(mut call: impl FnMut() -> i32) -> i32 {
     }
 }
 
-fn trouble(status: ExitStatus) -> Option<String> {
+fn trouble(who: &str, status: ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => None,
-        (Some(code), _) => Some(format!("the worker ended with exit code {code}")),
-        (None, Some(libc::SIGKILL)) => Some("the worker was killed (signal 9): was memory short?".to_owned()),
-        (None, signal) => Some(format!("the worker was ended by signal {}", signal.unwrap_or_default())),
+        (Some(code), _) => Some(format!("{who} ended with exit code {code}")),
+        (None, Some(libc::SIGKILL)) => Some(format!("{who} was killed (signal 9): was memory short?")),
+        (None, signal) => Some(format!("{who} was ended by signal {}", signal.unwrap_or_default())),
     }
 }

@@ -3,10 +3,12 @@
 mod local;
 
 use anyhow::Result;
+use bam_contract::digest::Fingerprint;
 use bam_contract::event::Event;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 
+use crate::remote::{Pushed, Trouble};
 pub(crate) use local::Local;
 
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
@@ -19,10 +21,14 @@ pub(crate) trait Executor {
 pub(crate) struct Launch<'a> {
     /// Index of its stage, which its messages carry.
     pub(crate) stage: usize,
+    /// The user's own program and its arguments, in the place of `bam-stage`.
+    pub(crate) program: Option<&'a [String]>,
     /// The job file.
     pub(crate) job: &'a Path,
     /// Where its log goes.
     pub(crate) log: &'a Path,
+    /// CPU threads it may keep busy.
+    pub(crate) threads: usize,
     /// The GPUs it may use, where the machine has any.
     pub(crate) gpus: Option<&'a [String]>,
 }
@@ -45,6 +51,17 @@ pub(crate) enum Message {
     Ended {
         stage: usize,
         end: End,
+    },
+    /// An artifact's files came from the remote, or did not.
+    Fetched {
+        stage: usize,
+        result: Result<(), Trouble>,
+    },
+    /// An artifact is in the remote now, or is not.
+    Pushed {
+        stage: usize,
+        fingerprint: Fingerprint,
+        result: Result<Pushed, Trouble>,
     },
     /// The user, or the system, wants the run to stop.
     Interrupted,

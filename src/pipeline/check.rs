@@ -1,12 +1,16 @@
 //! From expanded stages to a sound pipeline: types, references, artifact kinds, cycles, files.
 
+mod encoders;
+mod judged;
+mod learning;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bam_contract::artifact::ArtifactKind;
 use bam_contract::external::External;
 use bam_contract::fault::{closest, hint_of};
 use bam_contract::stage::{Input, KINDS, StageSpec};
-use bam_contract::task::{Split, TaskSpec};
+use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
 use serde_json::{Value, json};
 
@@ -17,6 +21,7 @@ use super::resources::{self, Resources};
 use super::typed::{PLACEHOLDER, set_default, typed};
 use super::vars::{Origin, Sketch, family_of, lost_families};
 use super::{Edge, Stage};
+use encoders::Encoders;
 
 /// A stage with its types, before its references are known to lead anywhere.
 struct Typed {
@@ -26,6 +31,61 @@ struct Typed {
     origin: Origin,
     /// Parameters already found wrong, which say nothing more.
     flawed: BTreeSet<String>,
+}
+
+/// The stages with what each reads, and no cycle among them.
+struct Stages<'a> {
+    stages: &'a [Typed],
+    edges: &'a [Vec<Edge>],
+}
+
+impl<'a> Stages<'a> {
+    fn spec(&self, at: usize) -> &'a StageSpec {
+        &self.stages[at].spec
+    }
+
+    fn name(&self, at: usize) -> &'a str {
+        &self.stages[at].name
+    }
+
+    /// Whether a parameter was found wrong, and says nothing more.
+    fn is_flawed(&self, at: usize, param: &str) -> bool {
+        self.stages[at].flawed.contains(param)
+    }
+
+    /// The stage that one reads in a slot.
+    fn reads(&self, at: usize, slot: &str) -> Option<usize> {
+        self.edges[at].iter().find(|edge| edge.slot == slot).map(|edge| edge.stage)
+    }
+
+    /// Positions and stages of a list of references.
+    fn listed(&self, at: usize, list: &str) -> Vec<(usize, usize)> {
+        let position = |edge: &Edge| edge.slot.strip_prefix(list)?.strip_prefix('.')?.parse().ok();
+        self.edges[at].iter().filter_map(|edge| Some((position(edge)?, edge.stage))).collect()
+    }
+
+    /// A mistake at the value of one of a stage's parameters.
+    fn mistake(&self, at: usize, path: &[&str], message: String, hint: Option<&str>, mistakes: &mut Mistakes) {
+        let place = self.stages[at].origin.value(&mistakes.source, &owned(path));
+        mistakes.add_in(self.stages[at].owner(), place, message, hint.map(ToOwned::to_owned));
+    }
+
+    /// A mistake at the name of an entry.
+    fn mistake_of_name(&self, at: usize, path: &[&str], message: String, hint: &str, mistakes: &mut Mistakes) {
+        let place = self.stages[at].origin.key(&mistakes.source, &owned(path));
+        mistakes.add_in(self.stages[at].owner(), place, message, Some(hint.to_owned()));
+    }
+}
+
+fn owned(path: &[&str]) -> Vec<String> {
+    path.iter().map(|name| (*name).to_owned()).collect()
+}
+
+impl Typed {
+    /// As written, and as expanded.
+    fn owner(&self) -> (&str, &str) {
+        (&self.origin.written, &self.name)
+    }
 }
 
 /// The stages in an order in which each stands after those it reads; whatever is wrong goes into `mistakes`.
@@ -47,12 +107,19 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistake
             edges
         })
         .collect();
-    for (at, stage) in stages.iter().enumerate() {
-        check_tasks(at, stage, &stages, &edges, mistakes);
-    }
     let externals: Vec<Vec<External>> = stages.iter().map(|stage| externals(stage, mistakes)).collect();
-    match graph::order(&edges) {
-        Ok(order) => assemble(stages, edges, externals, &order),
+    let reads: Vec<Vec<usize>> = edges.iter().map(|edges| edges.iter().map(|edge| edge.stage).collect()).collect();
+    match graph::order(&reads) {
+        Ok(order) => {
+            let graph = Stages { stages: &stages, edges: &edges };
+            let mut encoders = Encoders::default();
+            for at in 0..stages.len() {
+                learning::check(at, &graph, mistakes);
+                judged::check(at, &graph, mistakes);
+                encoders.check(at, &graph, mistakes);
+            }
+            assemble(stages, edges, externals, &order)
+        }
         Err(cycle) => {
             let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
             let first = &stages[cycle[0]];
@@ -127,7 +194,9 @@ fn type_stage(
         mistakes.add_in(owner, place, flaw.message(&format!("stage `{}`", owner.0)), flaw.hint);
         flawed.extend(at.first().cloned());
     }
-    flawed.extend(unknown_task.then(|| "task".to_owned()));
+    // Where a task's rows come from is not told to be missing when it is wrong.
+    let unknown_rows = flawed.contains("from") || flawed.contains("grammar");
+    flawed.extend((unknown_task || unknown_rows).then(|| "task".to_owned()));
     let spec = spec?;
     for (param, sentence) in spec.mistakes() {
         // A task's own mistakes are told where it is defined.
@@ -222,7 +291,7 @@ fn resolve(
             }
             continue;
         };
-        let writes = stages[target].spec.kind().writes;
+        let writes = stages[target].spec.writes();
         if accepts.contains(&writes) {
             edges.push(Edge { slot, stage: target });
         } else {
@@ -252,7 +321,7 @@ fn missing_stage_hint(name: &str, names: &BTreeSet<String>) -> Option<String> {
 /// The stage of a fitting kind that shares the reference's axes.
 fn fitting_stage_hint(name: &str, accepts: &[ArtifactKind], stages: &[Typed]) -> Option<String> {
     let axes = |name: &str| name.split_once('@').map(|(_, axes)| axes.to_owned());
-    let fits = |stage: &&Typed| accepts.contains(&stage.spec.kind().writes) && axes(&stage.name) == axes(name);
+    let fits = |stage: &&Typed| accepts.contains(&stage.spec.writes()) && axes(&stage.name) == axes(name);
     stages.iter().find(fits).map(|stage| did_you_mean(&stage.name))
 }
 
@@ -269,57 +338,12 @@ fn references(stage: &Typed, stages: &[Typed], index: &HashMap<String, usize>) -
     exported.collect()
 }
 
-/// The task of a stage's rows, where there is just one.
-fn task_of(at: usize, stages: &[Typed], edges: &[Vec<Edge>], depth: usize) -> Option<String> {
-    let slot = match &stages[at].spec {
-        StageSpec::Data(data) => return Some(data.task.clone()),
-        StageSpec::Tokenize(_) => "examples",
-        StageSpec::Predict(_) => "tokens",
-        _ => return None,
-    };
-    let edge = edges[at].iter().find(|edge| edge.slot == slot)?;
-    // The graph may still have a cycle here.
-    (depth < stages.len()).then(|| task_of(edge.stage, stages, edges, depth + 1)).flatten()
-}
-
-/// A head learns from one table of tokens and at most one teacher.
-fn check_tasks(at: usize, stage: &Typed, stages: &[Typed], edges: &[Vec<Edge>], mistakes: &mut Mistakes) {
-    if !matches!(stage.spec, StageSpec::Train(_)) {
-        return;
-    }
-    let owner = (stage.origin.written.as_str(), stage.name.as_str());
-    let mut trained = BTreeMap::<&str, BTreeMap<String, usize>>::new();
-    for edge in &edges[at] {
-        let Some((list, position)) = edge.slot.split_once('.') else { continue };
-        let Some(task) = task_of(edge.stage, stages, edges, 0) else { continue };
-        let place = stage.origin.value(&mistakes.source, &[list.to_owned(), position.to_owned()]);
-        let name = &stages[edge.stage].name;
-        if list == "teachers" && !trained.get("tokens").is_some_and(|tasks| tasks.contains_key(&task)) {
-            let message =
-                format!("stage `{}` has a teacher of task `{task}`, `{name}`, but no tokens of it", stage.name);
-            mistakes.add_in(owner, place, message, None);
-        } else if let Some(lack) = (list == "teachers").then(|| uncovered(edge.stage, stages)).flatten() {
-            let message = format!("teacher `{name}` of stage `{}` {lack}", stage.name);
-            let hint = "a teacher's table needs the rows that its student trains on".to_owned();
-            mistakes.add_in(owner, place, message, Some(hint));
-        } else if let Some(other) = trained.entry(list).or_default().insert(task.clone(), edge.stage) {
-            let what = if list == "teachers" { "two teachers" } else { "two tables of tokens" };
-            let other = &stages[other].name;
-            let message = format!("stage `{}` has {what} for task `{task}`: `{other}` and `{name}`", stage.name);
-            mistakes.add_in(owner, place, message, None);
-        }
-    }
-}
-
-/// Why a table of predictions cannot cover the train rows, as far as the pipeline file says so.
-fn uncovered(at: usize, stages: &[Typed]) -> Option<String> {
-    let StageSpec::Predict(predict) = &stages[at].spec else { return None };
-    let lacks_train = !predict.splits.is_empty() && !predict.splits.contains(&Split::Train);
-    lacks_train.then(|| "predicts no train rows".to_owned())
-}
-
 fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {
-    let param = if matches!(stage.spec, StageSpec::Data(_)) { "from" } else { "encoder" };
+    let param = match stage.spec {
+        StageSpec::Data(_) => "from",
+        StageSpec::Exec(_) => "files",
+        _ => "encoder",
+    };
     if stage.flawed.contains(param) || stage.flawed.contains("task") {
         return Vec::new();
     }

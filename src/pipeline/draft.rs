@@ -1,18 +1,18 @@
 //! A pipeline file as written: its entries in the file's order, values as JSON, and their places.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use bam_contract::fault::{Fault, closest};
+use anyhow::Result;
+use bam_contract::fault::closest;
 use serde_json::Value;
 use serde_yaml::Value as Yaml;
 
+use super::include::{self, INCLUDE};
 use super::mistake::Mistakes;
-use super::source::{EntryPath, Place, Source};
+use super::places::entry_path;
 use super::vars::RESOURCES;
 
-const TOP: [&str; 7] = ["name", "seed", "vars", "for", "tasks", "resources", "stages"];
+const TOP: [&str; 8] = ["name", "seed", "remote", "vars", "for", "tasks", "resources", "stages"];
 
 /// Entries keep the file's order: it is the order in which stages are listed and run.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Draft {
     pub(crate) name: String,
     /// Seed of every stage that takes one and has none of its own.
     pub(crate) seed: Option<u64>,
+    /// Where artifacts are shared.
+    pub(crate) remote: Option<Value>,
     pub(crate) vars: Vec<(String, Value)>,
     pub(crate) axes: Vec<(String, Vec<Value>)>,
     /// Axes that are wrong in themselves; stages that use one are left out without a word.
@@ -36,24 +38,13 @@ impl Draft {
     /// # Errors
     /// When the file cannot be read.
     pub(crate) fn read(file: &Path, overrides: &[String]) -> Result<(Self, Mistakes)> {
-        let shown = file.display().to_string();
-        let text = match fs::read_to_string(file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let hint = "name another with `bam run FILE`, or change to its folder with `-C DIR`";
-                return Err(Fault::new(format!("pipeline file `{shown}` does not exist"), hint).into());
-            }
-            read => read.with_context(|| format!("reading `{shown}`"))?,
-        };
-        let mut mistakes = Mistakes::new(Source::new(shown, text.clone()));
+        let (root, mut mistakes) = include::read(file)?;
         let mut draft = Self { name: stem(file), ..Self::default() };
-        match serde_yaml::from_str::<Yaml>(&text).and_then(|mut root| root.apply_merge().map(|()| root)) {
-            Ok(mut root) => {
-                for argument in overrides {
-                    set(&mut root, argument, &mut mistakes);
-                }
-                draft.fill(&root, &mut mistakes);
+        if let Some(mut root) = root {
+            for argument in overrides {
+                set(&mut root, argument, &mut mistakes);
             }
-            Err(error) => mistakes.add(syntax_place(&error), syntax_message(&error), None),
+            draft.fill(&root, &mut mistakes);
         }
         Ok((draft, mistakes))
     }
@@ -72,6 +63,11 @@ impl Draft {
                     Some(seed) => self.seed = Some(seed),
                     None => mistakes.add(at, "`seed` is not a whole number from 0", None),
                 },
+                "remote" if value.is_string() => self.remote = value.as_str().map(Value::from),
+                "remote" => {
+                    let hint = "write `remote: s3://bucket/prefix`, or a folder".to_owned();
+                    mistakes.add(at, "`remote` is not text", Some(hint));
+                }
                 "vars" => self.vars = json_entries(value, &path, mistakes),
                 "resources" => self.resources = json_entries(value, &path, mistakes),
                 "tasks" => self.tasks = json_entries(value, &path, mistakes),
@@ -97,14 +93,16 @@ impl Draft {
                     }
                 }
                 _ => {
-                    let known = closest(&name, TOP);
-                    let hint = known.map_or_else(|| format!("known: {}", TOP.join(", ")), did_you_mean);
+                    let known: Vec<&str> = TOP.into_iter().chain([INCLUDE]).collect();
+                    let near = closest(&name, known.iter().copied());
+                    let hint = near.map_or_else(|| format!("known: {}", known.join(", ")), did_you_mean);
                     mistakes.add(mistakes.source.key(&path), format!("unknown entry `{name}`"), Some(hint));
                 }
             }
         }
         if self.stages.is_empty() && mistakes.list.is_empty() {
-            mistakes.add(None, "the pipeline has no stages", Some("list them under `stages:`".to_owned()));
+            let place = mistakes.source.value(&["stages".to_owned()]);
+            mistakes.add(place, "the pipeline has no stages", Some("list them under `stages:`".to_owned()));
         }
     }
 }
@@ -117,6 +115,14 @@ fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// An entry's name as text, whatever YAML takes it for.
+pub(super) fn entry_name(key: &Yaml) -> String {
+    match key {
+        Yaml::String(text) => text.clone(),
+        other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
+    }
+}
+
 /// The entries of a mapping, in its order; a value that is no mapping is a mistake, and nothing is none.
 fn entries<'a>(
     value: &'a Yaml,
@@ -126,13 +132,7 @@ fn entries<'a>(
 ) -> Option<Vec<(String, &'a Yaml)>> {
     match value {
         Yaml::Null => Some(Vec::new()),
-        Yaml::Mapping(map) => {
-            let name = |key: &Yaml| match key {
-                Yaml::String(text) => text.clone(),
-                other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
-            };
-            Some(map.iter().map(|(key, value)| (name(key), value)).collect())
-        }
+        Yaml::Mapping(map) => Some(map.iter().map(|(key, value)| (entry_name(key), value)).collect()),
         _ => {
             mistakes.add(mistakes.source.value(path), format!("{what} is not a mapping of names to values"), None);
             None
@@ -165,7 +165,7 @@ fn set(root: &mut Yaml, argument: &str, mistakes: &mut Mistakes) {
         Ok(value) => value,
         Err(error) => return mistakes.add(None, format!("`--set {argument}`: the value is no YAML: {error}"), None),
     };
-    let path: EntryPath = dotted.split('.').map(ToOwned::to_owned).collect();
+    let path = entry_path(dotted);
     match entry(root, &path, &mistakes.source.file) {
         Ok(place) => {
             *place = value;
@@ -206,15 +206,4 @@ fn entry<'a>(root: &'a mut Yaml, path: &[String], file: &str) -> Result<&'a mut 
         here = map.entry(Yaml::String(name.clone())).or_insert(Yaml::Null);
     }
     Ok(here)
-}
-
-fn syntax_place(error: &serde_yaml::Error) -> Option<Place> {
-    error.location().map(|at| Place::File { line: at.line(), column: at.column(), width: 1 })
-}
-
-/// The library's message without the place, which is told apart.
-fn syntax_message(error: &serde_yaml::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" at line ").next().unwrap_or(&text);
-    format!("not YAML: {text}")
 }

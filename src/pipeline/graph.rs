@@ -1,16 +1,14 @@
-//! The order of stages.
-
-use super::Edge;
+//! The order of things that read each other: stages, variables.
 
 /// Indices in an order in which each stands after those it reads, as near to the given order as can be.
 ///
 /// # Errors
 /// A cycle, each reading the next, the first repeated at the end.
-pub(crate) fn order(edges: &[Vec<Edge>]) -> Result<Vec<usize>, Vec<usize>> {
-    let mut order = Vec::with_capacity(edges.len());
-    let mut marks = vec![Mark::New; edges.len()];
-    for start in 0..edges.len() {
-        visit(start, edges, &mut marks, &mut Vec::new(), &mut order)?;
+pub(super) fn order(reads: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
+    let mut order = Vec::with_capacity(reads.len());
+    let mut marks = vec![Mark::New; reads.len()];
+    for start in 0..reads.len() {
+        visit(start, reads, &mut marks, &mut Vec::new(), &mut order)?;
     }
     Ok(order)
 }
@@ -24,7 +22,7 @@ enum Mark {
 
 fn visit(
     at: usize,
-    edges: &[Vec<Edge>],
+    reads: &[Vec<usize>],
     marks: &mut [Mark],
     path: &mut Vec<usize>,
     order: &mut Vec<usize>,
@@ -36,8 +34,8 @@ fn visit(
     }
     if marks[at] == Mark::New {
         marks[at] = Mark::Open;
-        for edge in &edges[at] {
-            visit(edge.stage, edges, marks, path, order)?;
+        for read in &reads[at] {
+            visit(*read, reads, marks, path, order)?;
         }
         marks[at] = Mark::Done;
         order.push(at);
@@ -51,14 +49,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn edges(reads: &[Vec<usize>]) -> Vec<Vec<Edge>> {
-        let edge = |stage: &usize| Edge { slot: String::new(), stage: *stage };
-        reads.iter().map(|reads| reads.iter().map(edge).collect()).collect()
-    }
-
     #[test]
     fn a_cycle_is_named_in_reading_order() {
-        assert_eq!(order(&edges(&[vec![], vec![2], vec![3], vec![1]])), Err(vec![1, 2, 3, 1]));
+        assert_eq!(order(&[vec![], vec![2], vec![3], vec![1]]), Err(vec![1, 2, 3, 1]));
     }
 
     proptest! {
@@ -80,7 +73,7 @@ mod tests {
                     graph[rename[at]].push(rename[read.index(at)]);
                 }
             }
-            let order = order(&edges(&graph)).unwrap();
+            let order = order(&graph).unwrap();
             let mut sorted = order.clone();
             sorted.sort_unstable();
             prop_assert_eq!(sorted, (0..count).collect::<Vec<_>>());

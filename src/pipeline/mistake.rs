@@ -51,8 +51,8 @@ impl Mistakes {
     /// In the order of their places; those of the command line first.
     pub(crate) fn sorted(mut self) -> Self {
         self.list.sort_by_key(|mistake| match mistake.place {
-            Some(Place::File { line, column, .. }) => (line, column),
-            _ => (0, 0),
+            Some(Place::File { file, line, column, .. }) => (file, line, column),
+            _ => (0, 0, 0),
         });
         self
     }

@@ -1,13 +1,22 @@
-//! The pipeline file: [`draft`] reads it as written, [`vars`] expands it, [`check`] proves it sound.
+//! The pipeline file: [`include`] reads it with the files it names, [`draft`] takes it as written, [`vars`] and [`gather`]
+//! expand it, [`check`] proves it sound.
 
 mod check;
 mod draft;
+mod gather;
 mod graph;
+mod include;
 mod mistake;
+mod places;
 mod resources;
+mod schema;
 mod source;
+mod substitute;
 mod typed;
 mod vars;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,9 +26,11 @@ use bam_contract::external::External;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::stage::StageSpec;
 
+use crate::remote::Location;
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};
 pub(crate) use resources::Resources;
+pub(crate) use schema::schema;
 pub(crate) use source::{Place, Source};
 use vars::Origin;
 pub(crate) use vars::family_of;
@@ -29,6 +40,10 @@ pub(crate) use vars::family_of;
 pub(crate) struct Pipeline {
     pub(crate) name: String,
     pub(crate) stages: Vec<Stage>,
+    /// Where artifacts are shared, by the file.
+    pub(crate) remote: Option<Location>,
+    /// Stages asked for by name; none if no names were given.
+    named: BTreeSet<usize>,
     source: Source,
 }
 
@@ -42,6 +57,13 @@ pub(crate) struct Stage {
     /// How many stages its line in the file stands for, itself among them.
     pub(crate) siblings: usize,
     origin: Origin,
+}
+
+impl Stage {
+    /// Its name as written, `teacher@task`, which may stand for several.
+    pub(crate) fn written(&self) -> &str {
+        &self.origin.written
+    }
 }
 
 /// What a stage reads from another.
@@ -62,10 +84,11 @@ impl Pipeline {
         let (draft, mut mistakes) = Draft::read(file, overrides)?;
         let sketches = vars::expand(&draft, &mut mistakes);
         let stages = check::check(&draft, sketches, &mut mistakes);
+        let remote = remote(&draft, &mut mistakes);
         if !mistakes.list.is_empty() {
             return Err(mistakes.sorted().into());
         }
-        Ok(Self { name: draft.name, stages, source: mistakes.source })
+        Ok(Self { name: draft.name, stages, remote, named: BTreeSet::new(), source: mistakes.source })
     }
 
     /// Keeps the named stages, or families of stages, and all that they need; with `downstream`, all that is made from
@@ -75,6 +98,7 @@ impl Pipeline {
             return Ok(self);
         }
         let mut wanted = self.find_all(targets)?;
+        let named = wanted.clone();
         if downstream {
             for (at, stage) in self.stages.iter().enumerate() {
                 if stage.inputs.iter().any(|edge| wanted.contains(&edge.stage)) {
@@ -93,7 +117,15 @@ impl Pipeline {
         for edge in self.stages.iter_mut().flat_map(|stage| &mut stage.inputs) {
             edge.stage = renumber(edge.stage);
         }
+        self.named = named.into_iter().map(renumber).collect();
         Ok(self)
+    }
+
+    /// Whether a stage's artifact is what a run is for, and not only a step on the way: it was asked for by name, or
+    /// nothing reads it.
+    pub(crate) fn is_goal(&self, at: usize) -> bool {
+        let is_read = || self.stages.iter().any(|stage| stage.inputs.iter().any(|edge| edge.stage == at));
+        self.named.contains(&at) || !is_read()
     }
 
     /// The stages of those names and families.
@@ -131,4 +163,11 @@ impl Pipeline {
         let is_default_seed = at.last() == seed.last() && self.source.holds(&seed);
         is_default_seed.then(|| self.source.show(&self.source.value(&seed)))
     }
+}
+
+/// Where artifacts are shared, if the file says so. An empty text, as from `${env:NAME:-}`, says nothing.
+fn remote(draft: &Draft, mistakes: &mut Mistakes) -> Option<Location> {
+    let text = vars::text_of("remote", draft.remote.as_ref()?, draft, mistakes)?;
+    let place = mistakes.source.value(&["remote".to_owned()]);
+    Location::parse(&text).map_err(|fault| mistakes.add(place, fault.to_string(), Some(fault.hint().to_owned()))).ok()
 }

@@ -5,23 +5,32 @@ use std::collections::BTreeMap;
 
 use bam_contract::stage::KINDS;
 use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::draft::did_you_mean;
 use super::mistake::Mistakes;
-use super::source::EntryPath;
+use super::places::EntryPath;
 use super::typed::typed;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What a stage may use while it runs. It changes where and when the stage runs, and not what it makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Resources {
     /// CPU threads; by default the run's, divided among the stages of the family.
     pub(crate) threads: Option<usize>,
     /// Peak memory; by default what the stage took when it last ran.
+    #[serde(default)]
+    #[schemars(schema_with = "size")]
     pub(crate) memory: Option<ByteSize>,
     /// Graphics processors; by default one for the kinds that compute with tensors, where there are any.
     pub(crate) gpus: Option<usize>,
+}
+
+/// A size as people write it.
+fn size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "integer", "null"], "minimum": 0, "examples": ["2GiB"] })
 }
 
 impl Resources {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use serde_path_to_error::Segment;
 
 use super::draft::did_you_mean;
-use super::source::EntryPath;
+use super::places::EntryPath;
 
 /// Text that stands in for a value that is missing or of the wrong type, so that the rest can be checked.
 pub(crate) const PLACEHOLDER: &str = "?";
@@ -208,12 +208,11 @@ mod tests {
                     "train.zzz",
                     "unknown parameter `zzz` in s",
                     Some(
-                        "known: tokens, teachers, encoder, layers, epochs, learning_rate, batch, warmup, layer_decay, \
-                         weight_decay, bias_correction, clip_norm, anneal, sampling, reduction, regression_output, keep, \
-                         precision, seed"
+                        "known: tokens, teachers, encoder, init, heads, layers, epochs, patience, fold, learning_rate, batch, \
+                         warmup, schedule, layer_decay, unfreeze, weight_decay, bias_correction, clip_norm, anneal, anneal_of, \
+                         temperature, sampling, reduction, regression_output, keep, precision, seed"
                     )
                 ),
-                ("train.encoder", "missing parameter `encoder` in s", None),
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! `$name` in strings, axes in stage names, and `family@*` in lists.
+//! Axes in stage names, and variables in their parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,11 @@ use bam_contract::fault::closest;
 use serde_json::{Map, Value};
 
 use super::draft::{Draft, did_you_mean};
+use super::gather::gather;
 use super::mistake::Mistakes;
-use super::source::{EntryPath, Place, Source};
+use super::places::EntryPath;
+use super::source::{Place, Source};
+use super::substitute::{Bindings, lone_variable, plain, resolve_vars, substitute, unknown_variable};
 
 /// A stage after expansion, its parameters not yet typed.
 #[derive(Clone, Debug)]
@@ -30,8 +33,8 @@ pub(crate) struct Origin {
     pub(crate) written: String,
     kind: String,
     params: Value,
-    /// Of each parameter that is a list: the index as written of each of its entries.
-    entries: BTreeMap<String, Vec<usize>>,
+    /// Of each list among the parameters, by its path: the index as written of each of its entries.
+    pub(super) entries: BTreeMap<EntryPath, Vec<usize>>,
 }
 
 impl Origin {
@@ -62,12 +65,10 @@ impl Origin {
 
     fn path(&self, at: &[String]) -> EntryPath {
         let mut path: EntryPath = vec!["stages".to_owned(), self.written.clone(), self.kind.clone()];
-        path.extend_from_slice(at);
-        if let [list, index, ..] = at
-            && let (Some(entries), Ok(index)) = (self.entries.get(list), index.parse::<usize>())
-            && let Some(written) = entries.get(index)
-        {
-            path[4] = written.to_string();
+        for (depth, name) in at.iter().enumerate() {
+            let entries = self.entries.get(&at[..depth]);
+            let written = entries.and_then(|entries| entries.get(name.parse::<usize>().ok()?));
+            path.push(written.map_or_else(|| name.clone(), ToString::to_string));
         }
         path
     }
@@ -119,8 +120,21 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
             sketches.push(Sketch { name, kind: kind.clone(), params, origin, resources, unknown });
         }
     }
-    gather(draft, &mut sketches, mistakes);
+    let lost = lost_families(draft, &sketches);
+    gather(&mut sketches, &lost, mistakes);
     sketches
+}
+
+/// The text of an entry beside the stages, its variables filled in; none if they leave nothing.
+pub(crate) fn text_of(entry: &str, written: &Value, draft: &Draft, mistakes: &mut Mistakes) -> Option<String> {
+    let (vars, _) = resolve_vars(draft, mistakes);
+    let lookup = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    let mut unknown = Vec::new();
+    let value = substitute(written, &lookup, &mut Vec::new(), &mut unknown);
+    let Some((_, missing)) = unknown.first() else { return (!value.is_null()).then(|| plain(&value)) };
+    let (message, hint) = unknown_variable(missing, &format!("`{entry}`"), None);
+    mistakes.add(mistakes.source.value(&[entry.to_owned()]), message, hint);
+    None
 }
 
 /// Families of which no stage could be made, for a reason that has been told.
@@ -141,42 +155,6 @@ fn kind_of(value: &Value) -> Option<(&String, &Value)> {
     kinds.next().filter(|_| kinds.next().is_none())
 }
 
-/// Variables may use those above them. Returns those with values, and the names of those without.
-fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> (Bindings, Vec<String>) {
-    let mut resolved = Bindings::new();
-    let mut broken = Vec::new();
-    for (name, value) in &draft.vars {
-        let mut unknown = Vec::new();
-        let lookup = |name: &str| resolved.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        let value = substitute(value, &lookup, &mut Vec::new(), &mut unknown);
-        if unknown.is_empty() {
-            resolved.push((name.clone(), value));
-            continue;
-        }
-        for (_, missing) in unknown.iter().filter(|(_, missing)| !broken.contains(missing)) {
-            let place = mistakes.source.value(&["vars".to_owned(), name.clone()]);
-            let hint = Some("a variable may use those written above it".to_owned());
-            let (message, hint) = unknown_variable(missing, &format!("`vars.{name}`"), hint);
-            mistakes.add(place, message, hint);
-        }
-        broken.push(name.clone());
-    }
-    (resolved, broken)
-}
-
-/// What is wrong with a variable that has no value, and a hint.
-fn unknown_variable(name: &str, place: &str, hint: Option<String>) -> (String, Option<String>) {
-    match name.strip_prefix(ENVIRONMENT) {
-        Some(name) => (
-            format!("the environment variable `{name}`, used in {place}, is not set"),
-            Some(format!("set it, or write a default: `${{env:{name}:-value}}`")),
-        ),
-        None => (format!("unknown variable `${name}` in {place}"), hint),
-    }
-}
-
-type Bindings = Vec<(String, Value)>;
-
 /// The names that `teacher@task@seed` stands for, each with its axes' values.
 fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistakes) -> Vec<(String, Bindings)> {
     let mut parts = written.split('@');
@@ -187,7 +165,11 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
         return Vec::new();
     }
     let mut instances = vec![(family.to_owned(), Bindings::new())];
-    for part in parts {
+    for (at, part) in parts.clone().enumerate() {
+        if parts.clone().take(at).any(|before| before == part) && draft.axes.iter().any(|(axis, _)| axis == part) {
+            mistakes.add(place.clone(), format!("stage `{written}` has the axis `{part}` twice"), None);
+            return Vec::new();
+        }
         if let Some((axis, values)) = draft.axes.iter().find(|(axis, _)| axis == part) {
             let extend = |(name, bindings): (String, Bindings)| {
                 values.iter().map(move |value| {
@@ -217,171 +199,7 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
     instances
 }
 
-/// Replaces `family@*` in lists by the stages it matches, in their order.
-fn gather(draft: &Draft, sketches: &mut [Sketch], mistakes: &mut Mistakes) {
-    let lost = lost_families(draft, sketches);
-    let names: Vec<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
-    for sketch in sketches {
-        for (param, value) in &mut sketch.params {
-            let Value::Array(items) = value else { continue };
-            let mut gathered = Vec::new();
-            let mut written = Vec::new();
-            for (index, item) in items.iter().enumerate() {
-                let Some(pattern) = item.as_str().filter(|text| text.split('@').skip(1).any(|part| part == "*")) else {
-                    gathered.push(item.clone());
-                    written.push(index);
-                    continue;
-                };
-                let found: Vec<&String> = names.iter().filter(|name| matches(pattern, name)).collect();
-                if found.is_empty() {
-                    sketch.unknown.push(vec![param.clone()]);
-                }
-                let family = family_of(pattern);
-                if found.is_empty() && !lost.contains(family) {
-                    let near = closest(family, names.iter().map(|name| family_of(name)).filter(|near| *near != family));
-                    let hint = near.map(|near| did_you_mean(&pattern.replacen(family, near, 1)));
-                    let place = sketch.origin.value(&mistakes.source, &[param.clone(), index.to_string()]);
-                    let message = format!("`{pattern}` in stage `{}` gathers no stage", sketch.name);
-                    mistakes.add_in((&sketch.origin.written, &sketch.name), place, message, hint);
-                }
-                written.extend(found.iter().map(|_| index));
-                gathered.extend(found.into_iter().cloned().map(Value::String));
-            }
-            *items = gathered;
-            sketch.origin.entries.insert(param.clone(), written);
-        }
-    }
-}
-
 /// The part of a stage's name before its axes.
 pub(crate) fn family_of(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
-}
-
-/// Whether a name matches a pattern: `*` stands for one axis, and at the end for all that are left.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<_>, Vec<_>) = (pattern.split('@').collect(), name.split('@').collect());
-    let fits = pattern.iter().zip(&name).all(|(pattern, part)| *pattern == "*" || pattern == part);
-    let open = pattern.last() == Some(&"*") && name.len() > pattern.len();
-    fits && (pattern.len() == name.len() || open)
-}
-
-/// A value as it stands in a string or a name.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
-}
-
-/// `name`, if the text is `$name` or `${name}` and nothing else.
-fn lone_variable(text: &str) -> Option<&str> {
-    match split_variable(text)? {
-        ("", name, "") => Some(name),
-        _ => None,
-    }
-}
-
-/// Begins the name of a variable of the environment: `${env:NAME}`, `${env:NAME:-default}`.
-const ENVIRONMENT: &str = "env:";
-
-/// The value of a variable: of the environment's, read as YAML is, or of the file's.
-fn value_of<'v>(name: &str, lookup: &dyn Fn(&str) -> Option<&'v Value>) -> Option<Value> {
-    let Some(name) = name.strip_prefix(ENVIRONMENT) else { return lookup(name).cloned() };
-    let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty()).or(default.map(ToOwned::to_owned))?;
-    let scalar = serde_yaml::from_str::<Value>(&text).ok().filter(|value| !value.is_object() && !value.is_array());
-    Some(scalar.unwrap_or(Value::String(text)))
-}
-
-/// Text before the first variable, its name, and the text after it.
-fn split_variable(text: &str) -> Option<(&str, &str, &str)> {
-    for (at, _) in text.match_indices('$') {
-        let rest = &text[at + 1..];
-        let braced = rest.strip_prefix('{');
-        if let Some((name, after)) =
-            braced.filter(|name| name.starts_with(ENVIRONMENT)).and_then(|rest| rest.split_once('}'))
-        {
-            return Some((&text[..at], name, after));
-        }
-        let start = braced.unwrap_or(rest);
-        let end = start.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(start.len());
-        let (name, after) = start.split_at(end);
-        let after = if braced.is_some() { after.strip_prefix('}') } else { Some(after) };
-        if let (false, Some(after)) = (name.is_empty(), after) {
-            return Some((&text[..at], name, after));
-        }
-    }
-    None
-}
-
-/// Replaces variables at every depth. A string that is one variable alone takes the value's own type.
-fn substitute<'v>(
-    value: &Value,
-    lookup: &dyn Fn(&str) -> Option<&'v Value>,
-    at: &mut EntryPath,
-    unknown: &mut Vec<(EntryPath, String)>,
-) -> Value {
-    match value {
-        Value::String(text) => {
-            if let Some(value) = lone_variable(text).and_then(|name| value_of(name, lookup)) {
-                return value;
-            }
-            let mut result = String::new();
-            let mut rest = text.as_str();
-            while let Some((before, name, after)) = split_variable(rest) {
-                result += before;
-                match value_of(name, lookup) {
-                    Some(value) => result += &plain(&value),
-                    None => unknown.push((at.clone(), name.to_owned())),
-                }
-                rest = after;
-            }
-            Value::String(result + rest)
-        }
-        Value::Array(items) => {
-            let mut each = |(index, item): (usize, &Value)| {
-                at.push(index.to_string());
-                let item = substitute(item, lookup, at, unknown);
-                at.pop();
-                item
-            };
-            Value::Array(items.iter().enumerate().map(&mut each).collect())
-        }
-        Value::Object(map) => {
-            let mut each = |(name, item): (&String, &Value)| {
-                at.push(name.clone());
-                let item = substitute(item, lookup, at, unknown);
-                at.pop();
-                (name.clone(), item)
-            };
-            Value::Object(map.iter().map(&mut each).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_lone_variable_keeps_its_type_and_others_join_text() {
-        let (n, dir) = (json!(128), json!("glue"));
-        let lookup =
-            |name: &str| [("n", &n), ("dir", &dir)].into_iter().find(|(known, _)| *known == name).map(|(_, v)| v);
-        let mut unknown = Vec::new();
-        let value = json!({"a": "$n", "b": "${dir}/x$n", "c": ["$dir", "$$ 5", "$missing"]});
-        let result = substitute(&value, &lookup, &mut Vec::new(), &mut unknown);
-        assert_eq!(result, json!({"a": 128, "b": "glue/x128", "c": ["glue", "$$ 5", ""]}));
-        assert_eq!(unknown, [(vec!["c".to_owned(), "2".to_owned()], "missing".to_owned())]);
-    }
-
-    #[test]
-    fn patterns() {
-        assert!(matches("teacher@*", "teacher@rte"));
-        assert!(matches("teacher@*", "teacher@rte@1"));
-        assert!(matches("teacher@*@1", "teacher@rte@1"));
-        assert!(!matches("teacher@*@1", "teacher@rte@2"));
-        assert!(!matches("teacher@*@1", "teacher@1"));
-        assert!(!matches("teacher@*", "teacher"));
-    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use bam_contract::fault::{Fault, closest};
 use bam_contract::task::{Column, Columns, Format, TaskSpec};
-use bam_inference::rows::{Record, Records, STDIN, Source, format_of};
+use bam_inference::rows::{Record, Records, STDIN, Source};
 
 use crate::cli::{InputFormat, PredictArgs};
 
@@ -114,7 +114,7 @@ fn format(args: &PredictArgs) -> Result<Option<Format>> {
         Some(InputFormat::Tsv) => Some(Format::Tsv),
         Some(InputFormat::Parquet) => Some(Format::Parquet),
         None if is_text || args.input == Path::new(STDIN) => None,
-        None => Some(format_of(&args.input).map_err(|_| {
+        None => Some(Format::of(&args.input).map_err(|_| {
             let message = format!("the ending of `{}` tells no format", args.input.display());
             Fault::new(message, "say `--input-format text`, `jsonl`, `csv`, `tsv` or `parquet`")
         })?),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bam_contract::digest::Fingerprint;
+use bam_contract::fault::hint_of;
 use bam_contract::manifest::Manifest;
 use serde::{Serialize, Serializer};
 
@@ -23,6 +24,47 @@ pub(crate) enum RunEvent<'a> {
         #[serde(flatten, serialize_with = "brief")]
         manifest: &'a Manifest,
         reran: &'a [&'a str],
+    },
+    /// The artifact is in the remote, and nothing needs it here so far.
+    Remote {
+        stage: &'a str,
+        index: usize,
+        #[serde(flatten, serialize_with = "brief")]
+        manifest: &'a Manifest,
+    },
+    /// The artifact is on its way from the remote.
+    Fetching {
+        stage: &'a str,
+        index: usize,
+        bytes: u64,
+    },
+    /// The artifact came from the remote. `seconds` is what it took to make.
+    Fetched {
+        stage: &'a str,
+        index: usize,
+        #[serde(flatten, serialize_with = "brief")]
+        manifest: &'a Manifest,
+        bytes: u64,
+        fetch_seconds: f64,
+    },
+    /// The artifact is in the remote now; so many bytes of it were not.
+    Pushed {
+        stage: &'a str,
+        index: usize,
+        #[serde(flatten, serialize_with = "brief")]
+        manifest: &'a Manifest,
+        bytes: u64,
+    },
+    /// Neither the remote nor the store has the artifact that `bam pull` or `bam push` wants.
+    Absent {
+        stage: &'a str,
+        index: usize,
+        from: &'a str,
+    },
+    /// Something of the remote does not work, and what can be done without it goes on.
+    Trouble {
+        text: String,
+        hint: Option<String>,
     },
     /// Another process makes the artifact.
     Waiting {
@@ -99,15 +141,26 @@ pub(crate) enum RunEvent<'a> {
     },
 }
 
+impl RunEvent<'_> {
+    pub(crate) fn trouble(error: &anyhow::Error) -> Self {
+        Self::Trouble { text: format!("{error:#}"), hint: hint_of(error).map(ToOwned::to_owned) }
+    }
+}
+
 /// How many stages went which way.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Tally {
     pub(crate) cached: usize,
+    /// In the remote, and not needed here.
+    pub(crate) remote: usize,
+    pub(crate) fetched: usize,
     pub(crate) ran: usize,
     pub(crate) failed: usize,
     pub(crate) skipped: usize,
-    /// Seconds that the cached stages took when they ran.
+    /// Seconds that the stages took when they ran whose artifacts were there.
     pub(crate) saved_secs: f64,
+    pub(crate) pushed: usize,
+    pub(crate) pushed_bytes: u64,
 }
 
 /// How a run ended.

@@ -9,11 +9,14 @@ use anyhow::Result;
 use bam_contract::event::Event;
 use bam_contract::fault::hint_of;
 use bam_contract::manifest::Provenance;
+use bam_contract::stage::StageSpec;
+use serde_json::Map;
 
 use super::{Outcome, Run, RunEvent, State, Working};
 use crate::executor::End;
 use crate::machine;
 use crate::store::{Finished, Pending};
+use crate::ui::units::plural;
 
 /// Lines of a failed stage's log that are shown.
 const LOG_TAIL_LINES: usize = 8;
@@ -50,6 +53,10 @@ impl Run<'_, '_> {
         let wall_secs = started.elapsed().as_secs_f64();
         let (summary, facts) = match (last, &end.trouble) {
             (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
+            // A program of the user's need not say anything: its exit code does.
+            (None, None) if matches!(stage.spec, StageSpec::Exec(_)) => {
+                (plural(pending.count_files(), "file"), Map::new())
+            }
             (Some(Event::Stopped { summary }), _) => {
                 self.stopped(at, Some(&summary));
                 return Ok(());
@@ -83,8 +90,9 @@ impl Run<'_, '_> {
             let cause = format!("`{}` changed while the stage ran", path.display());
             return self.failed(at, &pending, &[cause], Some("run again; the change is seen then"), wall_secs);
         }
-        let artifact = stage.spec.kind().writes;
-        let finished = Finished { stage: stage.name.clone(), key, artifact, summary, metrics, provenance };
+        let artifact = stage.spec.writes();
+        let is_foreign = matches!(stage.spec, StageSpec::Exec(_));
+        let finished = Finished { stage: stage.name.clone(), key, artifact, is_foreign, summary, metrics, provenance };
         let manifest = match pending.commit(finished) {
             Ok(manifest) => manifest,
             Err((pending, error)) => {
@@ -98,7 +106,7 @@ impl Run<'_, '_> {
         self.settle(at, State::Ran, &manifest)?;
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
-        Ok(())
+        self.push(at, &manifest)
     }
 
     /// Notes that a stage ended because it was asked to.
@@ -107,7 +115,7 @@ impl Run<'_, '_> {
         self.tell(&RunEvent::Stopped { stage: &self.pipeline.stages[at].name, index: at, kept });
     }
 
-    fn failed(
+    pub(super) fn failed(
         &mut self,
         at: usize,
         pending: &Pending,

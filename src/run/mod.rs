@@ -8,6 +8,7 @@ mod finish;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,31 +18,37 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::event::Event;
+use bam_contract::fault::hint_of;
 use bam_contract::job::{Job, JobInput};
 use bam_contract::manifest::{Key, Manifest};
 use bam_contract::stage::StageSpec;
 
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
 pub(crate) use schedule::{Last, Limits, makespan};
+pub(crate) use transfer::bytes_of;
 
 use crate::executor::{Executor, Launch, Message, Worker};
 use crate::pipeline::{Edge, Pipeline};
 use crate::plan::{Decision, Planner, last_of};
 use crate::reason::Reason;
+use crate::remote::Remote;
 use crate::store::{Asked, Found, Lock, Pending, Store};
 use schedule::{Capacity, Grant, chains};
+use transfer::Fetching;
 
 /// How often is looked whether another run is done with an artifact.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How a run goes about it.
 #[derive(Debug)]
-pub(crate) struct Options {
+pub(crate) struct Options<'a> {
     pub(crate) limits: Limits,
     /// Stages that run though their artifacts are there.
     pub(crate) forced: BTreeSet<usize>,
     /// Whether the first failure stops the others.
     pub(crate) fail_fast: bool,
+    /// Where artifacts are shared.
+    pub(crate) remote: Option<&'a Remote>,
 }
 
 /// Runs a pipeline, telling `observers` of all that happens. [`Message::Interrupted`], sent from outside, stops it; sent
@@ -50,7 +57,7 @@ pub(crate) fn run(
     pipeline: &Pipeline,
     store: &Store,
     executor: &dyn Executor,
-    options: Options,
+    options: Options<'_>,
     (sender, messages): (Sender<Message>, Receiver<Message>),
     observers: &mut [&mut dyn Observer],
 ) -> Result<Outcome> {
@@ -60,7 +67,7 @@ pub(crate) fn run(
         store,
         executor,
         observers,
-        planner: Planner::new(pipeline, store, options.forced),
+        planner: Planner::new(pipeline, store, options.forced).with_remote(options.remote),
         states: (0..count).map(|_| State::Waiting).collect(),
         contents: vec![None; count],
         fingerprints: vec![None; count],
@@ -69,6 +76,11 @@ pub(crate) fn run(
         order: OnceCell::new(),
         capacity: Capacity::new(options.limits),
         working: BTreeMap::new(),
+        elsewhere: BTreeMap::new(),
+        to_fetch: BTreeSet::new(),
+        fetching: BTreeMap::new(),
+        pushing: BTreeSet::new(),
+        pushes_failed: false,
         decide_again: false,
         fail_fast: options.fail_fast,
         stopping: None,
@@ -101,6 +113,14 @@ struct Run<'a, 'o> {
     order: OnceCell<Order>,
     capacity: Capacity,
     working: BTreeMap<usize, Working>,
+    /// Manifests of what is in the remote, and not here, by stage.
+    elsewhere: BTreeMap<usize, Manifest>,
+    /// Those of them that are needed here.
+    to_fetch: BTreeSet<usize>,
+    fetching: BTreeMap<usize, Fetching>,
+    /// Artifacts on their way to the remote.
+    pushing: BTreeSet<Fingerprint>,
+    pushes_failed: bool,
     /// Whether a stage was put back among those to be decided about.
     decide_again: bool,
     fail_fast: bool,
@@ -125,6 +145,9 @@ enum State {
     /// To be run, or running.
     Running,
     Cached,
+    /// In the remote, and not here.
+    Remote,
+    Fetched,
     Ran,
     Failed,
     Skipped,
@@ -170,12 +193,12 @@ impl Run<'_, '_> {
             let mut waits_for_others = false;
             if self.stopping.is_none() {
                 self.decide()?;
-                waits_for_others = self.start_ready()?;
+                waits_for_others = self.start_ready()? | self.start_fetches()?;
             }
             if std::mem::take(&mut self.decide_again) {
                 continue;
             }
-            if self.working.is_empty() && !waits_for_others {
+            if self.working.is_empty() && !waits_for_others && !self.transfers() {
                 break;
             }
             let message = if waits_for_others {
@@ -186,6 +209,8 @@ impl Run<'_, '_> {
             match message {
                 Ok(Message::Event { stage, event }) => self.hear(stage, event),
                 Ok(Message::Ended { stage, end }) => self.end(stage, &end)?,
+                Ok(Message::Fetched { stage, result }) => self.fetched(stage, result)?,
+                Ok(Message::Pushed { stage, fingerprint, result }) => self.pushed(stage, fingerprint, result),
                 Ok(Message::Interrupted) => self.interrupt(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all workers fell silent"),
@@ -211,8 +236,11 @@ impl Run<'_, '_> {
             if let Some(lost) = inputs().find(|input| matches!(self.states[*input], State::Failed | State::Skipped)) {
                 self.skip(at, lost);
             } else if inputs().all(|input| self.contents[input].is_some()) {
-                match self.planner.decide(at, &self.contents)? {
+                let decision = self.planner.decide(at, &self.contents)?;
+                self.tell_troubles();
+                match decision {
                     Decision::Cached(manifest) => self.cached(at, &manifest)?,
+                    Decision::Remote { manifest, .. } => self.found_elsewhere(at, *manifest),
                     Decision::Run { key, reasons } => {
                         self.states[at] = State::Running;
                         self.ready.push(Ready { stage: at, key, reasons, told: false });
@@ -244,7 +272,7 @@ impl Run<'_, '_> {
             .collect();
         reran.dedup();
         self.tell(&RunEvent::Cached { stage: &stage.name, index: at, manifest, reran: &reran });
-        Ok(())
+        self.push(at, manifest)
     }
 
     /// Notes that a stage's artifact is there.
@@ -278,6 +306,10 @@ impl Run<'_, '_> {
             if inputs.iter().any(|edge| self.contents[edge.stage].is_none()) {
                 // What it reads turned out to be damaged, and is made again.
                 self.states[ready.stage] = State::Waiting;
+                continue;
+            }
+            if self.awaits_inputs(ready.stage) {
+                self.ready.push(ready);
                 continue;
             }
             let Some(grant) = self.capacity.take(&self.pipeline.stages[ready.stage], peak) else {
@@ -320,11 +352,7 @@ impl Run<'_, '_> {
                 self.capacity.give_back(grant);
                 return self.cached(at, &manifest);
             }
-            Found::Damaged(_) => {
-                let aside = self.store.set_aside(&key.kind, fingerprint)?;
-                let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
-                self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
-            }
+            Found::Damaged(_) => self.set_aside(at, &key.kind, fingerprint)?,
         }
         if let Some(lack) = self.capacity.lacks(stage) {
             let text = format!("it asks for {lack}, and runs with what there is");
@@ -354,13 +382,32 @@ impl Run<'_, '_> {
         };
         pending.write_job(&serde_json::to_vec_pretty(&job)?)?;
         let gpus = (!limits.gpus.is_empty()).then_some(grant.gpus.as_slice());
-        let launch = Launch { stage: at, job: &pending.job(), log: &pending.log(), gpus };
-        let worker = self.executor.start(&launch, self.sender.clone())?;
+        let program = match &stage.spec {
+            StageSpec::Exec(exec) => Some(exec.run.as_slice()),
+            _ => None,
+        };
+        let (job, log) = (&pending.job(), &pending.log());
+        let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus };
+        let worker = match self.executor.start(&launch, self.sender.clone()) {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.capacity.give_back(grant);
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                return self.failed(at, &pending, &causes, hint_of(&error), 0.0);
+            }
+        };
         let (threads, gpus, name) = (grant.threads, &grant.gpus, &stage.name);
         self.tell(&RunEvent::Running { stage: name, index: at, fingerprint, threads, gpus, reasons: &reasons });
         let (metrics, last, started) = (BTreeMap::new(), None, Instant::now());
         let working = Working { key, reasons, pending, _inputs: inputs, grant, worker, started, metrics, last };
         self.working.insert(at, working);
+        Ok(())
+    }
+
+    fn set_aside(&mut self, at: usize, kind: &str, fingerprint: Fingerprint) -> Result<()> {
+        let aside = self.store.set_aside(kind, fingerprint)?;
+        let text = format!("its damaged artifact now lies in `{}`", self.store.shown(&aside).display());
+        self.tell(&RunEvent::Warning { stage: &self.pipeline.stages[at].name, text: &text });
         Ok(())
     }
 

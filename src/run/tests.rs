@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 
 use anyhow::Result;
@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use super::{Limits, Observer, Options, Outcome, RunEvent, run};
 use crate::executor::{End, Executor, Launch, Message, Worker};
 use crate::pipeline::Pipeline;
-use crate::plan::{Decision, Planner};
+use crate::plan::{Decision, Needed, Planner};
+use crate::remote::{Location, Remote};
 use crate::store::Store;
 
 /// Writes files that depend on parameters and input bytes alone, or, for one stage, on nothing.
@@ -52,13 +53,20 @@ impl Executor for Function {
     }
 }
 
+/// Stages that ran, and stages whose artifacts were fetched.
 #[derive(Default)]
-struct Ran(BTreeSet<String>);
+struct Seen {
+    ran: BTreeSet<String>,
+    fetched: BTreeSet<String>,
+}
 
-impl Observer for Ran {
+impl Observer for Seen {
     fn tell(&mut self, event: &RunEvent<'_>) {
-        if let RunEvent::Ran { stage, .. } = event {
-            self.0.insert((*stage).to_owned());
+        match event {
+            RunEvent::Ran { stage, .. } => drop(self.ran.insert((*stage).to_owned())),
+            RunEvent::Fetched { stage, .. } => drop(self.fetched.insert((*stage).to_owned())),
+            RunEvent::Trouble { text, .. } => panic!("{text}"),
+            _ => {}
         }
     }
 }
@@ -106,6 +114,17 @@ fn random_pipeline() -> impl Strategy<Value = Vec<Line>> {
 
 struct Bench {
     folder: tempfile::TempDir,
+    /// Which store is used: one of two machines' that share a remote.
+    machine: Cell<bool>,
+    remote: Link,
+}
+
+/// How things stand with the remote.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Link {
+    None,
+    Offline,
+    Online,
 }
 
 impl Bench {
@@ -115,10 +134,15 @@ impl Bench {
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let encoder = folder.path().join("encoder");
         fs::create_dir(&encoder).unwrap();
+        fs::create_dir(folder.path().join("remote")).unwrap();
         for name in ["config.json", "model.safetensors", "vocab.txt"] {
             fs::write(encoder.join(name), name).unwrap();
         }
-        Self { folder }
+        Self { folder, machine: Cell::new(false), remote: Link::None }
+    }
+
+    fn artifacts(&self) -> PathBuf {
+        self.folder.path().join(if self.machine.get() { "other" } else { "artifacts" })
     }
 
     /// Runs with `VALUE` as 64, or 65 in the stage `changed`; returns the stages that ran.
@@ -144,22 +168,38 @@ impl Bench {
         let file = self.folder.path().join("pipeline.yaml");
         fs::write(&file, text).unwrap();
         let pipeline = Pipeline::load(&file, &[]).unwrap();
-        let store = Store::open(&self.folder.path().join("artifacts")).unwrap();
+        let store = Store::open(&self.artifacts()).unwrap();
+        let location = || Location::parse(self.folder.path().join("remote").to_str().unwrap()).unwrap();
+        let remote = |is_offline| Some(Remote::new(location(), is_offline, &store));
+        let remote = match self.remote {
+            Link::None => None,
+            Link::Offline => remote(true),
+            Link::Online => remote(false),
+        };
+        let remote = remote.as_ref();
         let limits = Limits { threads: 2, memory_bytes: 1 << 30, gpus: Vec::new(), jobs: 2, device: "cpu".to_owned() };
-        let options = Options { limits, forced: forced.clone(), fail_fast: false };
-        let plan = Planner::new(&pipeline, &store, forced.clone()).plan().unwrap();
-        let mut ran = Ran::default();
-        let outcome = run(&pipeline, &store, executor, options, mpsc::channel(), &mut [&mut ran]).unwrap();
+        let options = Options { limits, forced: forced.clone(), fail_fast: false, remote };
+        let plan = Planner::new(&pipeline, &store, forced.clone()).with_remote(remote).plan().unwrap();
+        let mut seen = Seen::default();
+        let outcome = run(&pipeline, &store, executor, options, mpsc::channel(), &mut [&mut seen]).unwrap();
         assert_eq!(outcome, Outcome::Done);
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
-            let did_run = ran.0.contains(&stage.name);
+            let name = &stage.name;
+            let (did_run, did_come) = (seen.ran.contains(name), seen.fetched.contains(name));
             match decision {
-                Decision::Cached(_) => assert!(!did_run, "`{}` was called cached, and ran", stage.name),
+                Decision::Cached(_) => assert!(!did_run && !did_come, "`{name}` was called cached, and was not"),
+                Decision::Remote { needed: Needed::Yes, .. } => {
+                    assert!(did_come && !did_run, "`{name}` was to be fetched, and was not");
+                }
+                Decision::Remote { needed: Needed::No, .. } => {
+                    assert!(!did_come && !did_run, "`{name}` was to stay in the remote, and did not");
+                }
+                Decision::Remote { needed: Needed::Maybe, .. } => assert!(!did_run || !plan.is_online, "`{name}` ran"),
                 Decision::Waits { reasons, .. } if reasons.is_empty() => {}
-                decision => assert!(did_run, "`{}` was to run, and did not: {decision:?}", stage.name),
+                decision => assert!(did_run, "`{name}` was to run, and did not: {decision:?}"),
             }
         }
-        ran.0
+        seen.ran
     }
 }
 
@@ -212,6 +252,10 @@ enum Edit {
     Rename(prop::sample::Index),
     /// A stage is forced.
     Force(prop::sample::Index),
+    /// The next run is on the other machine.
+    Move,
+    /// From here on there is no remote, or it can't be asked, or it can.
+    Link(Link),
     Nothing,
 }
 
@@ -222,6 +266,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => index().prop_map(Edit::Remove),
         1 => index().prop_map(Edit::Rename),
         1 => index().prop_map(Edit::Force),
+        2 => Just(Edit::Move),
+        1 => prop::sample::select(&[Link::None, Link::Offline, Link::Online][..]).prop_map(Edit::Link),
         1 => Just(Edit::Nothing),
     ]
 }
@@ -233,10 +279,12 @@ proptest! {
     #[test]
     fn a_plan_says_what_the_run_then_does(
         lines in random_pipeline(),
-        edits in prop::collection::vec(edit(), 1..7),
+        edits in prop::collection::vec(edit(), 1..9),
         constant in any::<prop::sample::Index>(),
+        remote in prop::sample::select(&[Link::None, Link::Online][..]),
     ) {
-        let bench = Bench::new();
+        let mut bench = Bench::new();
+        bench.remote = remote;
         let mut lines = lines;
         let constant = lines[constant.index(lines.len())].0.clone();
         let function = Function { constant: Some(constant), ..Function::default() };
@@ -247,8 +295,11 @@ proptest! {
             match edit {
                 Edit::Value(stage, value) => drop(values.insert(lines[stage.index(lines.len())].0.clone(), value)),
                 Edit::Remove(stage) => {
-                    let link = bench.folder.path().join("artifacts/latest").join(&lines[stage.index(lines.len())].0);
-                    fs::remove_dir_all(fs::canonicalize(link).unwrap()).unwrap();
+                    let link = bench.artifacts().join("latest").join(&lines[stage.index(lines.len())].0);
+                    // It may be in the remote alone.
+                    if let Ok(artifact) = fs::canonicalize(link) {
+                        fs::remove_dir_all(artifact).unwrap();
+                    }
                 }
                 Edit::Rename(stage) => {
                     let old = lines[stage.index(lines.len())].0.clone();
@@ -265,6 +316,8 @@ proptest! {
                     }
                 }
                 Edit::Force(stage) => drop(forced.insert(stage.index(lines.len()))),
+                Edit::Move => bench.machine.set(!bench.machine.get()),
+                Edit::Link(link) => bench.remote = link,
                 Edit::Nothing => {}
             }
             bench.run_with(&lines, &|name| values.get(name).copied().unwrap_or(64), &function, &forced);

@@ -17,6 +17,9 @@ use super::ask::check_number;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 
+/// Of what is cut off a text, so much is listed: an answer must not be many times as large as its request.
+const MOST_LOST: usize = 64;
+
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenizeRequest {
@@ -36,6 +39,7 @@ pub(super) struct Tokenized {
     input_ids: Vec<u32>,
     token_type_ids: Vec<u32>,
     lost_tokens: usize,
+    /// Its pieces, and the first of those that are cut off.
     text: Vec<WordPiece>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pair: Option<Vec<WordPiece>>,
@@ -107,5 +111,5 @@ fn word_pieces(pieces: Vec<Piece>, kept: usize) -> Vec<WordPiece> {
         let Piece { id, token, start, end } = piece;
         WordPiece { id, token, start, end, lost: place >= kept }
     };
-    pieces.into_iter().enumerate().map(told).collect()
+    pieces.into_iter().take(kept + MOST_LOST).enumerate().map(told).collect()
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bam_contract::artifact::{ArtifactKind, encoder, onnx};
-use bam_contract::digest::Digest;
+use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::fault::Fault;
 use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
 
 use super::{LOG, Lock, MANIFEST};
@@ -27,6 +28,8 @@ pub(crate) struct Finished {
     pub(crate) stage: String,
     pub(crate) key: Key,
     pub(crate) artifact: ArtifactKind,
+    /// Whether a program of the user's made it: then its files are opened before anything relies on them.
+    pub(crate) is_foreign: bool,
     pub(crate) summary: String,
     pub(crate) metrics: BTreeMap<String, f64>,
     pub(crate) provenance: Provenance,
@@ -60,6 +63,11 @@ impl Pending {
         fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
     }
 
+    /// How many files the stage has written.
+    pub(crate) fn count_files(&self) -> usize {
+        files_in(&self.output()).map_or(0, |files| files.len())
+    }
+
     /// Verifies, syncs, and moves the output to its place; an artifact that was there goes.
     ///
     /// # Errors
@@ -68,33 +76,49 @@ impl Pending {
         self.try_commit(finished).map_err(|error| (self, error))
     }
 
-    fn try_commit(&self, finished: Finished) -> Result<Manifest> {
-        let output = self.output();
-        let fingerprint = finished.key.fingerprint();
-        let mut files = BTreeMap::new();
-        for name in files_in(&output)? {
-            let path = output.join(&name);
-            let reading = || format!("reading `{name}` of the stage's output");
-            let entry = FileEntry {
-                size_bytes: fs::metadata(&path).with_context(reading)?.len(),
-                digest: Digest::of_file(&path).with_context(reading)?,
-                content: Digest::of_content(&path, fingerprint).with_context(reading)?,
-            };
-            files.insert(name, entry);
+    /// Takes in what was made elsewhere, if it is what its manifest says.
+    pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<()> {
+        let files = entries(&self.output(), manifest.fingerprint)?;
+        for (name, entry) in &manifest.files {
+            match files.get(name) {
+                None => bail!("`{name}` did not come"),
+                Some(came) if came != entry => bail!("`{name}` came with other bytes than were sent"),
+                Some(_) => {}
+            }
         }
+        need_files(manifest.artifact, &files)?;
+        fs::write(self.log(), log).with_context(|| format!("writing `{}`", self.log().display()))?;
+        self.put_in_place(manifest)
+    }
+
+    fn try_commit(&self, finished: Finished) -> Result<Manifest> {
+        let fingerprint = finished.key.fingerprint();
+        let files = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
+        if finished.is_foreign {
+            let hint = "`docs/exec.md` says what each kind consists of";
+            let wrong = || Fault::new(format!("what the stage wrote is not {}", finished.artifact), hint);
+            finished.artifact.check(&self.output()).with_context(wrong)?;
+        }
         let manifest = Manifest {
             fingerprint,
             stage: finished.stage,
             artifact: finished.artifact,
             key: finished.key,
-            content: Manifest::content_of(&files),
+            content: Manifest::content_of(finished.artifact, &files),
             files,
             summary: finished.summary,
             metrics: finished.metrics,
             provenance: finished.provenance,
         };
-        fs::write(output.join(MANIFEST), serde_json::to_string_pretty(&manifest)? + "\n")
+        self.put_in_place(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// Syncs, and moves the output to its place.
+    fn put_in_place(&self, manifest: &Manifest) -> Result<()> {
+        let output = self.output();
+        fs::write(output.join(MANIFEST), serde_json::to_string_pretty(manifest)? + "\n")
             .and_then(|()| fs::copy(self.log(), output.join(LOG)).map(drop))
             .and_then(|()| sync(&output))
             .with_context(|| format!("writing `{}`", output.display()))?;
@@ -105,8 +129,7 @@ impl Pending {
             fs::rename(&self.target, self.folder.join("replaced")).with_context(moving)?;
         }
         fs::rename(&output, &self.target).with_context(moving)?;
-        File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)?;
-        Ok(manifest)
+        File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)
     }
 }
 
@@ -114,6 +137,25 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Sizes and digests of all files below a folder.
+fn entries(output: &Path, fingerprint: Fingerprint) -> Result<BTreeMap<String, FileEntry>> {
+    let mut files = BTreeMap::new();
+    for name in files_in(output)? {
+        if [MANIFEST, LOG].contains(&name.as_str()) {
+            bail!("the stage wrote `{name}`, which is `bam`'s own file in every artifact");
+        }
+        let path = output.join(&name);
+        let reading = || format!("reading `{name}` of the stage's output");
+        let entry = FileEntry {
+            size_bytes: fs::metadata(&path).with_context(reading)?.len(),
+            digest: Digest::of_file(&path).with_context(reading)?,
+            content: Digest::of_content(&path, fingerprint).with_context(reading)?,
+        };
+        files.insert(name, entry);
+    }
+    Ok(files)
 }
 
 /// Names of all files below a folder, relative to it.
@@ -146,6 +188,10 @@ fn need_files(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Re
         ArtifactKind::Checkpoint => &[encoder::CONFIG, encoder::WEIGHTS, "bam.json"],
         ArtifactKind::OnnxModel => &[onnx::GRAPH, "bam.json"],
         ArtifactKind::Scores => &["scores.json"],
+        ArtifactKind::Files if files.is_empty() => bail!("the stage says it is done, but wrote nothing"),
+        ArtifactKind::Files => &[],
+        ArtifactKind::Comparison => &["comparison.json", "trials.parquet"],
+        ArtifactKind::Submission => &["submission.json", "submission.zip"],
     };
     for need in needed {
         let there = match need.strip_prefix('*') {

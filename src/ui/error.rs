@@ -23,7 +23,12 @@ pub(crate) fn tell(error: &anyhow::Error) {
 
 /// Tells of something that went wrong beside the work, which goes on.
 pub(crate) fn warn(error: &anyhow::Error) {
-    story(&format!("{} {error:#}", style("warning:").for_stderr().yellow().bold()));
+    story(&warning(&format!("{error:#}"), hint_of(error)));
+}
+
+/// A warning, and a hint.
+pub(crate) fn warning(text: &str, hint: Option<&str>) -> String {
+    with_hint(format!("{} {text}", style("warning:").for_stderr().yellow().bold()), hint)
 }
 
 /// A message, its causes, and a hint.
@@ -43,8 +48,8 @@ fn of_mistake(mistake: &Mistake, source: &Source) -> String {
     let mut text = format!("{} {}", heading("error:"), mistake.message);
     if let Some(place) = &mistake.place {
         let _ = write!(text, "\n  {} {}", style("-->").for_stderr().cyan(), source.show(place));
-        if let Place::File { line, column, width } = place {
-            text += &excerpt(source.line(*line), *line, *column, *width);
+        if let Place::File { file, line, column, width } = place {
+            text += &excerpt(source.line(*file, *line), *line, *column, *width);
         }
     }
     with_hint(text, mistake.hint.as_deref())

@@ -1,6 +1,8 @@
 //! All that is printed. The story of a run goes to stderr, data to stdout; colour only underlines what words say.
 
+pub(crate) mod comparison;
 pub(crate) mod error;
+pub(crate) mod graph;
 pub(crate) mod json;
 pub(crate) mod rows;
 pub(crate) mod scores;
@@ -10,11 +12,42 @@ pub(crate) mod table;
 pub(crate) mod units;
 
 use std::io::{self, Write as _};
+use std::sync::OnceLock;
 
-/// Writes data to stdout. A reader that has seen enough (`| head`) is no error.
+use anyhow::{Result, anyhow};
+
+/// Why data could not be written, the first time.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// `NO_COLOR` wins over what else the environment says of colours.
+pub(crate) fn respect_no_color() {
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        console::set_colors_enabled(false);
+        console::set_colors_enabled_stderr(false);
+    }
+}
+
+/// Writes data to stdout.
 pub(crate) fn data(text: &str) {
+    feed(text);
+}
+
+/// Writes data to stdout; says whether it goes on being read. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn feed(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let is_read = written.is_ok();
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        _ = LOST.set(error);
+    }
+    is_read
+}
+
+/// Whether all data was written, but for what nobody wanted to read.
+pub(crate) fn all_written() -> Result<()> {
+    LOST.get().map_or(Ok(()), |error| Err(anyhow!("writing to standard output: {error}")))
 }
 
 /// Writes part of the story to stderr.

@@ -1,10 +1,10 @@
 //! The story of a run, on stderr: a line per stage, a live line for what is under way, a summary.
 
-use std::collections::HashMap;
-use std::fmt::{self, Display};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use console::{Style, measure_text_width};
+use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::units::{bytes, clock, count, duration, plural};
@@ -16,7 +16,10 @@ use crate::run::{Observer, RunEvent, Tally};
 const PLAIN_PERIOD: Duration = Duration::from_secs(30);
 const BAR_CELLS: u64 = 10;
 const MOST_REASONS: usize = 4;
+const MOST_NAME_COLUMNS: usize = 40;
 const MOST_SUMMARY_COLUMNS: usize = 40;
+/// Where lines below a stage's begin.
+const INDENT_COLUMNS: usize = 25;
 const SLOWEST: usize = 3;
 /// Stands for the time in a stage's line while it is under way.
 const CLOCK: &str = "<clock>";
@@ -25,15 +28,21 @@ const CLOCK: &str = "<clock>";
 pub(crate) struct Story {
     stages: usize,
     name_width: usize,
-    /// Redrawn lines, one per stage under way; hidden where there is no terminal.
+    terminal: Term,
+    /// Redrawn lines, one per stage under way, in their order; hidden where there is no terminal.
     live: MultiProgress,
-    under_way: HashMap<usize, UnderWay>,
+    /// An empty live line above the others. The `^C` that a terminal writes begins a new line, and then the topmost live
+    /// line is not wiped away: it had better be this one.
+    gap: ProgressBar,
+    under_way: BTreeMap<usize, UnderWay>,
     /// Seconds of the stages that ran.
     ran: Vec<(String, f64)>,
+    tells_pushes: bool,
 }
 
 #[derive(Debug)]
 struct UnderWay {
+    verb: &'static str,
     started: Instant,
     said: Instant,
     bar: ProgressBar,
@@ -42,34 +51,63 @@ struct UnderWay {
 impl Story {
     pub(crate) fn new() -> Self {
         let live = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Self { stages: 0, name_width: 0, live, under_way: HashMap::new(), ran: Vec::new() }
+        Self {
+            stages: 0,
+            name_width: 0,
+            terminal: Term::stderr(),
+            live,
+            gap: ProgressBar::hidden(),
+            under_way: BTreeMap::new(),
+            ran: Vec::new(),
+            tells_pushes: false,
+        }
+    }
+
+    /// One whose work is to push: there each artifact gets its line.
+    pub(crate) fn of_pushes() -> Self {
+        Self { tells_pushes: true, ..Self::new() }
     }
 
     fn say(&self, text: &str) {
         self.live.suspend(|| story(text));
     }
 
+    /// Columns of the terminal; as many as one likes where there is none.
+    fn columns(&self) -> usize {
+        self.terminal.size_checked().map_or(usize::MAX, |(_, columns)| columns.into())
+    }
+
     /// `         RAN [    3.2s]  ( 2/20) tokens@rte           `
     fn head(&self, verb: &str, colour: &Style, time: &str, index: usize, stage: &str) -> String {
         let digits = self.stages.to_string().len();
-        format!(
-            "{} {time:<10}  ({:>digits$}/{}) {stage:<width$}",
-            colour.apply_to(format!("{verb:>12}")),
-            index + 1,
-            self.stages,
-            width = self.name_width,
-        )
+        let verb = colour.apply_to(format!("{verb:>12}"));
+        // A long name is cut in the live lines only, which others soon replace.
+        let cut = (time == CLOCK).then_some("…");
+        let stage = pad_str(stage, self.name_width.min(self.columns() / 4), Alignment::Left, cut);
+        format!("{verb} {time:<10}  ({:>digits$}/{}) {stage}", index + 1, self.stages)
     }
 
-    /// A stage's line with its summary and the fingerprint's start at the end.
+    /// A stage's line with its summary and the fingerprint's start at the end. On a terminal too narrow for it the
+    /// fingerprint is left out, and if need be the summary comes on a line of its own.
     fn line(&self, head: &str, summary: &str, fingerprint: &str) {
+        let room = self.columns().saturating_sub(measure_text_width(head) + 2);
         let gap = " ".repeat(MOST_SUMMARY_COLUMNS.saturating_sub(measure_text_width(summary)));
-        self.say(&format!("{head}  {summary}{gap}  {}", dim().apply_to(fingerprint)));
+        let end =
+            if fingerprint.is_empty() { String::new() } else { format!("{gap}  {}", dim().apply_to(fingerprint)) };
+        if measure_text_width(summary) + measure_text_width(&end) <= room {
+            self.say(format!("{head}  {summary}{end}").trim_end());
+        } else if measure_text_width(summary) <= room {
+            self.say(&format!("{head}  {summary}"));
+        } else {
+            self.say(head.trim_end());
+            self.below(summary);
+        }
     }
 
     /// A line below a stage's, under its name's column.
-    fn below(&self, text: &dyn Display) {
-        self.say(&format!("{:25}{}", "", dim().apply_to(text)));
+    fn below(&self, text: &str) {
+        let indent = INDENT_COLUMNS.min(self.columns() / 5);
+        self.say(&format!("{:indent$}{}", "", dim().apply_to(text)));
     }
 
     fn because(&self, reasons: &[Reason]) {
@@ -86,33 +124,49 @@ impl Story {
     }
 
     /// Adds the live line of a stage, whose clock goes on between reports.
-    fn begin(&mut self, index: usize, stage: &str) {
-        let (before, after) = self.running(index, stage);
+    fn begin(&mut self, verb: &'static str, index: usize, stage: &str) {
+        self.settle(index);
+        let (before, after) = self.running(verb, index, stage);
         let clock = |state: &ProgressState, out: &mut dyn fmt::Write| {
             let _ = write!(out, "[{:^8}]", clock(state.elapsed()));
         };
-        let template = ProgressStyle::with_template("{prefix} {clock}  {wide_msg}").expect("a fixed template");
-        let bar = ProgressBar::no_length().with_style(template.with_key("clock", clock)).with_prefix(before);
-        let bar = self.live.add(bar.with_message(after));
+        let template = ProgressStyle::with_template("{prefix} {clock}  {msg}").expect("a fixed template");
+        let bar = ProgressBar::no_length().with_style(template.with_key("clock", clock)).with_prefix(before.clone());
+        if self.under_way.is_empty() {
+            let empty = ProgressStyle::with_template(" ").expect("a fixed template");
+            self.gap = self.live.add(ProgressBar::no_length().with_style(empty));
+            self.gap.tick();
+        }
+        let above = 1 + self.under_way.range(..index).count();
+        let bar = self.live.insert(above, bar.with_message(self.cut_to_fit(&before, &after)));
         if !self.live.is_hidden() {
             bar.enable_steady_tick(Duration::from_secs(1));
         }
         let now = Instant::now();
-        self.under_way.insert(index, UnderWay { started: now, said: now, bar });
+        self.under_way.insert(index, UnderWay { verb, started: now, said: now, bar });
+    }
+
+    /// What follows the clock in a live line.
+    fn cut_to_fit(&self, before: &str, after: &str) -> String {
+        const CLOCK_COLUMNS: usize = 13;
+        let taken = measure_text_width(before) + CLOCK_COLUMNS;
+        truncate_str(after, self.columns().saturating_sub(taken), "…").into_owned()
     }
 
     /// What stands before and after the clock of a stage under way.
-    fn running(&self, index: usize, stage: &str) -> (String, String) {
-        let line = self.head("RUNNING", &stderr().cyan().bold(), CLOCK, index, stage);
+    fn running(&self, verb: &str, index: usize, stage: &str) -> (String, String) {
+        let line = self.head(verb, &stderr().cyan().bold(), CLOCK, index, stage);
         let (before, after) = line.split_once(CLOCK).expect("the head has the time in it");
         (before.trim_end().to_owned(), after.trim_start().to_owned())
     }
 
     fn progress(&mut self, index: usize, stage: &str, state: &str) {
-        let (before, after) = self.running(index, stage);
+        let Some(verb) = self.under_way.get(&index).map(|under_way| under_way.verb) else { return };
+        let (before, after) = self.running(verb, index, stage);
+        let message = self.cut_to_fit(&before, &format!("{after}  {state}"));
         let Some(under_way) = self.under_way.get_mut(&index) else { return };
         if !self.live.is_hidden() {
-            under_way.bar.set_message(format!("{after}  {state}"));
+            under_way.bar.set_message(message);
         } else if under_way.said.elapsed() >= PLAIN_PERIOD {
             under_way.said = Instant::now();
             story(&format!("{before} [{:^8}]  {after}  {state}", clock(under_way.started.elapsed())));
@@ -122,18 +176,26 @@ impl Story {
     fn settle(&mut self, index: usize) {
         if let Some(under_way) = self.under_way.remove(&index) {
             under_way.bar.finish_and_clear();
+            if self.under_way.is_empty() {
+                self.gap.finish_and_clear();
+            }
         }
     }
 
     fn summary(&mut self, seconds: f64, tally: &Tally) {
-        let mut parts = Vec::new();
-        let saved =
-            if tally.saved_secs >= 1.0 { format!(" ({} saved)", duration(tally.saved_secs)) } else { String::new() };
-        let counts =
-            [(tally.cached, "cached"), (tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")];
-        for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
-            parts.push(format!("{number} {what}{}", if what == "cached" { saved.as_str() } else { "" }));
+        let counted = |counts: &[(usize, &str)]| -> Vec<String> {
+            let some = counts.iter().filter(|(number, _)| *number > 0);
+            some.map(|(number, what)| format!("{number} {what}")).collect()
+        };
+        let mut parts =
+            counted(&[(tally.cached, "cached"), (tally.remote, "in the remote"), (tally.fetched, "fetched")]);
+        if let Some(last) = parts.last_mut().filter(|_| tally.saved_secs >= 1.0) {
+            *last += &format!(" ({} saved)", duration(tally.saved_secs));
         }
+        if self.tells_pushes {
+            parts.extend(counted(&[(tally.pushed, "pushed")]));
+        }
+        parts.extend(counted(&[(tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")]));
         story("────────────");
         let verb = |word: &str| stderr().bold().apply_to(format!("{word:>12}")).to_string();
         let stages = plural(self.stages, "stage");
@@ -143,6 +205,10 @@ impl Story {
             let slowest = self.ran.iter().take(SLOWEST).map(|(stage, secs)| format!("{stage} {}", duration(*secs)));
             story(&format!("{} {}", verb("Slowest"), slowest.collect::<Vec<_>>().join(" → ")));
         }
+        if tally.pushed > 0 {
+            let artifacts = plural(tally.pushed, "artifact");
+            story(&format!("{} {artifacts}, {}, to the remote", verb("Pushed"), bytes(tally.pushed_bytes)));
+        }
     }
 }
 
@@ -151,7 +217,8 @@ impl Observer for Story {
         match event {
             RunEvent::Started { pipeline, stages } => {
                 self.stages = stages.len();
-                self.name_width = stages.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(8, 40);
+                self.name_width =
+                    stages.iter().map(|name| measure_text_width(name)).max().unwrap_or(0).clamp(8, MOST_NAME_COLUMNS);
                 let verb = stderr().bold().apply_to(format!("{:>12}", "Pipeline"));
                 self.say(&format!("{verb} {pipeline}: {}", plural(self.stages, "stage")));
             }
@@ -162,11 +229,33 @@ impl Observer for Story {
                     self.below(&format!("{} reran, same bytes", reran.join(", ")));
                 }
             }
+            RunEvent::Remote { stage, index, manifest } => {
+                let head = self.head("REMOTE", &stderr().green(), "", *index, stage);
+                self.line(&head, &manifest.summary, &manifest.fingerprint.short());
+            }
+            RunEvent::Fetching { stage, index, .. } => self.begin("FETCHING", *index, stage),
+            RunEvent::Fetched { stage, index, manifest, bytes: size, fetch_seconds } => {
+                self.settle(*index);
+                let head = self.head("FETCHED", &stderr().green().bold(), &time(*fetch_seconds), *index, stage);
+                let summary = format!("{}, {}", manifest.summary, bytes(*size));
+                self.line(&head, &summary, &manifest.fingerprint.short());
+            }
+            RunEvent::Pushed { stage, index, manifest, bytes: size } => {
+                if self.tells_pushes {
+                    let head = self.head("PUSHED", &stderr().green().bold(), "", *index, stage);
+                    self.line(&head, &bytes(*size), &manifest.fingerprint.short());
+                }
+            }
+            RunEvent::Absent { stage, index, from } => {
+                let head = self.head("ABSENT", &stderr().yellow(), "", *index, stage);
+                self.say(&format!("{head}  not in the {from}"));
+            }
+            RunEvent::Trouble { text, hint } => self.say(&error::warning(text, hint.as_deref())),
             RunEvent::Waiting { stage, index, holder } => {
                 let head = self.head("WAITING", &stderr().yellow(), "", *index, stage);
-                self.say(&format!("{head}  another run makes it ({holder})"));
+                self.line(&head, &format!("another run makes it ({holder})"), "");
             }
-            RunEvent::Running { stage, index, .. } => self.begin(*index, stage),
+            RunEvent::Running { stage, index, .. } => self.begin("RUNNING", *index, stage),
             RunEvent::Progress { stage, index, done, total, unit, detail } => {
                 let state = format!("{}  {unit} {}/{}  {detail}", bar(*done, *total), count(*done), count(*total));
                 self.progress(*index, stage, &state);
@@ -197,7 +286,7 @@ impl Observer for Story {
             }
             RunEvent::Skipped { stage, index, needs } => {
                 let head = self.head("SKIPPED", &stderr().yellow(), "", *index, stage);
-                self.say(&format!("{head}  needs {needs}"));
+                self.line(&head, &format!("needs {needs}"), "");
             }
             RunEvent::Stopping { stages } => {
                 let (first, more) = (stages[0], stages.len() - 1);
@@ -207,8 +296,8 @@ impl Observer for Story {
             RunEvent::Stopped { stage, index, kept } => {
                 self.settle(*index);
                 let head = self.head("STOPPED", &stderr().yellow(), "", *index, stage);
-                let kept = kept.map(|kept| format!("  {kept}; the next run goes on from there"));
-                self.say(format!("{head}{}", kept.unwrap_or_default()).trim_end());
+                let kept = kept.map(|kept| format!("{kept}; the next run goes on from there"));
+                self.line(&head, &kept.unwrap_or_default(), "");
             }
             RunEvent::Interrupted { tally } => {
                 let done = tally.cached + tally.ran;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::DateTime;
+
 /// `9ms`, `0.4s`, `12.3s`, `2m 11s`, `1h 04m`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -60,6 +62,12 @@ pub(crate) fn ago(unix_secs: u64) -> String {
     format!("{} ago", plural(number as usize, unit))
 }
 
+/// `2026-11-25 10:02:33 UTC`.
+pub(crate) fn utc(unix_secs: u64) -> String {
+    let time = DateTime::from_timestamp(unix_secs as i64, 0).unwrap_or_default();
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
 /// `1 stage`, `20 stages`.
 pub(crate) fn plural(number: usize, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
@@ -79,6 +87,7 @@ mod tests {
         assert_eq!([0, 1023, 1024, 1_181_116_006].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.1 GiB"]);
         assert_eq!([0, 999, 1236, 1_234_567].map(count), ["0", "999", "1,236", "1,234,567"]);
         assert_eq!([102, 3723].map(|s| clock(Duration::from_secs(s))), ["01:42", "1:02:03"]);
+        assert_eq!(utc(1_764_064_953), "2025-11-25 10:02:33 UTC");
         assert_eq!([plural(1, "stage"), plural(2, "stage")], ["1 stage", "2 stages"]);
     }
 }

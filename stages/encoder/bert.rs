@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
 use bam_contract::artifact::encoder::WEIGHTS;
-use bam_contract::stage::{Precision, RegressionOutput};
+use bam_contract::stage::{Layers, Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use tch::{Device, Kind, Tensor};
 
@@ -56,13 +56,15 @@ struct Layer {
     output_norm: LayerNorm,
 }
 
-/// What a new model is made of: a pretrained encoder and fresh heads.
+/// What a new model is made of: a pretrained encoder, or another model's, and heads.
 #[derive(Debug)]
 pub(crate) struct NewModel<'a> {
     /// Hugging Face folder.
     pub(crate) encoder: &'a Path,
-    /// Keep only its first layers.
-    pub(crate) layers: Option<usize>,
+    /// Its heads, which are kept for the tasks that have one; the other tasks' are fresh.
+    pub(crate) heads: Vec<TaskSpec>,
+    /// Keep only these of its layers.
+    pub(crate) layers: Option<&'a Layers>,
     pub(crate) tasks: Vec<TaskSpec>,
     pub(crate) regression_output: RegressionOutput,
     /// Format of the encoder's activations and matrix products.
@@ -74,22 +76,25 @@ pub(crate) struct NewModel<'a> {
 impl NewModel<'_> {
     pub(crate) fn open(self, device: Device) -> Result<Model> {
         let mut config = BertConfig::read(self.encoder)?;
-        if let Some(layers) = self.layers {
-            config.keep_layers(layers)?;
-        }
         let path = self.encoder.join(WEIGHTS);
         let mut tensors: BTreeMap<_, _> =
             read(&path)?.into_iter().map(|(name, tensor)| (standard_name(&name), tensor)).collect();
+        if let Some(layers) = self.layers {
+            config.keep_layers(layers)?;
+            tensors = renumbered(tensors, layers);
+        }
         tch::manual_seed(self.seed);
         let fresh =
             |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu)).normal_(0.0, config.initializer_range);
         let width = config.hidden_size as i64;
-        let mut add = |prefix: &str, outputs: i64| {
-            tensors.insert(format!("{prefix}.weight"), fresh([outputs, width]));
-            tensors.insert(format!("{prefix}.bias"), Tensor::zeros([outputs], (Kind::Float, Device::Cpu)));
-        };
         for task in &self.tasks {
-            add(&head_prefix(&self.tasks, task), task.outputs() as i64);
+            let (prefix, outputs) = (head_prefix(&self.tasks, task), task.outputs() as i64);
+            let kept = self.heads.iter().find(|head| head.name == task.name).map(|head| head_prefix(&self.heads, head));
+            let mut take = |part: &str| tensors.remove(&format!("{}.{part}", kept.as_ref()?));
+            let weight = take("weight").unwrap_or_else(|| fresh([outputs, width]));
+            let bias = take("bias").unwrap_or_else(|| Tensor::zeros([outputs], (Kind::Float, Device::Cpu)));
+            tensors.insert(format!("{prefix}.weight"), weight);
+            tensors.insert(format!("{prefix}.bias"), bias);
         }
         if !tensors.contains_key("bert.pooler.dense.weight") {
             // Encoders saved by masked-language-model code come without their pooler.
@@ -106,6 +111,19 @@ fn standard_name(name: &str) -> String {
     let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
     let is_part = ["embeddings.", "encoder.", "pooler."].iter().any(|part| name.starts_with(part));
     if is_part { format!("bert.{name}") } else { name }
+}
+
+/// The tensors of those layers alone, under the layers' new numbers, and all that are no layer's.
+fn renumbered(tensors: BTreeMap<String, Tensor>, layers: &Layers) -> BTreeMap<String, Tensor> {
+    const LAYER: &str = "bert.encoder.layer.";
+    let renamed = |(name, tensor): (String, Tensor)| {
+        let Some((number, part)) = name.strip_prefix(LAYER).and_then(|rest| rest.split_once('.')) else {
+            return Some((name, tensor));
+        };
+        let place = layers.place(number.parse().ok()?)?;
+        Some((format!("{LAYER}{place}.{part}"), tensor))
+    };
+    tensors.into_iter().filter_map(renamed).collect()
 }
 
 impl Model {

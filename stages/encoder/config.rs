@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bam_contract::artifact::encoder::CONFIG;
 use bam_contract::fault::Fault;
+use bam_contract::stage::Layers;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -80,14 +81,13 @@ impl BertConfig {
         Ok(config)
     }
 
-    /// The same network with only its first layers.
-    pub(crate) fn keep_layers(&mut self, layers: usize) -> Result<()> {
-        if layers > self.num_hidden_layers {
-            let message = format!("`layers: {layers}`, but the encoder has {}", self.num_hidden_layers);
-            return Err(Fault::new(message, "give at most that many").into());
+    /// The same network with only some of its layers.
+    pub(crate) fn keep_layers(&mut self, layers: &Layers) -> Result<()> {
+        if let Some(lack) = layers.beyond(self.num_hidden_layers) {
+            return Err(Fault::new(format!("`layers`: {lack}"), "name layers that the encoder has").into());
         }
-        self.num_hidden_layers = layers;
-        self.written.insert("num_hidden_layers".to_owned(), layers.into());
+        self.num_hidden_layers = layers.count();
+        self.written.insert("num_hidden_layers".to_owned(), layers.count().into());
         Ok(())
     }
 }

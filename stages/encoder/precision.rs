@@ -6,10 +6,9 @@ use tch::{Device, Kind};
 /// What a precision comes to on a device.
 pub(crate) fn kind_on(precision: Precision, device: Device) -> Kind {
     match precision {
-        Precision::Fp32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
         Precision::Auto if device.is_cuda() || processor_has_bf16() => Kind::BFloat16,
-        Precision::Auto => Kind::Float,
+        Precision::Auto | Precision::Fp32 => Kind::Float,
     }
 }
 

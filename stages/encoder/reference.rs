@@ -23,7 +23,8 @@ pub(crate) fn two_tasks() -> Vec<TaskSpec> {
 pub(crate) fn tiny_bert(tasks: Vec<TaskSpec>, precision: Precision) -> Model {
     let encoder = fixtures().join("tiny-bert");
     let regression_output = RegressionOutput::Linear;
-    let new = NewModel { encoder: &encoder, layers: None, tasks, regression_output, precision, seed: 1 };
+    let heads = Vec::new();
+    let new = NewModel { encoder: &encoder, heads, layers: None, tasks, regression_output, precision, seed: 1 };
     new.open(Device::Cpu).unwrap()
 }
 

@@ -1,14 +1,17 @@
 //! The network against `PyTorch`'s own numbers, dumped by `tests/fixtures/make_tiny_bert.py`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use bam_contract::artifact::checkpoint::ModelInfo;
 use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::digest::Fingerprint;
-use bam_contract::stage::{Precision, RegressionOutput};
+use bam_contract::stage::{Layers, Precision, RegressionOutput};
+use bam_contract::task::TaskSpec;
 use tch::{Device, Tensor};
 
 use super::reference::{Reference, fixtures, tiny_bert, two_tasks};
-use super::{Batch, Dropout, Model, NewModel, Parameter, safetensors_file};
+use super::{Batch, CheckpointFiles, Dropout, Model, NewModel, Parameter, safetensors_file, write_checkpoint};
 use bam_inference::padding::Padded;
 
 fn batch(rows: &[(&TokenRows, usize)]) -> Batch {
@@ -59,21 +62,68 @@ fn bf16_is_near_fp32() {
 }
 
 #[test]
-fn the_first_layers_are_kept() {
+fn the_layers_asked_for_are_kept() {
     let encoder = fixtures().join("tiny-bert");
-    let new = |layers| NewModel {
-        encoder: &encoder,
-        layers: Some(layers),
-        tasks: two_tasks(),
-        regression_output: RegressionOutput::Linear,
-        precision: Precision::Fp32,
-        seed: 1,
+    let new = |layers: Option<&Layers>| {
+        let new = NewModel {
+            encoder: &encoder,
+            heads: Vec::new(),
+            layers,
+            tasks: two_tasks(),
+            regression_output: RegressionOutput::Linear,
+            precision: Precision::Fp32,
+            seed: 1,
+        };
+        new.open(Device::Cpu)
     };
-    let model = new(2).open(Device::Cpu).unwrap();
-    assert!(model.parameters.iter().all(|parameter| !parameter.name.contains("layer.2.")));
-    assert_eq!(model.config.written["num_hidden_layers"], 2);
-    let error = new(9).open(Device::Cpu).unwrap_err();
-    assert_eq!(error.to_string(), "`layers: 9`, but the encoder has 3");
+    let whole = named(&new(None).unwrap());
+    for (layers, sources) in [(Layers::First(2), [0, 1]), (Layers::These(vec![0, 2]), [0, 2])] {
+        let model = new(Some(&layers)).unwrap();
+        assert_eq!(model.config.written["num_hidden_layers"], 2);
+        let kept = named(&model);
+        assert!(kept.keys().all(|name| !name.contains("layer.2.")));
+        for (place, source) in sources.into_iter().enumerate() {
+            let at = |layer: usize| format!("bert.encoder.layer.{layer}.output.dense.weight");
+            assert_eq!(kept[&at(place)], whole[&at(source)], "{layers:?}, layer {place}");
+        }
+    }
+    let error = new(Some(&Layers::First(9))).unwrap_err();
+    assert_eq!(error.to_string(), "`layers`: the first 9 are asked for, but there are 3");
+}
+
+/// A model of both tasks, then one of the second of them alone and one of both, each started from the one before.
+#[test]
+fn heads_are_kept_under_the_names_that_the_new_model_gives_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let encoder = fixtures().join("tiny-bert");
+    let saved = |model: &Model, name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        let (tasks, regression_output) = (model.tasks.clone(), model.regression_output);
+        let info = ModelInfo { fingerprint: Fingerprint::of("key"), tasks, regression_output, max_tokens: 8 };
+        write_checkpoint(&CheckpointFiles { folder: &path, tokenizer: &encoder }, model, &info).unwrap();
+        path
+    };
+    let started = |encoder: &Path, heads: Vec<TaskSpec>, tasks: Vec<TaskSpec>| {
+        let (regression_output, precision) = (RegressionOutput::Linear, Precision::Fp32);
+        let new = NewModel { encoder, heads, layers: None, tasks, regression_output, precision, seed: 2 };
+        new.open(Device::Cpu).unwrap()
+    };
+    let both = tiny_bert(two_tasks(), Precision::Fp32);
+    let path = saved(&both, "both");
+    let one = started(&path, two_tasks(), two_tasks()[1..].to_vec());
+    assert_eq!(named(&one)["classifier.weight"], named(&both)["heads.sim.weight"]);
+    let again = named(&started(&saved(&one, "one"), one.tasks.clone(), two_tasks()));
+    assert_eq!(again["heads.sim.weight"], named(&both)["heads.sim.weight"]);
+    assert_ne!(again["heads.nli.weight"], named(&both)["heads.nli.weight"]);
+
+    let fresh = named(&started(&path, Vec::new(), two_tasks()));
+    assert_ne!(fresh["heads.sim.weight"], named(&both)["heads.sim.weight"]);
+    assert_eq!(fresh["bert.pooler.dense.weight"], named(&both)["bert.pooler.dense.weight"]);
+}
+
+fn named(model: &Model) -> BTreeMap<String, Tensor> {
+    model.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.tensor.copy())).collect()
 }
 
 #[test]

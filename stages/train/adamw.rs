@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::gradients::Gradients;
 use super::rates::layer_rate;
+use super::words::WORDS;
 use crate::encoder::{Leaf, Model};
 
 mod table;
@@ -19,7 +20,6 @@ use table::Table;
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-6;
-const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 
 #[derive(Debug)]
 pub(super) struct AdamW {
@@ -85,7 +85,7 @@ impl AdamW {
 
     /// One update of all weights with gradients of that norm.
     ///
-    /// A head whose task wasn't in the batch has no gradient and stays as it is. Words that weren't in the batch are
+    /// What is frozen, and a head whose task wasn't in the batch, has no gradient and stays as it is. Words that weren't in the batch are
     /// updated when they come again, or by [`Self::settle`].
     pub(super) fn step(&mut self, model: &mut Model, gradients: &Gradients, learning_rate: f64, gradient_norm: f64) {
         self.steps += 1;
@@ -108,8 +108,10 @@ impl AdamW {
             tch::no_grad(|| update.apply(&mut leaf.master, gradient, moments));
             leaf.refresh();
         }
-        let (group, table) = &mut self.words;
-        table.step(&mut model.words_vd, gradients.words.ids(), &gradients.words_ud, update(*group));
+        if let Some(words_ud) = &gradients.words_ud {
+            let (group, table) = &mut self.words;
+            table.step(&mut model.words_vd, gradients.words.ids(), words_ud, update(*group));
+        }
     }
 
     /// Updates so far.

@@ -2,33 +2,43 @@
 
 use tch::{Kind, Tensor};
 
-use super::words::BatchWords;
+use super::rates::depth;
+use super::words::{BatchWords, WORDS};
 use crate::encoder::Model;
 
 #[derive(Debug)]
 pub(super) struct Gradients {
-    /// Of each leaf of the model, in its order; none where the batch says nothing of it, as of a task's head without rows.
+    /// Of each leaf of the model, in its order; none where it is frozen, or where the batch says nothing of it, as of a
+    /// task's head without rows.
     pub(super) leaves: Vec<Option<Tensor>>,
     pub(super) words: BatchWords,
-    /// Of the batch's rows of the word embeddings.
-    pub(super) words_ud: Tensor,
+    /// Of the batch's rows of the word embeddings; none where those are frozen.
+    pub(super) words_ud: Option<Tensor>,
+    /// Which leaves are trained.
+    trained: Vec<bool>,
 }
 
 impl Gradients {
-    /// None yet, for a batch of those words.
-    pub(super) fn new(model: &Model, words: BatchWords) -> Self {
-        let words_ud = words.rows_ud.zeros_like();
-        Self { leaves: model.leaves.iter().map(|_| None).collect(), words, words_ud }
+    /// None yet, for a batch of those words, of all that lies at `least_depth` and above.
+    pub(super) fn new(model: &Model, words: BatchWords, least_depth: usize) -> Self {
+        let layers = model.config.num_hidden_layers;
+        let trained = model.leaves.iter().map(|leaf| depth(&leaf.name, layers) >= least_depth).collect();
+        let words_ud = (depth(WORDS, layers) >= least_depth).then(|| words.rows_ud.zeros_like());
+        Self { leaves: model.leaves.iter().map(|_| None).collect(), words, words_ud, trained }
     }
 
     /// Adds those of one pass's loss.
     pub(super) fn add(&mut self, model: &Model, loss: &Tensor) {
-        let mut inputs: Vec<&Tensor> = model.leaves.iter().map(|leaf| &leaf.used).collect();
-        inputs.push(&self.words.rows_ud);
+        let trained = model.leaves.iter().zip(&self.trained).filter(|(_, trained)| **trained);
+        let mut inputs: Vec<&Tensor> = trained.map(|(leaf, _)| &leaf.used).collect();
+        inputs.extend(self.words_ud.is_some().then_some(&self.words.rows_ud));
         let mut computed = Tensor::run_backward(&[loss], &inputs, false, false);
         tch::no_grad(|| {
-            self.words_ud += computed.pop().expect("one for each input");
-            for (sum, gradient) in self.leaves.iter_mut().zip(computed) {
+            if let Some(words_ud) = &mut self.words_ud {
+                *words_ud += computed.pop().expect("one for each input");
+            }
+            let sums = self.leaves.iter_mut().zip(&self.trained).filter(|(_, trained)| **trained);
+            for ((sum, _), gradient) in sums.zip(computed) {
                 if !gradient.defined() {
                     continue;
                 }
@@ -43,7 +53,7 @@ impl Gradients {
 
     /// Global L2 norm.
     pub(super) fn norm(&self) -> f64 {
-        let norms: Vec<_> = self.leaves.iter().flatten().chain([&self.words_ud]).map(Tensor::norm).collect();
+        let norms: Vec<_> = self.leaves.iter().flatten().chain(&self.words_ud).map(Tensor::norm).collect();
         Tensor::stack(&norms, 0).norm().double_value(&[])
     }
 }

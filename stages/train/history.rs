@@ -8,7 +8,7 @@ use bam_contract::artifact::history::{HistoryColumns, write_history};
 use bam_contract::digest::Fingerprint;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::DevScore;
+use super::evaluate::{DevScore, mean_headline};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Step {
@@ -17,7 +17,7 @@ pub(super) struct Step {
     /// Epochs done after the step.
     pub(super) epoch: f64,
     pub(super) loss: f64,
-    /// λ, the label's share of the target.
+    /// λ, the label's share of the target; tasks with a curve of their own have another.
     pub(super) gold_share: f64,
     pub(super) learning_rate: f64,
     /// Before clipping.
@@ -51,6 +51,18 @@ impl History {
         self.evaluations.push((self.steps.len() - 1, scores));
     }
 
+    /// How many evaluations there were since the one with the best mean.
+    pub(super) fn evaluations_since_best(&self) -> usize {
+        let means: Vec<_> = self.evaluations.iter().map(|(_, scores)| mean_headline(scores)).collect();
+        let mut best = 0;
+        for (at, mean) in means.iter().enumerate() {
+            if *mean > means[best] {
+                best = at;
+            }
+        }
+        means.len().saturating_sub(best + 1)
+    }
+
     pub(super) fn write(&self, folder: &Path, fingerprint: Fingerprint) -> Result<()> {
         let column = |value: fn(&Step) -> f64| self.steps.iter().map(|step| Some(value(step))).collect();
         let mut columns: HistoryColumns = vec![
@@ -72,5 +84,21 @@ impl History {
             columns.push((format!("dev/{name}"), values));
         }
         write_history(folder, &columns, fingerprint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_that_is_no_better_counts_and_a_better_one_begins_anew() {
+        let mut history = History::default();
+        assert_eq!(history.evaluations_since_best(), 0);
+        for (value, since) in [(0.5, 0), (0.4, 1), (0.5, 2), (0.6, 0), (0.6, 1)] {
+            let score = DevScore { name: "rte/accuracy".to_owned(), value, is_headline: true };
+            history.evaluations.push((0, vec![score]));
+            assert_eq!(history.evaluations_since_best(), since, "after {value}");
+        }
     }
 }

@@ -1,6 +1,11 @@
-//! What depends on how far the training is: learning rate, progress, epoch.
+//! What depends on how far the training is: learning rate, progress, epoch, and what is frozen.
 
-use bam_contract::stage::TrainParams;
+use std::f64::consts::PI;
+
+use bam_contract::stage::{ScheduleShape, TrainParams, Unfreeze};
+
+/// The greatest rate of a slanted triangle over the least (`ULMFiT`'s `ratio`).
+const SLANTED_RATIO: f64 = 32.0;
 
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
@@ -11,6 +16,8 @@ pub(super) struct Schedule {
     epochs: f64,
     base_rate: f64,
     warmup_steps: f64,
+    shape: ScheduleShape,
+    unfreeze: Unfreeze,
 }
 
 impl Schedule {
@@ -25,6 +32,8 @@ impl Schedule {
             epochs: params.epochs,
             base_rate: params.learning_rate,
             warmup_steps: (params.warmup * steps).floor(),
+            shape: params.schedule,
+            unfreeze: params.unfreeze,
         }
     }
 
@@ -33,14 +42,30 @@ impl Schedule {
         step as f64 / self.steps as f64
     }
 
-    /// Linear warm-up, then linear decay whose clock started at step 0: right after the warm-up the rate
-    /// is below its greatest (method of BERT's and BAM's code).
+    /// The rate of a step: a rise over the warm-up, and what its shape says of the steps after it.
+    ///
+    /// `ULMFiT`'s triangle falls over `cut (1 / cut_frac - 1)` steps, which is all that are left where `cut` is whole.
     pub(super) fn learning_rate(&self, step: u64) -> f64 {
         let at = step as f64;
-        if at < self.warmup_steps {
-            self.base_rate * at / self.warmup_steps
-        } else {
-            self.base_rate * (1.0 - self.progress(step))
+        let is_warm = at >= self.warmup_steps;
+        let fallen = (at - self.warmup_steps) / (self.steps as f64 - self.warmup_steps);
+        match self.shape {
+            ScheduleShape::SlantedTriangle => {
+                let height = if is_warm { 1.0 - fallen } else { at / self.warmup_steps };
+                self.base_rate * (1.0 + height * (SLANTED_RATIO - 1.0)) / SLANTED_RATIO
+            }
+            _ if !is_warm => self.base_rate * at / self.warmup_steps,
+            ScheduleShape::Linear => self.base_rate * (1.0 - self.progress(step)),
+            ScheduleShape::Constant => self.base_rate,
+            ScheduleShape::Cosine => self.base_rate * (1.0 + (PI * fallen).cos()) / 2.0,
+        }
+    }
+
+    /// Least depth that is trained at a step, in an encoder of so many layers; see [`depth`].
+    pub(super) fn least_depth(&self, step: u64, layers: usize) -> usize {
+        match self.unfreeze {
+            Unfreeze::All => 0,
+            Unfreeze::Gradual => (layers + 1).saturating_sub(self.epochs_before(step) as usize),
         }
     }
 
@@ -57,15 +82,23 @@ impl Schedule {
 
     /// Whether a step is the last of an epoch, or of all.
     pub(super) fn ends_epoch(&self, step: u64) -> bool {
-        let before = if step == 0 { 0.0 } else { self.epoch(step - 1) };
-        step + 1 == self.steps || self.epoch(step).floor() > before.floor()
+        step + 1 == self.steps || self.epoch(step).floor() > self.epochs_before(step).floor()
+    }
+
+    fn epochs_before(&self, step: u64) -> f64 {
+        if step == 0 { 0.0 } else { self.epoch(step - 1) }
     }
 }
 
-/// Learning rate of each parameter relative to the heads': `decay ^ (layers + 2 - depth)`, where the
-/// embeddings have depth 0, layer i (from 0) i + 1, the pooler layers + 1 and the heads layers + 2.
+/// Learning rate of each parameter relative to the heads': `decay ^ (layers + 2 - depth)`.
 pub(super) fn layer_rate(name: &str, layers: usize, decay: f64) -> f64 {
-    let depth = if name.starts_with("bert.embeddings.") {
+    decay.powi((layers + 2 - depth(name, layers)) as i32)
+}
+
+/// Depth of each parameter: 0 for the embeddings, i + 1 for layer i (from 0), layers + 1 for the pooler and
+/// layers + 2 for the heads.
+pub(super) fn depth(name: &str, layers: usize) -> usize {
+    if name.starts_with("bert.embeddings.") {
         0
     } else if name.starts_with("bert.pooler.") {
         layers + 1
@@ -74,8 +107,7 @@ pub(super) fn layer_rate(name: &str, layers: usize, decay: f64) -> f64 {
         index + 1
     } else {
         layers + 2
-    };
-    decay.powi((layers + 2 - depth) as i32)
+    }
 }
 
 #[cfg(test)]
@@ -97,6 +129,50 @@ mod tests {
         near(2, 0.09);
         near(10, 0.05);
         near(19, 0.005);
+    }
+
+    /// `ULMFiT`'s formula for T = 100 and `cut_frac` = 0.1, so `cut` = 10: p = t / 10 before it, and
+    /// 1 - (t - 10) / (10 (1 / 0.1 - 1)) from there; the rate is (1 + 31 p) / 32 of the greatest.
+    #[test]
+    fn a_slanted_triangle_is_ulmfits() {
+        let params = params(r#""epochs": 1, "batch": 10, "learning_rate": 0.01, "schedule": "slanted_triangle""#);
+        let schedule = Schedule::new(&params, 1000);
+        for (step, share) in [
+            (0, 1.0 / 32.0),
+            (5, (1.0 + 31.0 * 0.5) / 32.0),
+            (10, 1.0),
+            (55, (1.0 + 31.0 * 0.5) / 32.0),
+            (99, (1.0 + 31.0 / 90.0) / 32.0),
+        ] {
+            assert!((schedule.learning_rate(step) - 0.01 * share).abs() < 1e-15, "step {step}");
+        }
+    }
+
+    #[test]
+    fn other_shapes_by_hand() {
+        let at = |shape: &str, step| {
+            let more =
+                format!(r#""epochs": 1, "batch": 10, "learning_rate": 0.1, "warmup": 0.2, "schedule": "{shape}""#);
+            Schedule::new(&params(&more), 100).learning_rate(step)
+        };
+        // Two of ten steps warm up; half of a fall over the eight others is done at step 6, a quarter at step 4.
+        for (shape, rates) in [
+            ("constant", [0.0, 0.05, 0.1, 0.1, 0.1]),
+            ("cosine", [0.0, 0.05, 0.1, 0.1 * (1.0 + 0.5_f64.sqrt()) / 2.0, 0.05]),
+        ] {
+            for (step, rate) in [0, 1, 2, 4, 6].into_iter().zip(rates) {
+                assert!((at(shape, step) - rate).abs() < 1e-15, "{shape} at {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_more_layer_thaws_each_epoch() {
+        let gradual = Schedule::new(&params(r#""epochs": 6, "batch": 10, "unfreeze": "gradual""#), 20);
+        let depths: Vec<_> = (0..gradual.steps).map(|step| gradual.least_depth(step, 3)).collect();
+        // Of three layers: pooler and heads are 4 and 5, the layers 3, 2 and 1, the embeddings 0.
+        assert_eq!(depths, [4, 4, 3, 3, 2, 2, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(Schedule::new(&params(r#""batch": 10"#), 20).least_depth(0, 3), 0);
     }
 
     #[test]

@@ -6,10 +6,20 @@ use tch::{Kind, Tensor};
 use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
 use super::sampler::Draw;
-use super::training_set::TrainingSet;
+use super::training_set::{TrainingSet, TrainingTask};
 use super::words::{BatchWords, word_ids};
 use crate::encoder::{Batch, Dropout, Model};
 use bam_inference::padding::{Padded, passes};
+
+/// What of a step depends on how far the training is.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    /// Share of the training done, in [0, 1).
+    pub(super) progress: f64,
+    /// What lies below is frozen.
+    pub(super) least_depth: usize,
+    pub(super) dropout: Dropout,
+}
 
 /// The loss of a batch, and its gradients.
 ///
@@ -18,9 +28,8 @@ pub(super) fn loss_and_gradients(
     model: &Model,
     set: &TrainingSet,
     batch: &[Draw],
-    gold_share: f64,
     params: &TrainParams,
-    dropout: &Dropout,
+    conditions: &Conditions,
 ) -> (f64, Gradients) {
     let tokens = |draw: &Draw| set.task(draw.task).rows.tokens(draw.row);
     let mut rows = batch.to_vec();
@@ -31,11 +40,11 @@ pub(super) fn loss_and_gradients(
         Reduction::Mean => (batch.len() as f64).recip(),
         Reduction::Sum => 1.0,
     };
-    let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)));
+    let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)), conditions.least_depth);
     let mut losses = Vec::new();
     let mut start = 0;
     for end in passes(&lengths) {
-        let loss = pass_loss(model, set, &gradients.words, &rows[start..end], gold_share, dropout) * scale;
+        let loss = pass_loss(model, set, &gradients.words, &rows[start..end], params, conditions) * scale;
         gradients.add(model, &loss);
         losses.push(loss.detach());
         start = end;
@@ -49,8 +58,8 @@ fn pass_loss(
     set: &TrainingSet,
     words: &BatchWords,
     rows: &[Draw],
-    gold_share: f64,
-    dropout: &Dropout,
+    params: &TrainParams,
+    Conditions { progress, dropout, .. }: &Conditions,
 ) -> Tensor {
     let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
     let positions = model.config.max_position_embeddings;
@@ -65,19 +74,19 @@ fn pass_loss(
         let of_task_nd = pooled_bd.index_select(0, &Tensor::from_slice(&places).to_device(model.device));
         let logits_nc = model.logits_bc(task, &of_task_nd, dropout);
         let draws = places.iter().map(|at| rows[*at as usize].row);
-        loss += task_loss(set, task, draws, &logits_nc, gold_share);
+        loss += task_loss(set.task(task), draws, &logits_nc, params, *progress);
     }
     loss
 }
 
 fn task_loss(
-    set: &TrainingSet,
-    task: usize,
+    task: &TrainingTask,
     rows: impl Iterator<Item = usize> + Clone,
     logits_nc: &Tensor,
-    gold_share: f64,
+    params: &TrainParams,
+    progress: f64,
 ) -> Tensor {
-    let task = set.task(task);
+    let gold_share = params.gold_share(&task.spec.name, progress);
     let outputs = task.spec.outputs();
     let device = logits_nc.device();
     let gold: Vec<f32> = rows.clone().map(|row| task.gold[row]).collect();
@@ -89,7 +98,7 @@ fn task_loss(
     let targets = if task.spec.is_regression() {
         value_targets(&gold_n.view([-1, 1]), teacher_nc.as_ref(), gold_share)
     } else {
-        class_targets(&gold_n, outputs, teacher_nc.as_ref(), gold_share)
+        class_targets(&gold_n, outputs, teacher_nc.as_ref(), gold_share, params.temperature)
     };
     loss_sum(logits_nc, &targets)
 }

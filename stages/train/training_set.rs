@@ -51,14 +51,17 @@ impl TrainingSet {
                 let hint = "each task has one head and one set of rows";
                 return Err(Fault::new(format!("two inputs of `tokens` hold the task `{}`", spec.name), hint).into());
             }
-            check_tokenizer(&params.encoder, &tokens.tokenizer, &input.stage)?;
+            check_tokenizer(super::start(params, job)?, &tokens.tokenizer, &input.stage)?;
             let tokenizer = tokenizer.get_or_insert_with(|| tokens.tokenizer.clone());
             tokenizer.max_tokens = tokenizer.max_tokens.max(tokens.tokenizer.max_tokens);
             if !tokens.splits.contains(&Split::Train) {
                 let hint = "a set with test rows alone can be predicted, not trained on";
                 return Err(Fault::new(format!("`{}` has no train split", input.stage), hint).into());
             }
-            let rows = tokens.read(Split::Train)?;
+            let mut rows = tokens.read(Split::Train)?;
+            if let Some(fold) = params.fold {
+                rows = fold.rows(&rows, false, &input.stage)?;
+            }
             let gold = gold_targets(&spec, &rows, &input.stage)?;
             let teacher = match teachers.remove(&spec.name) {
                 Some((predictions, stage)) => Some(teacher_logits(&predictions, &spec, &rows, &stage)?),

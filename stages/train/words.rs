@@ -8,6 +8,9 @@ use super::training_set::TrainingSet;
 use crate::encoder::Model;
 use bam_inference::padding::Padded;
 
+/// Name of the whole table.
+pub(super) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
+
 #[derive(Debug)]
 pub(super) struct BatchWords {
     /// Their ids, ascending.

@@ -19,8 +19,11 @@ FILES = {
     "tokenize": ["train.parquet", "dev.parquet"],
     "train": ["config.json", "model.safetensors", "bam.json"],
     "predict": ["dev.arrow"],
+    "ensemble": ["dev.arrow"],
     "export": ["model.onnx", "bam.json"],
     "score": ["scores.json"],
+    "compare": ["comparison.json", "trials.parquet"],
+    "submit": ["submission.json", "submission.zip"],
 }
 
 
@@ -38,6 +41,16 @@ def scores(job):
     references = [i["slot"].split(".", 1)[1] for i in job["inputs"] if i["slot"].startswith("reference.")]
     differences = [{"model": m, "task": "rte", "split": "dev", "rows": 10, "max_abs_difference": 1e-6} for m in references]
     return json.dumps({"fingerprint": job["fingerprint"], "scores": rows, "logit_differences": differences})
+
+
+def comparison(job):
+    """One method's score on one task."""
+    subject = {"task": {"task": "rte", "metric": "accuracy", "rows": 10}}
+    spread = {"trials": 1, "median": 0.5, "mean": 0.5, "least": 0.5, "greatest": 0.5, "quartiles": [0.5, 0.5]}
+    methods = sorted(job["spec"]["compare"]["methods"])
+    summaries = [{"method": method, "subject": subject, **spread} for method in methods]
+    found = {"fingerprint": job["fingerprint"], "methods": methods, "summaries": summaries, "tests": [], "cautions": []}
+    return json.dumps(found)
 
 
 def content(job):
@@ -87,7 +100,11 @@ def main():
             sys.exit(1)
     text = "the same" if what == "same" else content(job)
     for name in FILES[kind]:
-        body = scores(job) if kind == "score" else f"{name} {text} {job['fingerprint']}\n"
+        body = f"{name} {text} {job['fingerprint']}\n"
+        if name == "scores.json":
+            body = scores(job)
+        if name == "comparison.json":
+            body = comparison(job)
         (output / name).write_text(body)
         if what == "hang":
             pathlib.Path("hanging").write_text("")

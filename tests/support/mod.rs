@@ -108,7 +108,7 @@ impl Sandbox {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bam"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         // One stage at a time: what is told then has one order.
-        command.env_remove("BAM_ARTIFACTS").env_remove("BAM_STAGE").env("BAM_JOBS", "1");
+        command.env_remove("BAM_ARTIFACTS").env_remove("BAM_STAGE").env_remove("BAM_REMOTE").env("BAM_JOBS", "1");
         if let Some(worker) = &self.worker {
             command.env("BAM_STAGE", worker);
         }
@@ -116,7 +116,7 @@ impl Sandbox {
     }
 
     pub(crate) fn bam(&self, args: &[impl AsRef<OsStr>]) -> Said {
-        Said::of(&self.command(args).output().expect("bam starts"))
+        said(&mut self.command(args))
     }
 
     /// Names of the entries of a folder, sorted; none if it does not exist.
@@ -126,6 +126,22 @@ impl Sandbox {
         names.sort();
         names
     }
+}
+
+/// Waits until something holds, and fails after half a minute.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("in vain: {what}");
+}
+
+/// What a call of `bam` says.
+pub(crate) fn said(command: &mut Command) -> Said {
+    Said::of(&command.output().expect("bam starts"))
 }
 
 /// A worker that an engine under way has started.

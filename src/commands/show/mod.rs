@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bam_contract::artifact::ArtifactKind;
+use bam_contract::artifact::comparison::Comparison;
 use bam_contract::artifact::scores::Scores;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::manifest::Manifest;
@@ -16,7 +17,7 @@ use crate::reason::differences;
 use crate::store::{Store, read_manifest};
 use crate::ui;
 use crate::ui::table::{Align, Table};
-use crate::ui::units::{ago, bytes, duration};
+use crate::ui::units::{ago, bytes, duration, plural};
 
 /// Fewest digits of a fingerprint that name an artifact.
 const FEWEST_DIGITS: usize = 4;
@@ -96,11 +97,11 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
         (
             "made",
             format!(
-                "{}, in {}, peak memory {}, {} threads, {} on {}, bam {}",
+                "{}, in {}, peak memory {}, {}, {} on {}, bam {}",
                 ago(made.finished_unix_secs),
                 duration(made.wall_secs),
                 bytes(made.peak_memory_bytes),
-                made.threads,
+                plural(made.threads, "thread"),
                 made.device,
                 made.host,
                 made.bam_version,
@@ -139,11 +140,12 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
             text += &format!("  {name}: {value}\n");
         }
     }
-    if manifest.artifact == ArtifactKind::Scores
-        && let Ok(scores) = Scores::read(folder)
-    {
-        text += &format!("\n{}", ui::scores::table(&scores));
-    }
+    let result = match manifest.artifact {
+        ArtifactKind::Scores => Scores::read(folder).ok().map(|scores| ui::scores::table(&scores)),
+        ArtifactKind::Comparison => Comparison::read(folder).ok().map(|found| ui::comparison::tables(&found)),
+        _ => None,
+    };
+    text += &result.map(|table| format!("\n{table}")).unwrap_or_default();
     for name in manifest.files.keys() {
         match rows::preview(&folder.join(name), rows) {
             None => {}

@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::ui::table::{Align, Table};
-use crate::ui::units::{count, plural};
+use crate::ui::units::plural;
 
 /// Characters of a cell that are shown.
 const MOST_CHARS: usize = 48;
@@ -44,7 +44,7 @@ fn ipc(path: &Path, rows: usize) -> Result<String> {
 
 fn render(schema: &SchemaRef, total: u64, batches: &[RecordBatch], rows: usize) -> Result<String> {
     let columns = plural(schema.fields().len(), "column");
-    let mut text = format!("{} rows, {columns}\n", count(total));
+    let mut text = format!("{}, {columns}\n", plural(total as usize, "row"));
     for field in schema.fields() {
         let null = if field.is_nullable() { ", may be null" } else { "" };
         text += &format!("  {}: {}{null}\n", field.name(), field.data_type());

@@ -1,0 +1,191 @@
+//! Which columns of a table are the texts and the label, and what the labels are.
+
+use anyhow::Result;
+use bam_contract::fault::{Fault, closest};
+use bam_contract::metric::Metric;
+use bam_contract::task::{self, Split, TaskSpec};
+
+use super::table::{Column, MOST_VALUES, Table};
+
+/// More numbers than this are values, and not classes.
+const MOST_NUMBERED_CLASSES: usize = 20;
+const LABEL_NAMES: [&str; 9] =
+    ["label", "labels", "class", "category", "target", "gold_label", "score", "rating", "sentiment"];
+const PAIR_NAMES: [(&str, &str); 6] = [
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+];
+
+#[derive(Debug)]
+pub(super) struct Guess<'a> {
+    table: &'a Table,
+    text: &'a Column,
+    pair: Option<&'a Column>,
+    label: &'a Column,
+    /// Classes in order; none for values.
+    classes: Vec<&'a str>,
+}
+
+impl<'a> Guess<'a> {
+    /// From the columns that were named, as text, second text and label; the others are chosen by their names and values.
+    pub(super) fn of(table: &'a Table, named: [Option<&str>; 3]) -> Result<Self> {
+        let [text, pair, label] = named.map(|name| name.map(|name| find(table, name)).transpose());
+        let (mut text, mut pair, label) = (text?, pair?, label?);
+        let by_name = |name: &str| table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
+        if text.is_none() && pair.is_none() {
+            let known = PAIR_NAMES.iter().find_map(|(one, other)| Some((by_name(one)?, by_name(other)?)));
+            (text, pair) = known.unzip();
+        }
+        let is = |one: Option<&Column>, other: &Column| one.is_some_and(|one| std::ptr::eq(one, other));
+        let known_label = || LABEL_NAMES.iter().find_map(|name| by_name(name)).filter(|column| !is(text, column));
+        let few_values = || {
+            let fits = |column: &&Column| {
+                (2..=MOST_VALUES).contains(&column.values.len()) && column.values.len() * 2 <= table.rows
+            };
+            let others = table.columns.iter().filter(|column| !is(text, column) && !is(pair, column));
+            others.filter(fits).min_by_key(|column| column.values.len())
+        };
+        let label =
+            label.or_else(known_label).or_else(few_values).ok_or_else(|| unclear(table, "labels", "--label"))?;
+        let longest = || {
+            let others = table.columns.iter().filter(|column| !is(pair, column) && !std::ptr::eq(*column, label));
+            others.filter(|column| !column.is_numeric() && column.chars > 0).max_by_key(|column| column.chars)
+        };
+        let text = text.or_else(longest).ok_or_else(|| unclear(table, "texts", "--text"))?;
+        if label.empty > 0 {
+            let rows = crate::ui::units::plural(label.empty, "row");
+            let message = format!("`{}` is empty in {rows} of `{}`", label.name, table.path.display());
+            return Err(Fault::new(message, "leave them out, or name the labels' column with `--label`").into());
+        }
+        Ok(Self { table, text, pair, label, classes: classes(table, label)? })
+    }
+
+    /// A task's own conditions.
+    pub(super) fn check(&self, name: &str, file: &str) -> Result<()> {
+        let column = |column: &Column| match column.name.parse() {
+            Ok(number) if !self.table.has_header => task::Column::Number(number),
+            _ => task::Column::Name(column.name.clone()),
+        };
+        let spec = TaskSpec {
+            name: name.to_owned(),
+            files: [(Split::All, file.to_owned())].into(),
+            format: None,
+            columns: task::Columns {
+                header: self.table.has_header,
+                text: column(self.text),
+                pair: self.pair.map(column),
+                label: Some(column(self.label)),
+            },
+            test_columns: None,
+            labels: self.classes.iter().map(ToString::to_string).collect(),
+            spelled: Vec::new(),
+            cuts: Vec::new(),
+            range: self.classes.is_empty().then(|| self.range()),
+            symmetric: false,
+            skip_broken: false,
+            metrics: self.metric_list(),
+            split: Some(task::SplitShares { dev: 0.1, test: 0.1, seed: 1 }),
+            head: None,
+        };
+        match spec.mistakes().into_iter().next() {
+            Some(mistake) => Err(Fault::new(mistake, "name the columns with `--text`, `--pair` and `--label`").into()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn columns(&self) -> String {
+        let column = |name: &str, column: &Column| {
+            let written = if self.table.has_header { quoted(&column.name) } else { column.name.clone() };
+            format!("{name}: {written}")
+        };
+        let mut parts = if self.table.has_header { Vec::new() } else { vec!["header: false".to_owned()] };
+        parts.push(column("text", self.text));
+        parts.extend(self.pair.map(|pair| column("pair", pair)));
+        parts.push(column("label", self.label));
+        format!("{{ {} }}", parts.join(", "))
+    }
+
+    pub(super) fn labels(&self) -> String {
+        if self.classes.is_empty() {
+            let [least, greatest] = self.range();
+            return format!("# The least and the greatest value.\n    range: [{least}, {greatest}]");
+        }
+        let classes: Vec<String> = self.classes.iter().map(|class| quoted(class)).collect();
+        format!("# The classes, as the file spells them.\n    labels: [{}]", classes.join(", "))
+    }
+
+    pub(super) fn metrics(&self) -> String {
+        let names: Vec<&str> = self.metric_list().into_iter().map(Metric::name).collect();
+        format!("[{}]", names.join(", "))
+    }
+
+    fn metric_list(&self) -> Vec<Metric> {
+        match self.classes.len() {
+            0 => vec![Metric::Spearman, Metric::Pearson],
+            2 => vec![Metric::Accuracy, Metric::F1],
+            _ => vec![Metric::Accuracy],
+        }
+    }
+
+    /// Whole numbers around all values.
+    fn range(&self) -> [f64; 2] {
+        let [least, greatest] = self.label.range.unwrap_or_default();
+        [least.floor(), greatest.ceil()]
+    }
+}
+
+fn find<'a>(table: &'a Table, name: &str) -> Result<&'a Column> {
+    table.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+        let names = table.columns.iter().map(|column| column.name.as_str());
+        let hint = match closest(name, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => its_columns(table),
+        };
+        Fault::new(format!("`{}` has no column `{name}`", table.path.display()), hint).into()
+    })
+}
+
+fn unclear(table: &Table, what: &str, option: &str) -> anyhow::Error {
+    let message = format!("no column of `{}` looks like {what}", table.path.display());
+    Fault::new(message, format!("name it with `{option}`; {}", its_columns(table))).into()
+}
+
+fn its_columns(table: &Table) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| format!("`{}`", column.name)).collect();
+    format!("its columns are {}", names.join(", "))
+}
+
+/// The classes of a label column, numbers in their order; none where it holds values.
+fn classes<'a>(table: &Table, label: &'a Column) -> Result<Vec<&'a str>> {
+    let is_fraction = |value: &String| value.parse::<f64>().is_ok_and(|value| value.fract() != 0.0);
+    if label.is_numeric() && (label.values.len() > MOST_NUMBERED_CLASSES || label.values.iter().any(is_fraction)) {
+        return Ok(Vec::new());
+    }
+    if !(2..=MOST_VALUES).contains(&label.values.len()) {
+        let count = if label.values.len() == 1 {
+            "one value only".to_owned()
+        } else {
+            format!("more than {MOST_VALUES} values")
+        };
+        let message = format!("`{}` of `{}` has {count}: it is no label", label.name, table.path.display());
+        return Err(Fault::new(message, "name the labels' column with `--label`").into());
+    }
+    let mut classes: Vec<&str> = label.values.iter().map(String::as_str).collect();
+    if label.is_numeric() {
+        let number = |value: &&str| value.parse::<f64>().unwrap_or_default();
+        classes.sort_by(|a, b| number(a).total_cmp(&number(b)));
+    }
+    Ok(classes)
+}
+
+/// Text as YAML takes it for text: as it stands where that is beyond doubt, else in quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let value = serde_json::Value::String(text.to_owned());
+    let reads_back = || serde_yaml::from_str::<serde_json::Value>(text).is_ok_and(|read| read == value);
+    if text.chars().all(plain) && reads_back() { text.to_owned() } else { value.to_string() }
+}

@@ -1,0 +1,226 @@
+//! Artifacts that come from the remote, and those that go there while the run goes on.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bam_contract::digest::Fingerprint;
+use bam_contract::event::Event;
+use bam_contract::manifest::Manifest;
+
+use super::{Outcome, Run, RunEvent, State};
+use crate::executor::Message;
+use crate::remote::{Parcel, Pushed, Remote, Trouble};
+use crate::store::{Asked, Found, Pending};
+
+/// How often a transfer tells how far it is.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// An artifact on its way here.
+pub(super) struct Fetching {
+    manifest: Manifest,
+    pending: Pending,
+    started: Instant,
+}
+
+impl Run<'_, '_> {
+    /// Notes that a stage's artifact is in the remote. It comes here when it is needed.
+    pub(super) fn found_elsewhere(&mut self, at: usize, manifest: Manifest) {
+        self.states[at] = State::Remote;
+        self.contents[at] = Some(manifest.content);
+        self.fingerprints[at] = Some(manifest.fingerprint);
+        self.tally.remote += 1;
+        self.tally.saved_secs += manifest.provenance.wall_secs;
+        if self.pipeline.is_goal(at) {
+            self.to_fetch.insert(at);
+        } else {
+            let stage = &self.pipeline.stages[at].name;
+            self.tell(&RunEvent::Remote { stage, index: at, manifest: &manifest });
+        }
+        self.elsewhere.insert(at, manifest);
+    }
+
+    /// Has those inputs of a stage fetched that are in the remote; says whether it has to wait for any.
+    pub(super) fn awaits_inputs(&mut self, at: usize) -> bool {
+        let inputs: Vec<usize> = self.pipeline.stages[at].inputs.iter().map(|edge| edge.stage).collect();
+        let awaited: Vec<usize> = inputs.into_iter().filter(|input| self.states[*input] == State::Remote).collect();
+        self.to_fetch.extend(awaited.iter().filter(|input| !self.fetching.contains_key(input)));
+        !awaited.is_empty()
+    }
+
+    /// Starts to fetch what is needed here. Says whether another run is at it.
+    pub(super) fn start_fetches(&mut self) -> Result<bool> {
+        let mut waits_for_others = false;
+        for at in std::mem::take(&mut self.to_fetch) {
+            let Some(manifest) = self.elsewhere.get(&at).cloned() else { continue };
+            let Some(remote) = self.planner.elsewhere().open() else {
+                self.planner.elsewhere().refuse(manifest.fingerprint);
+                self.make_here(at);
+                continue;
+            };
+            match self.store.lock(manifest.fingerprint)? {
+                Asked::Busy(_) => {
+                    self.to_fetch.insert(at);
+                    let is_own = self.fetching.values().any(|own| own.manifest.fingerprint == manifest.fingerprint);
+                    waits_for_others |= !is_own;
+                }
+                Asked::Held(lock) => {
+                    let kind = &manifest.key.kind;
+                    match self.store.find(kind, manifest.fingerprint) {
+                        Found::Absent => {}
+                        // Another run has brought it meanwhile, or another stage of the same key.
+                        Found::Sound(manifest) => {
+                            drop(lock);
+                            self.no_longer_elsewhere(at);
+                            self.cached(at, &manifest)?;
+                            self.decide_again = true;
+                            continue;
+                        }
+                        Found::Damaged(_) => self.set_aside(at, kind, manifest.fingerprint)?,
+                    }
+                    let pending = self.store.begin(kind, manifest.fingerprint, lock)?;
+                    self.fetch(at, remote, manifest, pending);
+                }
+            }
+        }
+        Ok(waits_for_others)
+    }
+
+    fn fetch(&mut self, at: usize, remote: &Remote, manifest: Manifest, pending: Pending) {
+        let total = bytes_of(&manifest);
+        let (progress, done) = (self.sender.clone(), self.sender.clone());
+        let (came, told) = (AtomicU64::new(0), Mutex::new(Instant::now()));
+        let tell = move |bytes: u64| {
+            let so_far = came.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let Ok(mut told) = told.try_lock() else { return };
+            if told.elapsed() >= TELL_EVERY {
+                *told = Instant::now();
+                let (done, total) = (so_far >> 10, total >> 10);
+                let event = Event::Progress { done, total, unit: "KiB".to_owned(), detail: String::new() };
+                _ = progress.send(Message::Event { stage: at, event });
+            }
+        };
+        let finish = move |result| drop(done.send(Message::Fetched { stage: at, result }));
+        if let Err(error) = remote.fetch(manifest.clone(), pending.output(), tell, finish) {
+            drop(pending);
+            self.do_without(at, manifest.fingerprint, Trouble::Remote(error));
+            return;
+        }
+        let stage = &self.pipeline.stages[at].name;
+        self.tell(&RunEvent::Fetching { stage, index: at, bytes: total });
+        self.fetching.insert(at, Fetching { manifest, pending, started: Instant::now() });
+    }
+
+    /// Commits what came; what did not, or came wrong, is made here.
+    pub(super) fn fetched(&mut self, at: usize, result: Result<(), Trouble>) -> Result<()> {
+        let Some(Fetching { manifest, pending, started }) = self.fetching.remove(&at) else { return Ok(()) };
+        let Some(remote) = self.planner.elsewhere().remote() else { return Ok(()) };
+        let adopted = result.and_then(|()| remote.adopt(&manifest, &pending));
+        drop(pending);
+        if let Err(trouble) = adopted {
+            self.do_without(at, manifest.fingerprint, trouble);
+            return Ok(());
+        }
+        self.store.committed(&manifest);
+        self.read.insert(manifest.fingerprint);
+        self.no_longer_elsewhere(at);
+        self.settle(at, State::Fetched, &manifest)?;
+        self.tally.fetched += 1;
+        self.tally.saved_secs += manifest.provenance.wall_secs;
+        let (stage, seconds) = (&self.pipeline.stages[at].name, started.elapsed().as_secs_f64());
+        let bytes = bytes_of(&manifest);
+        self.tell(&RunEvent::Fetched { stage, index: at, manifest: &manifest, bytes, fetch_seconds: seconds });
+        Ok(())
+    }
+
+    /// Tells why an artifact did not come, and has it made here.
+    fn do_without(&mut self, at: usize, fingerprint: Fingerprint, trouble: Trouble) {
+        self.planner.elsewhere().note(fingerprint, trouble);
+        self.planner.elsewhere().refuse(fingerprint);
+        self.tell_troubles();
+        self.make_here(at);
+    }
+
+    /// Gives up on the remote for a stage, which is decided about again.
+    fn make_here(&mut self, at: usize) {
+        self.no_longer_elsewhere(at);
+        self.states[at] = State::Waiting;
+        self.contents[at] = None;
+        self.decide_again = true;
+    }
+
+    fn no_longer_elsewhere(&mut self, at: usize) {
+        if let Some(manifest) = self.elsewhere.remove(&at) {
+            self.tally.remote -= 1;
+            self.tally.saved_secs -= manifest.provenance.wall_secs;
+        }
+    }
+
+    /// Tells what went wrong with the remote since the last time.
+    pub(super) fn tell_troubles(&mut self) {
+        for error in self.planner.elsewhere().take_troubles() {
+            self.tell(&RunEvent::trouble(&error));
+        }
+    }
+
+    /// Has an artifact brought to the remote, unless that is known to have it.
+    pub(super) fn push(&mut self, at: usize, manifest: &Manifest) -> Result<()> {
+        let fingerprint = manifest.fingerprint;
+        let Some(remote) = self.planner.elsewhere().open() else { return Ok(()) };
+        let anew = self.planner.elsewhere().is_refused(fingerprint);
+        let is_there = self.store.is_known(remote.id(), fingerprint) && !anew;
+        if is_there || !remote.is_writable() || self.pushes_failed || !self.pushing.insert(fingerprint) {
+            return Ok(());
+        }
+        let folder: PathBuf = self.store.folder(&manifest.key.kind, fingerprint);
+        let parcel = Parcel { manifest: manifest.clone(), folder, lock: self.store.share(fingerprint)?, anew };
+        let done = self.sender.clone();
+        let finish = move |result| drop(done.send(Message::Pushed { stage: at, fingerprint, result }));
+        if let Err(error) = remote.push(parcel, finish) {
+            self.pushing.remove(&fingerprint);
+            self.planner.elsewhere().note(fingerprint, Trouble::Remote(error));
+            self.tell_troubles();
+        }
+        Ok(())
+    }
+
+    /// Takes in how bringing an artifact to the remote ended. It never fails the run.
+    pub(super) fn pushed(&mut self, at: usize, fingerprint: Fingerprint, result: Result<Pushed, Trouble>) {
+        self.pushing.remove(&fingerprint);
+        let Some(remote) = self.planner.elsewhere().remote() else { return };
+        match result {
+            Ok(pushed) => {
+                if let Some(text) = remote.note(&pushed, self.store) {
+                    self.tell(&RunEvent::Trouble { text, hint: None });
+                }
+                if let Some(bytes) = pushed.bytes {
+                    self.tally.pushed += 1;
+                    self.tally.pushed_bytes += bytes;
+                    let stage = &self.pipeline.stages[at].name;
+                    self.tell(&RunEvent::Pushed { stage, index: at, manifest: &pushed.manifest, bytes });
+                }
+            }
+            Err(trouble) => {
+                let is_told = self.pushes_failed || (matches!(trouble, Trouble::Remote(_)) && !remote.is_online());
+                self.pushes_failed |= matches!(trouble, Trouble::Remote(_));
+                if !is_told {
+                    let stage = &self.pipeline.stages[at].name;
+                    let what = format!("`{stage}` was not pushed; the next run tries again");
+                    self.tell(&RunEvent::trouble(&trouble.into_error().context(what)));
+                }
+            }
+        }
+    }
+
+    /// Whether transfers are under way that the run waits for.
+    pub(super) fn transfers(&self) -> bool {
+        let pushing = !self.pushing.is_empty() && self.stopping != Some(Outcome::Interrupted);
+        pushing || (!self.fetching.is_empty() && self.stopping.is_none())
+    }
+}
+
+pub(crate) fn bytes_of(manifest: &Manifest) -> u64 {
+    manifest.files.values().map(|file| file.size_bytes).sum()
+}

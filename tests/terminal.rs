@@ -1,0 +1,87 @@
+//! What `bam` does where its output goes to no terminal, to nobody, or nowhere.
+
+mod support;
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use support::{Sandbox, until};
+
+/// What `bam plan` prints in an environment.
+fn plan_with(sandbox: &Sandbox, environment: &[(&str, &str)]) -> String {
+    let mut command = sandbox.command(&["plan"]);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(name);
+    }
+    let output = command.envs(environment.iter().copied()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn colour_is_for_terminals_and_those_who_ask() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let plain = plan_with(&sandbox, &[]);
+    assert!(!plain.contains('\x1b'), "{plain}");
+    let forced = plan_with(&sandbox, &[("CLICOLOR_FORCE", "1")]);
+    assert_eq!(forced.replace("\x1b[1m", "").replace("\x1b[0m", ""), plain);
+    assert!(forced.contains('\x1b'), "{forced}");
+    assert_eq!(plan_with(&sandbox, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), plain);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    for args in [&["status"][..], &["show", "student"], &["run", "--json"], &["runs", "--json"], &["verify"], &["plan"]]
+    {
+        let mut command = sandbox.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Closed before a word is read.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_one() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = sandbox.command(&["plan"]).stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: writing to standard output: "), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_log_is_followed_to_its_end_and_no_longer_than_it_is_read() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "own.sh",
+        "touch there; for n in 1 2 3; do echo line $n >&2; done
+         while [ ! -e go ]; do echo more >&2; sleep 0.05; done; echo last >&2",
+    );
+    sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, own.sh] } } }\n");
+    let mut run = sandbox.command(&["run"]).stderr(Stdio::null()).spawn().unwrap();
+    until("the stage runs", || sandbox.path("there").exists());
+    let follow = || {
+        let mut command = sandbox.command(&["log", "-f", "own"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let first_line = |from| BufReader::new(from).lines().next().unwrap().unwrap();
+
+    // The reader goes after one line, while the stage goes on.
+    let mut bored = follow();
+    assert_eq!(first_line(bored.stdout.take().unwrap()), "line 1");
+    assert_eq!(bored.wait().unwrap().code(), Some(0));
+    assert!(!sandbox.path("go").exists() && run.try_wait().unwrap().is_none());
+
+    let patient = follow();
+    sandbox.write("go", "");
+    let output = patient.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("line 1\nline 2\nline 3\n") && said.trim_end().ends_with("last"), "{said}");
+    run.wait().unwrap();
+}
