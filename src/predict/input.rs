@@ -106,7 +106,8 @@ fn lines(source: Source<'_>) -> Result<Records<'_>> {
 }
 
 fn format(args: &PredictArgs) -> Result<Option<Format>> {
-    let is_text = args.input.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
+    let name = args.input.to_string_lossy().to_ascii_lowercase();
+    let is_text = name.strip_suffix(".gz").unwrap_or(&name).ends_with(".txt");
     Ok(match args.input_format {
         Some(InputFormat::Text) => None,
         Some(InputFormat::Jsonl) => Some(Format::Jsonl),
