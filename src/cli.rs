@@ -1,9 +1,13 @@
 //! The command line.
 
+mod serving;
+
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
 
 /// Run pipelines that turn text data sets into one small multi-task model, and rerun only what changed.
 #[derive(Debug, Parser)]
@@ -57,6 +61,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Remove artifacts that no pipeline needs
     Gc(GcArgs),
+    /// Answer texts in a file with an exported model
+    Predict(PredictArgs),
+    /// Answer texts over HTTP with an exported model
+    Serve(ServeArgs),
     /// Write a pipeline.yaml to start from: the default one, or one for a file of your own
     Init(InitArgs),
     /// Draw a pipeline: its stages, how they stand, and which reads which

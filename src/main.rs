@@ -10,10 +10,12 @@ mod fingerprint; // keys of stages, digests of files
 mod machine; // cores, memory, GPUs
 mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait
+mod predict; // rows of a file through an exported model
 mod reason; // why a stage runs: old → new
 mod remote; // artifacts shared with others
 mod report; // what there is to tell of a pipeline, as a page
 mod run; // the loop
+mod serve; // an exported model over HTTP
 mod store; // artifacts/
 mod ui; // all that is printed
 

@@ -57,6 +57,10 @@ impl Store {
         Ok(Self { root: absolute, shown: root.to_owned(), verified: Verified::default() })
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Folder of an artifact, whether there or not.
     pub(crate) fn folder(&self, kind: &str, fingerprint: Fingerprint) -> PathBuf {
         self.root.join("store").join(kind).join(fingerprint.to_string())

@@ -1,16 +1,11 @@
-//! How `bam-stage` finds its two big libraries when it runs, so that no variable has to be exported.
+//! How `bam-stage` finds libtorch when it runs, so that no variable has to be exported.
 
 use std::env;
-use std::path::{Path, PathBuf};
-
-fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    link_libtorch();
-    name_onnxruntime();
-}
+use std::path::PathBuf;
 
 /// Writes where libtorch lies into each program of this package.
-fn link_libtorch() {
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
     // torch-sys says which folder it linked with: .deps/libtorch, the user's LIBTORCH, or his Python's torch.
     let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a dependency of this package"));
     println!("cargo::rerun-if-changed={}", lib.display());
@@ -28,13 +23,4 @@ fn link_libtorch() {
     if lib.join("libtorch_cuda.so").exists() {
         link("-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
     }
-}
-
-/// Compiles in where ONNX Runtime lies; the last place where `bam-stage` looks.
-fn name_onnxruntime() {
-    println!("cargo::rerun-if-env-changed=ORT_DYLIB_PATH");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above");
-    let fetched = root.join(".deps/onnxruntime/lib/libonnxruntime.so");
-    let own = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
-    println!("cargo::rustc-env=BAM_ORT_DYLIB={}", own.unwrap_or(fetched).display());
 }

@@ -1,17 +1,10 @@
 //! The stage `data`: a task's files, or rows written by grammar, become examples.
 
-mod columns;
-mod csv;
 mod grammar;
-mod jsonl;
-mod label;
 mod outlet;
-mod parquet;
-mod source;
 mod split;
 #[cfg(test)]
 mod tests;
-mod tsv;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -21,11 +14,11 @@ use bam_contract::artifact::examples::Example;
 use bam_contract::job::Job;
 use bam_contract::stage::DataParams;
 use bam_contract::task::{Split, TaskSpec};
+use bam_inference::rows::Source;
 
 use crate::report::{Outcome, Reporter};
 use crate::text::thousands;
 use outlet::Outlet;
-use source::Source;
 
 /// Writes one Parquet file of examples per split into the job's output folder.
 ///

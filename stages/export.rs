@@ -8,17 +8,31 @@ use anyhow::{Context, Result};
 use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::ModelInfo;
 use bam_contract::artifact::encoder::{CONFIG, TOKENIZER_FILES, WEIGHTS};
-use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, TASKS};
+use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, Probe, TASKS};
 use bam_contract::job::Job;
-use bam_contract::stage::ExportParams;
+use bam_contract::stage::{ExportParams, Precision};
+use bam_contract::task::TaskSpec;
+use bam_inference::model::{Texts, encode};
+use bam_inference::word_pieces::WordPieces;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
+use tch::Device;
 
-use crate::encoder::BertConfig;
+use crate::encoder::{BertConfig, Model};
+use crate::infer;
 use crate::onnx::bert;
 use crate::report::{Outcome, Reporter};
 
-/// Writes `model.onnx`, the tokenizer's files, `config.json` and `bam.json`.
+/// Texts of the probes: one text and two, some with words that few vocabularies have whole, and one that is cut.
+const PROBED: [(&str, Option<&str>); 3] = [
+    ("The ferry leaves at noon, weather permitting.", None),
+    ("Nobody had watered the ficus since May.", Some("The plant was watered in June.")),
+    ("Crème brûlée, 3.50 € – naïve pricing?", Some("")),
+];
+/// How often the text is repeated that is longer than any model takes.
+const REPEATED: usize = 600;
+
+/// Writes `model.onnx`, the tokenizer's files, `config.json`, `bam.json` and `probes.json`.
 pub(crate) fn run(_params: &ExportParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
     let model = &job.input("model")?.path;
     let info = ModelInfo::read(model)?;
@@ -29,7 +43,9 @@ pub(crate) fn run(_params: &ExportParams, job: &Job, reporter: &Reporter) -> Res
     }
     let bytes = fs::metadata(job.output.join(GRAPH))?.len();
     let heads = info.tasks.len();
-    ModelInfo { fingerprint: job.fingerprint, ..info }.write(&job.output)?;
+    let info = ModelInfo { fingerprint: job.fingerprint, ..info };
+    info.write(&job.output)?;
+    Probe::write(&probes(model, &info)?, &job.output)?;
     reporter.progress(1, 1, "graph", "");
     Ok(Outcome::from(format!("{heads} head{}, {:.1} MB", if heads == 1 { "" } else { "s" }, bytes as f64 / 1e6)))
 }
@@ -54,4 +70,28 @@ fn write_graph(model: &Path, info: &ModelInfo, job: &Job) -> Result<()> {
     let mut file = BufWriter::new(File::create(&path).with_context(|| format!("creating `{}`", path.display()))?);
     graph.write(&metadata, &mut file)?;
     file.flush().with_context(|| format!("writing `{}`", path.display()))
+}
+
+/// What the checkpoint itself answers.
+fn probes(folder: &Path, info: &ModelInfo) -> Result<Vec<Probe>> {
+    let (model, _) = Model::open(folder, Precision::Fp32, Device::Cpu)?;
+    let word_pieces = WordPieces::open(folder)?;
+    let long = "on and ".repeat(REPEATED);
+    let texts: Vec<_> =
+        PROBED.into_iter().chain([(long.as_str(), None)]).map(|(text, pair)| Texts { text, pair }).collect();
+    let rows = encode(&word_pieces, &texts, info.max_tokens)?;
+    let answers: Vec<_> =
+        (0..info.tasks.len()).map(|head| infer::logits(&model, head, &rows, word_pieces.pad_id, |_| {})).collect();
+    let probe = |(row, texts): (usize, &Texts<'_>)| {
+        let of_task = |(task, logits): (&TaskSpec, &Vec<f32>)| {
+            (task.name.clone(), logits[row * task.outputs()..(row + 1) * task.outputs()].to_vec())
+        };
+        Probe {
+            text: texts.text.to_owned(),
+            pair: texts.pair.map(ToOwned::to_owned),
+            input_ids: rows.input_ids(row).to_vec(),
+            logits: info.tasks.iter().zip(&answers).map(of_task).collect(),
+        }
+    };
+    Ok(texts.iter().enumerate().map(probe).collect())
 }

@@ -6,11 +6,8 @@ use bam_contract::metric::Metric;
 use bam_contract::task::TaskSpec;
 
 use crate::encoder::{Batch, Model};
-use crate::onnx::session::OnnxSession;
-use crate::padding::{Padded, passes};
-
-/// Rows that are sorted by length together; bounds what the search for the best passes costs.
-const WINDOW_ROWS: usize = 512;
+use bam_inference::padding::{Padded, in_passes};
+use bam_inference::session::OnnxSession;
 
 /// A model's outputs for all rows under libtorch, `outputs` per row in the order of the rows.
 pub(crate) fn logits(
@@ -41,36 +38,6 @@ pub(crate) fn onnx_logits(
         session.run(&Padded::new(&token_rows, pad_id), &task.name)
     };
     in_passes(rows, task.outputs(), pass_logits, |_| {})
-}
-
-/// Outputs of `compute` for all rows, in the order of the rows.
-///
-/// Rows go through sorted by length, so that little is padded: `compute` is given the row numbers of a
-/// pass and returns `outputs` values for each. `progress` hears of the rows done.
-pub(crate) fn in_passes(
-    rows: &TokenRows,
-    outputs: usize,
-    mut compute: impl FnMut(&[usize]) -> Result<Vec<f32>>,
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<f32>> {
-    let mut computed = vec![0.0; rows.len() * outputs];
-    let mut order: Vec<_> = (0..rows.len()).collect();
-    order.sort_by_key(|row| (rows.tokens(*row), *row));
-    let mut done = 0;
-    for window in order.chunks(WINDOW_ROWS) {
-        let lengths: Vec<_> = window.iter().map(|row| rows.tokens(*row)).collect();
-        let mut start = 0;
-        for end in passes(&lengths) {
-            let pass = &window[start..end];
-            for (row, values) in pass.iter().zip(compute(pass)?.chunks(outputs)) {
-                computed[row * outputs..(row + 1) * outputs].copy_from_slice(values);
-            }
-            done += pass.len();
-            progress(done);
-            start = end;
-        }
-    }
-    Ok(computed)
 }
 
 /// A task's metrics over labelled rows; none where a row has no label.

@@ -8,7 +8,6 @@ mod ensemble;
 mod export;
 mod infer;
 mod onnx;
-mod padding;
 mod predict;
 mod report;
 mod score;

@@ -16,8 +16,8 @@ use bam_contract::task::{Split, TaskSpec};
 
 use crate::encoder::{Model, device};
 use crate::infer;
-use crate::onnx::session::OnnxSession;
 use crate::report::{Outcome, Reporter};
+use bam_inference::session::OnnxSession;
 
 /// Labelled rows of one task's dev split.
 struct DevSet {

@@ -1,9 +1,7 @@
 //! The stage `tokenize`: examples become word-piece ids.
 
-mod assemble;
 #[cfg(test)]
 mod tests;
-mod wordpiece;
 
 use anyhow::Result;
 use bam_contract::artifact::encoder::tokenizer_digest;
@@ -12,10 +10,11 @@ use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, TokensWriter};
 use bam_contract::job::Job;
 use bam_contract::stage::TokenizeParams;
 use bam_contract::task::Split;
+use bam_inference::row::row;
+use bam_inference::word_pieces::WordPieces;
 
 use crate::report::{Outcome, Reporter};
 use crate::text::thousands;
-use wordpiece::WordPieces;
 
 /// Share of rows above which cutting them is worth a warning.
 const MANY_CUT: f64 = 0.01;
@@ -102,12 +101,7 @@ fn encode(
     }
     let mut rows = TokenRows::default();
     for (index, (id, example)) in (first_id..).zip(batch).enumerate() {
-        let row = assemble::row(
-            first[index].get_ids(),
-            second.get(index).map(tokenizers::Encoding::get_ids),
-            max_tokens,
-            word_pieces,
-        );
+        let row = row(&first[index], second.get(index).map(Vec::as_slice), max_tokens, word_pieces);
         rows.push(id, swapped, example.label, &row.input_ids, &row.token_type_ids, row.lost);
     }
     Ok(rows)

@@ -1,14 +1,19 @@
-//! An ONNX model: `model.onnx` with a shared encoder and all heads, the tokenizer's files, and `bam.json`.
+//! An ONNX model: `model.onnx` with a shared encoder and all heads, the tokenizer's files, `bam.json`, and `probes.json`.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::checkpoint::check_model;
 
-/// Its inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 of shape [batch, length];
+/// Its inputs are [`INPUTS`], int64 of shape [batch, length];
 /// each task has an output of its name, float32 of shape [batch, outputs].
 pub const GRAPH: &str = "model.onnx";
+
+pub const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
 /// Names under which the graph's own metadata holds the tasks, as JSON, and the digest of
 /// the source checkpoint's content.
@@ -20,4 +25,37 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     check_model(folder)?;
     ensure!(folder.join(GRAPH).metadata()?.len() > 0, "`{GRAPH}` is empty");
     Ok(())
+}
+
+const PROBES: &str = "probes.json";
+
+/// A row that the checkpoint answered when it was exported. Whoever opens the model later asks it again first: another
+/// tokenizer, another ONNX Runtime or another machine must not answer otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<String>,
+    /// The row as the tokenizer cut it.
+    pub input_ids: Vec<i32>,
+    /// libtorch's outputs by task.
+    pub logits: BTreeMap<String, Vec<f32>>,
+}
+
+impl Probe {
+    /// The probes of a model; none of one that was exported without.
+    pub fn read(folder: &Path) -> Result<Vec<Self>> {
+        let path = folder.join(PROBES);
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("reading `{}`", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("`{}` holds no probes", path.display()))
+    }
+
+    pub fn write(probes: &[Self], folder: &Path) -> Result<()> {
+        let path = folder.join(PROBES);
+        fs::write(&path, serde_json::to_string_pretty(probes)? + "\n")
+            .with_context(|| format!("writing `{}`", path.display()))
+    }
 }

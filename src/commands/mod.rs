@@ -4,13 +4,16 @@ mod gc;
 mod graph;
 mod init;
 mod log;
+mod model;
 mod plan;
+mod predict;
 mod pull;
 mod push;
 mod remote;
 mod report;
 mod run;
 mod runs;
+mod serve;
 mod show;
 mod status;
 mod verify;
@@ -44,6 +47,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Report(args) => report::report(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Predict(args) => predict::predict(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::serve(&args, &store),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Graph(args) => graph::graph(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Schema => {

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::padding::Padded;
+use bam_inference::padding::Padded;
 
 /// Padded rows on a device.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 
 use super::reference::{Reference, fixtures, tiny_bert, two_tasks};
 use super::{Batch, CheckpointFiles, Dropout, Model, NewModel, Parameter, safetensors_file, write_checkpoint};
-use crate::padding::Padded;
+use bam_inference::padding::Padded;
 
 fn batch(rows: &[(&TokenRows, usize)]) -> Batch {
     Batch::new(&Padded::new(rows, 0), Device::Cpu)

@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
+use bam_contract::artifact::onnx::INPUTS;
 use bam_contract::fault::Fault;
 use bam_contract::stage::RegressionOutput;
 use safetensors::SafeTensors;
@@ -15,8 +16,6 @@ use super::graph::{Graph, float, int, ints};
 
 /// Added to the attention scores of padding: e to its power is 0 in float32, and it fits into float16 too.
 const MASKED: f32 = -10_000.0;
-
-pub(crate) const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
 /// The whole model: a shared encoder, and one output per task, `[batch, outputs]`, with the task's name.
 ///

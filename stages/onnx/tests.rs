@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
 use bam_contract::artifact::encoder::{CONFIG, TOKENIZER_FILES, WEIGHTS};
-use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, TASKS};
+use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, INPUTS, TASKS};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::hint_of;
 use bam_contract::job::{Job, JobInput};
@@ -18,9 +18,9 @@ use safetensors::{SafeTensors, serialize_to_file};
 use tempfile::TempDir;
 
 use super::proto::{FLOAT, ModelProto, TensorProto};
-use super::session::OnnxSession;
-use crate::padding::Padded;
 use crate::report::Reporter;
+use bam_inference::padding::Padded;
+use bam_inference::session::OnnxSession;
 
 const TOLERANCE: f32 = 1e-5;
 
@@ -247,7 +247,7 @@ fn the_file_is_the_message_that_it_was_written_from() {
     export.run().unwrap();
     assert_eq!(bytes, fs::read(export.output().join(GRAPH)).unwrap());
     assert_eq!(export.proto().encoded_len(), bytes.len());
-    assert_eq!(graph.input.iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), super::bert::INPUTS);
+    assert_eq!(graph.input.iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), INPUTS);
     let reference = reference();
     let reference = SafeTensors::deserialize(&reference).unwrap();
     let head = graph.initializer.iter().find(|tensor| tensor.name == "heads.nli.weight").unwrap();

@@ -86,7 +86,7 @@ fn a_vocabulary_with_case_keeps_accents() {
     std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
     let word_pieces = WordPieces::open(folder.path()).unwrap();
     let encoded = word_pieces.encode(["Ax é [SEP]"].into_iter()).unwrap();
-    assert_eq!(encoded[0].get_ids(), [1, 10, 3]);
+    assert_eq!(encoded[0], [1, 10, 3]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn padding_and_truncation_of_a_tokenizer_file_are_switched_off() {
     });
     std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
     let encoded = WordPieces::open(folder.path()).unwrap().encode(["a b c d", "a"].into_iter()).unwrap();
-    assert_eq!([encoded[0].get_ids(), encoded[1].get_ids()], [&[5, 6, 7, 8][..], &[5]]);
+    assert_eq!([encoded[0].as_slice(), encoded[1].as_slice()], [&[5, 6, 7, 8][..], &[5]]);
 }
 
 #[test]

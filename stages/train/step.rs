@@ -9,7 +9,7 @@ use super::sampler::Draw;
 use super::training_set::{TrainingSet, TrainingTask};
 use super::words::{BatchWords, word_ids};
 use crate::encoder::{Batch, Dropout, Model};
-use crate::padding::{Padded, passes};
+use bam_inference::padding::{Padded, passes};
 
 /// What of a step depends on how far the training is.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::sampler::Draw;
 use super::training_set::TrainingSet;
 use crate::encoder::Model;
-use crate::padding::Padded;
+use bam_inference::padding::Padded;
 
 /// Name of the whole table.
 pub(super) const WORDS: &str = "bert.embeddings.word_embeddings.weight";

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "every test crate has its own copy and uses a part")]
 
+pub(crate) mod http;
+pub(crate) mod model;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

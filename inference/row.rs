@@ -1,28 +1,31 @@
 //! How one or two texts become a row: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to fit.
 
-use super::wordpiece::WordPieces;
+use crate::word_pieces::WordPieces;
 
 /// A row's ids, and how many tokens were cut off.
 #[derive(Debug, PartialEq)]
-pub(super) struct Row {
-    pub(super) input_ids: Vec<u32>,
-    pub(super) token_type_ids: Vec<u32>,
-    pub(super) lost: usize,
+pub struct Row {
+    pub input_ids: Vec<u32>,
+    pub token_type_ids: Vec<u32>,
+    pub lost: usize,
+    /// How many tokens are left of the text, and of the second one.
+    pub kept: [usize; 2],
 }
 
 /// The row of a text's ids, or of a pair's, with at most `max_tokens` tokens in all.
-pub(super) fn row(text: &[u32], pair: Option<&[u32]>, max_tokens: usize, special: &WordPieces) -> Row {
+pub fn row(text: &[u32], pair: Option<&[u32]>, max_tokens: usize, special: &WordPieces) -> Row {
     let (cls, sep) = (special.cls_id, special.sep_id);
     let Some(pair) = pair else {
         let kept = text.len().min(max_tokens - 2);
         let input_ids = [&[cls], &text[..kept], &[sep]].concat();
         let token_type_ids = vec![0; input_ids.len()];
-        return Row { input_ids, token_type_ids, lost: text.len() - kept };
+        return Row { input_ids, token_type_ids, lost: text.len() - kept, kept: [kept, 0] };
     };
     let (kept_text, kept_pair) = longest_first(text.len(), pair.len(), max_tokens - 3);
     let input_ids = [&[cls], &text[..kept_text], &[sep], &pair[..kept_pair], &[sep]].concat();
     let token_type_ids = [vec![0; kept_text + 2], vec![1; kept_pair + 1]].concat();
-    Row { input_ids, token_type_ids, lost: text.len() + pair.len() - kept_text - kept_pair }
+    let lost = text.len() + pair.len() - kept_text - kept_pair;
+    Row { input_ids, token_type_ids, lost, kept: [kept_text, kept_pair] }
 }
 
 /// How many tokens of each text stay within `room`: the longer loses its last one at a time, and the

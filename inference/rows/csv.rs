@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::columns;
-use super::source::{Records, Source};
+use super::{Records, Source};
 
 const HINT: &str = "put a text with commas, quotes or line breaks in double quotes, and double the quotes within";
 
-pub(super) fn records(source: Source<'_>) -> Result<Records<'_>> {
+pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     // Headers and widths are the same matter in TSV, and checked there.
     let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(source.open()?);
     let rows = reader.into_byte_records().map(move |row| {

@@ -4,16 +4,16 @@ use anyhow::Result;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::task::Column;
 
-use super::source::{Record, Records, Source};
+use super::{Record, Records, Source};
 
 /// Positions of a table's columns, from 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Positions {
+pub(crate) struct Positions {
     /// Fields of each row.
     width: usize,
-    pub(super) text: usize,
-    pub(super) pair: Option<usize>,
-    pub(super) label: Option<usize>,
+    pub(crate) text: usize,
+    pub(crate) pair: Option<usize>,
+    pub(crate) label: Option<usize>,
 }
 
 impl Positions {
@@ -21,7 +21,7 @@ impl Positions {
     ///
     /// # Errors
     /// When a column is missing; a label may be, where the source says so.
-    pub(super) fn of(source: &Source<'_>, names: Option<&[String]>, width: usize) -> Result<Self> {
+    pub(crate) fn of(source: &Source<'_>, names: Option<&[String]>, width: usize) -> Result<Self> {
         let find = |column: &Column| find(source, column, names, width);
         let label = match source.columns.label.as_ref().map(find) {
             Some(Err(_)) if source.label_may_lack => None,
@@ -35,7 +35,7 @@ impl Positions {
     ///
     /// # Errors
     /// When the row has more or fewer fields than the table has columns.
-    pub(super) fn record(
+    pub(crate) fn record(
         &self,
         source: &Source<'_>,
         number: u64,
@@ -56,7 +56,7 @@ impl Positions {
 
 /// Records of a table of text whose rows are numbered fields; the first may name the columns. `hint`
 /// helps with a row that has more or fewer fields than the first.
-pub(super) fn records<'a>(
+pub(crate) fn records<'a>(
     source: Source<'a>,
     rows: impl Iterator<Item = Result<(u64, Vec<String>)>> + 'a,
     hint: &'static str,

@@ -13,9 +13,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 
 use super::columns::Positions;
-use super::source::{Record, Records, Source};
+use super::{Record, Records, Source};
 
-pub(super) fn records(source: Source<'_>) -> Result<Records<'_>> {
+pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     let opening = || format!("opening `{}`", source.path.display());
     if !source.is_gzipped() {
         return rows(source, File::open(source.path).with_context(opening)?);

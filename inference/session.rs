@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
-use bam_contract::artifact::onnx::GRAPH;
+use bam_contract::artifact::onnx::{GRAPH, INPUTS};
 use bam_contract::fault::Fault;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
 
-use super::bert::INPUTS;
 use crate::padding::Padded;
 
 const LIBRARY: &str = "libonnxruntime.so";
@@ -19,7 +18,7 @@ const VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// A model that ONNX Runtime has loaded, on the CPU.
 #[derive(Debug)]
-pub(crate) struct OnnxSession {
+pub struct OnnxSession {
     session: Session,
 }
 
@@ -28,7 +27,7 @@ impl OnnxSession {
     ///
     /// # Errors
     /// When ONNX Runtime isn't found, or can't load the graph.
-    pub(crate) fn open(folder: &Path, threads: usize) -> Result<Self> {
+    pub fn open(folder: &Path, threads: usize) -> Result<Self> {
         let path = folder.join(GRAPH);
         let environment = environment()?;
         let session = load(&environment, &path, threads)
@@ -37,15 +36,22 @@ impl OnnxSession {
     }
 
     /// A task's outputs for padded rows, row by row.
-    pub(crate) fn run(&mut self, rows: &Padded, task: &str) -> Result<Vec<f32>> {
+    pub fn run(&mut self, rows: &Padded, task: &str) -> Result<Vec<f32>> {
+        Ok(self.run_all(rows, &[task])?.remove(0))
+    }
+
+    /// The same of several tasks, in their order, by one pass of the encoder.
+    pub fn run_all(&mut self, rows: &Padded, tasks: &[&str]) -> Result<Vec<Vec<f32>>> {
         let mut inputs = Vec::with_capacity(INPUTS.len());
         for (name, values) in INPUTS.into_iter().zip([&rows.input_ids, &rows.attention_mask, &rows.token_type_ids]) {
             inputs.push((name, TensorRef::from_array_view(([rows.rows, rows.length], values.as_slice()))?));
         }
         let outputs = self.session.run(inputs)?;
-        let output = outputs.get(task).with_context(|| format!("the graph has no output `{task}`"))?;
-        let (_, values) = output.try_extract_tensor::<f32>()?;
-        Ok(values.to_vec())
+        let values = |task: &&str| {
+            let output = outputs.get(*task).with_context(|| format!("the graph has no output `{task}`"))?;
+            Ok(output.try_extract_tensor::<f32>()?.1.to_vec())
+        };
+        tasks.iter().map(values).collect()
     }
 }
 
@@ -74,7 +80,8 @@ fn environment() -> Result<Environment> {
     Ok(made.insert(environment).clone())
 }
 
-/// Where ONNX Runtime lies: where the user says, else beside this program, else where it was when this program was built.
+/// Where ONNX Runtime lies: where the user says, else beside this program, else where it is installed, else where it was
+/// when this program was built.
 fn library(own: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(own) = own.filter(|path| !path.as_os_str().is_empty()) {
         ensure!(
@@ -87,9 +94,11 @@ fn library(own: Option<PathBuf>) -> Result<PathBuf> {
         return Ok(own);
     }
     let beside = env::current_exe()?.with_file_name(LIBRARY);
-    let built_with = PathBuf::from(env!("BAM_ORT_DYLIB"));
-    let message = format!("ONNX Runtime is neither at `{}` nor at `{}`", beside.display(), built_with.display());
-    [beside, built_with].into_iter().find(|path| path.is_file()).ok_or_else(|| {
+    let installed = beside.with_file_name("../lib/bam").join(LIBRARY);
+    let places = [beside, installed, PathBuf::from(env!("BAM_ORT_DYLIB"))];
+    let shown: Vec<String> = places.iter().map(|place| format!("`{}`", place.display())).collect();
+    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        let message = format!("ONNX Runtime is at none of {}", shown.join(", "));
         Fault::new(message, format!("run `make setup`, or name your `{LIBRARY}` with `{VARIABLE}`")).into()
     })
 }

@@ -7,9 +7,9 @@ use bam_contract::fault::{Fault, closest};
 use bam_contract::task::Column;
 use serde_json::{Map, Value};
 
-use super::source::{Record, Records, Source};
+use super::{Record, Records, Source};
 
-pub(super) fn records(source: Source<'_>) -> Result<Records<'_>> {
+pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     let columns = source.columns;
     let text = name(&source, &columns.text)?;
     let pair = columns.pair.as_ref().map(|column| name(&source, column)).transpose()?;

@@ -8,13 +8,13 @@ use std::io::BufRead;
 use anyhow::{Context, Result};
 
 use super::columns;
-use super::source::{Records, Source};
+use super::{Records, Source};
 
 const HINT: &str =
     "rows are split at line ends and tabs only: look for a lost or an added tab, or a line break within a text";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-pub(super) fn records(source: Source<'_>) -> Result<Records<'_>> {
+pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     columns::records(source, Rows { input: source.open()?, source, number: 0 }, HINT)
 }
 

@@ -1,26 +1,27 @@
 //! Rows of unequal length side by side: padded to the longest, and cut so that little of it is padding.
 
+use anyhow::Result;
 use bam_contract::artifact::tokens::TokenRows;
 
 /// Rows padded to the longest of them, row by row: B rows of L positions.
 #[derive(Debug)]
-pub(crate) struct Padded {
-    pub(crate) rows: usize,
-    pub(crate) length: usize,
-    pub(crate) input_ids: Vec<i64>,
-    pub(crate) token_type_ids: Vec<i64>,
+pub struct Padded {
+    pub rows: usize,
+    pub length: usize,
+    pub input_ids: Vec<i64>,
+    pub token_type_ids: Vec<i64>,
     /// 1 at tokens, 0 at padding.
-    pub(crate) attention_mask: Vec<i64>,
+    pub attention_mask: Vec<i64>,
 }
 
 impl Padded {
     /// The given rows, each of its own task's tokens.
-    pub(crate) fn new(rows: &[(&TokenRows, usize)], pad_id: u32) -> Self {
+    pub fn new(rows: &[(&TokenRows, usize)], pad_id: u32) -> Self {
         Self::to_length(rows, pad_id, longest(rows))
     }
 
     /// The same, of a length that [`rounded`] gives, but of at most `positions`.
-    pub(crate) fn rounded(rows: &[(&TokenRows, usize)], pad_id: u32, positions: usize) -> Self {
+    pub fn rounded(rows: &[(&TokenRows, usize)], pad_id: u32, positions: usize) -> Self {
         let longest = longest(rows);
         Self::to_length(rows, pad_id, rounded(longest).min(positions.max(longest)))
     }
@@ -65,26 +66,64 @@ const PASS_OVERHEAD_TOKENS: usize = 128;
 /// Most tokens of one pass, padding included; bounds the memory of its activations.
 const PASS_TOKENS: usize = 8192;
 
+/// Rows that are sorted by length together; bounds what the search for the best passes costs.
+const WINDOW_ROWS: usize = 512;
+
 /// Cuts `lengths`, which ascend, into runs so that the sum over runs of `rows x longest + overhead` is least.
 ///
 /// The rows of a batch may take any number of passes, since gradients add up; so a batch is drawn by
 /// the method's rules alone, and padding is saved within it. Returns the end of each run.
-pub(crate) fn passes(lengths: &[usize]) -> Vec<usize> {
+pub fn passes(lengths: &[usize]) -> Vec<usize> {
+    passes_within(lengths, PASS_TOKENS, PASS_OVERHEAD_TOKENS)
+}
+
+/// The same, with at most `most_tokens` in a pass of several rows, padding included, where a pass costs as much as
+/// `overhead_tokens` beside its own.
+pub fn passes_within(lengths: &[usize], most_tokens: usize, overhead_tokens: usize) -> Vec<usize> {
     debug_assert!(lengths.is_sorted());
     // cost[end]: the least cost of the first `end` rows; start[end]: where the last run of that starts.
     let mut cost = vec![0; lengths.len() + 1];
     let mut start = vec![0; lengths.len() + 1];
     for end in 1..=lengths.len() {
         let longest = rounded(lengths[end - 1]);
-        let fits = |first: &usize| *first == end - 1 || (end - first) * longest <= PASS_TOKENS;
-        let best =
-            (0..end).filter(fits).map(|first| (cost[first] + (end - first) * longest + PASS_OVERHEAD_TOKENS, first));
+        let fits = |first: &usize| *first == end - 1 || (end - first) * longest <= most_tokens;
+        let best = (0..end).filter(fits).map(|first| (cost[first] + (end - first) * longest + overhead_tokens, first));
         (cost[end], start[end]) = best.min().expect("a single row always fits");
     }
     let mut ends: Vec<_> =
         std::iter::successors(Some(lengths.len()), |end| Some(start[*end])).take_while(|end| *end > 0).collect();
     ends.reverse();
     ends
+}
+
+/// Outputs of `compute` for all rows, in the order of the rows.
+///
+/// Rows go through sorted by length, so that little is padded: `compute` is given the row numbers of a
+/// pass and returns `outputs` values for each. `progress` hears of the rows done.
+pub fn in_passes(
+    rows: &TokenRows,
+    outputs: usize,
+    mut compute: impl FnMut(&[usize]) -> Result<Vec<f32>>,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<f32>> {
+    let mut computed = vec![0.0; rows.len() * outputs];
+    let mut order: Vec<_> = (0..rows.len()).collect();
+    order.sort_by_key(|row| (rows.tokens(*row), *row));
+    let mut done = 0;
+    for window in order.chunks(WINDOW_ROWS) {
+        let lengths: Vec<_> = window.iter().map(|row| rows.tokens(*row)).collect();
+        let mut start = 0;
+        for end in passes(&lengths) {
+            let pass = &window[start..end];
+            for (row, values) in pass.iter().zip(compute(pass)?.chunks(outputs)) {
+                computed[row * outputs..(row + 1) * outputs].copy_from_slice(values);
+            }
+            done += pass.len();
+            progress(done);
+            start = end;
+        }
+    }
+    Ok(computed)
 }
 
 #[cfg(test)]

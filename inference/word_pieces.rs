@@ -9,7 +9,8 @@ use serde::Deserialize;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::{AddedToken, Encoding, Tokenizer};
+use tokenizers::utils::parallelism::set_parallelism;
+use tokenizers::{AddedToken, Tokenizer};
 
 const CLS: &str = "[CLS]";
 const SEP: &str = "[SEP]";
@@ -18,11 +19,20 @@ const UNKNOWN: &str = "[UNK]";
 const MASK: &str = "[MASK]";
 
 #[derive(Debug)]
-pub(super) struct WordPieces {
+pub struct WordPieces {
     tokenizer: Tokenizer,
-    pub(super) cls_id: u32,
-    pub(super) sep_id: u32,
-    pub(super) pad_id: u32,
+    pub cls_id: u32,
+    pub sep_id: u32,
+    pub pad_id: u32,
+}
+
+/// One word piece of a text; its place is counted in characters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    pub id: u32,
+    pub token: String,
+    pub start: usize,
+    pub end: usize,
 }
 
 /// What `tokenizer_config.json` says of a tokenizer that is only a vocabulary; BERT's own settings where
@@ -42,10 +52,15 @@ impl Default for Config {
     }
 }
 
+/// Has each call tokenize on its own thread alone: for a program that makes calls side by side.
+pub fn keep_to_one_thread() {
+    set_parallelism(false);
+}
+
 impl WordPieces {
     /// # Errors
     /// When the folder has no tokenizer that can be read, or one without BERT's special tokens.
-    pub(super) fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self> {
         let path = tokenizer_file(folder)?;
         let tokenizer = if path.ends_with(TOKENIZER) { whole(&path)? } else { from_vocabulary(&path, folder)? };
         let id = |token: &str| {
@@ -63,14 +78,26 @@ impl WordPieces {
     }
 
     /// Number of tokens, added ones included.
-    pub(super) fn vocabulary_size(&self) -> usize {
+    pub fn vocabulary_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Each text by itself, without special tokens and uncut; in parallel, in the same order.
-    pub(super) fn encode<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Result<Vec<Encoding>> {
+    /// Ids of each text by itself, without special tokens and uncut; in parallel, in the same order.
+    pub fn encode<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Result<Vec<Vec<u32>>> {
         let texts: Vec<_> = texts.collect();
-        self.tokenizer.encode_batch_fast(texts, false).map_err(Error::from_boxed).context("tokenizing")
+        let encoded =
+            self.tokenizer.encode_batch_fast(texts, false).map_err(Error::from_boxed).context("tokenizing")?;
+        Ok(encoded.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
+    }
+
+    /// The pieces of one text, uncut, with their places in it.
+    pub fn pieces(&self, text: &str) -> Result<Vec<Piece>> {
+        let encoding =
+            self.tokenizer.encode_char_offsets(text, false).map_err(Error::from_boxed).context("tokenizing")?;
+        let tokens = encoding.get_ids().iter().zip(encoding.get_tokens()).zip(encoding.get_offsets());
+        Ok(tokens
+            .map(|((id, token), (start, end))| Piece { id: *id, token: token.clone(), start: *start, end: *end })
+            .collect())
     }
 }
 

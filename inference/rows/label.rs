@@ -3,14 +3,14 @@
 use anyhow::Result;
 use bam_contract::task::TaskSpec;
 
-use super::source::{Record, Source};
+use super::{Record, Source};
 
 impl Source<'_> {
     /// The label of a record in the task's terms.
     ///
     /// # Errors
     /// When it is none of the task's labels, no number, or out of range.
-    pub(super) fn label(&self, task: &TaskSpec, record: &Record) -> Result<Option<f64>> {
+    pub fn label(&self, task: &TaskSpec, record: &Record) -> Result<Option<f64>> {
         let Some(raw) = record.label.as_deref().map(str::trim) else {
             return Ok(None);
         };

@@ -1,8 +1,15 @@
 //! A source file: where it lies, how it is laid out, and its rows one by one.
 
+mod columns;
+mod csv;
+mod jsonl;
+mod label;
+mod parquet;
+mod tsv;
+
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,30 +17,31 @@ use bam_contract::fault::Fault;
 use bam_contract::task::{Columns, Format, Split, TaskSpec};
 use flate2::read::MultiGzDecoder;
 
-use super::{csv, jsonl, parquet, tsv};
+/// The path that stands for standard input.
+pub const STDIN: &str = "-";
 
 /// A row as the file has it, its label not yet understood.
 #[derive(Debug, PartialEq)]
-pub(super) struct Record {
+pub struct Record {
     /// Line of the file, or row of a Parquet file, from 1.
-    pub(super) number: u64,
-    pub(super) text: String,
-    pub(super) pair: Option<String>,
-    pub(super) label: Option<String>,
+    pub number: u64,
+    pub text: String,
+    pub pair: Option<String>,
+    pub label: Option<String>,
 }
 
 /// Rows, read as they are asked for.
-pub(super) type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
+pub type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source<'a> {
-    pub(super) path: &'a Path,
-    pub(super) format: Format,
-    pub(super) columns: &'a Columns,
+pub struct Source<'a> {
+    pub path: &'a Path,
+    pub format: Format,
+    pub columns: &'a Columns,
     /// Test files may come without labels.
-    pub(super) label_may_lack: bool,
+    pub label_may_lack: bool,
     /// Counts rows of the wrong width, which are left out then; without it they are errors.
-    pub(super) broken: Option<&'a Cell<usize>>,
+    pub broken: Option<&'a Cell<usize>>,
 }
 
 impl<'a> Source<'a> {
@@ -41,7 +49,7 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// When neither the task nor the file's ending tells the format.
-    pub(super) fn new(path: &'a Path, task: &'a TaskSpec, split: Split, broken: &'a Cell<usize>) -> Result<Self> {
+    pub fn new(path: &'a Path, task: &'a TaskSpec, split: Split, broken: &'a Cell<usize>) -> Result<Self> {
         let format = match task.format {
             Some(format) => format,
             None => Format::of(path)?,
@@ -59,7 +67,7 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// When the file cannot be opened, or lacks a column; each row when it cannot be read.
-    pub(super) fn records(&self) -> Result<Records<'a>> {
+    pub fn records(&self) -> Result<Records<'a>> {
         match self.format {
             Format::Tsv => tsv::records(*self),
             Format::Csv => csv::records(*self),
@@ -69,7 +77,10 @@ impl<'a> Source<'a> {
     }
 
     /// The file's bytes, unpacked where its name ends in `.gz`.
-    pub(super) fn open(&self) -> Result<Box<dyn BufRead>> {
+    pub fn open(&self) -> Result<Box<dyn BufRead>> {
+        if self.path == Path::new(STDIN) {
+            return Ok(Box::new(io::stdin().lock()));
+        }
         let file = File::open(self.path).with_context(|| format!("opening `{}`", self.path.display()))?;
         if self.is_gzipped() {
             return Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))));
@@ -77,12 +88,12 @@ impl<'a> Source<'a> {
         Ok(Box::new(BufReader::new(file)))
     }
 
-    pub(super) fn is_gzipped(&self) -> bool {
+    pub fn is_gzipped(&self) -> bool {
         self.path.extension().is_some_and(|ending| ending == "gz")
     }
 
     /// Where a row is, for messages.
-    pub(super) fn place(&self, number: u64) -> String {
+    pub fn place(&self, number: u64) -> String {
         match self.format {
             Format::Parquet => format!("`{}` row {number}", self.path.display()),
             _ => format!("`{}:{number}`", self.path.display()),
@@ -90,12 +101,12 @@ impl<'a> Source<'a> {
     }
 
     /// A mistake in a row.
-    pub(super) fn fault(&self, number: u64, what: impl AsRef<str>, hint: impl Into<String>) -> anyhow::Error {
+    pub fn fault(&self, number: u64, what: impl AsRef<str>, hint: impl Into<String>) -> anyhow::Error {
         Fault::new(format!("{}: {}", self.place(number), what.as_ref()), hint).into()
     }
 
     /// A field's text.
-    pub(super) fn utf8(&self, number: u64, bytes: Vec<u8>) -> Result<String> {
+    pub fn utf8(&self, number: u64, bytes: Vec<u8>) -> Result<String> {
         String::from_utf8(bytes).map_err(|_| {
             let hint = "convert the file, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
             self.fault(number, "not valid UTF-8", hint)

@@ -1,0 +1,125 @@
+//! An exported model's folder: what it says of itself, its tokenizer, and sessions that run its graph.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use bam_contract::artifact::checkpoint::ModelInfo;
+use bam_contract::artifact::onnx::Probe;
+use bam_contract::artifact::tokens::TokenRows;
+use bam_contract::fault::Fault;
+use bam_contract::task::TaskSpec;
+
+use crate::padding::Padded;
+use crate::row::row;
+use crate::session::OnnxSession;
+use crate::word_pieces::WordPieces;
+
+/// How far a session's answer to a probe may be from the checkpoint's. Between two correct runtimes there are a few
+/// millionths; a wrong tokenizer, graph or kernel is off by far more.
+const PROBE_TOLERANCE: f32 = 1e-3;
+
+/// Everything of a model but the sessions.
+#[derive(Debug)]
+pub struct OnnxModel {
+    folder: PathBuf,
+    pub info: ModelInfo,
+    pub word_pieces: WordPieces,
+}
+
+/// What a row is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'a> {
+    pub text: &'a str,
+    pub pair: Option<&'a str>,
+}
+
+impl OnnxModel {
+    pub fn open(folder: &Path) -> Result<Self> {
+        let (info, word_pieces) = (ModelInfo::read(folder)?, WordPieces::open(folder)?);
+        Ok(Self { folder: folder.to_owned(), info, word_pieces })
+    }
+
+    /// A session whose operators use that many threads.
+    pub fn session(&self, threads: usize) -> Result<OnnxSession> {
+        OnnxSession::open(&self.folder, threads)
+    }
+
+    /// Texts as rows, in their order.
+    pub fn encode(&self, texts: &[Texts<'_>]) -> Result<TokenRows> {
+        encode(&self.word_pieces, texts, self.info.max_tokens)
+    }
+
+    /// Outputs of the given tasks for the given rows, by task, in one pass of the encoder.
+    pub fn run(
+        &self,
+        session: &mut OnnxSession,
+        rows: &[(&TokenRows, usize)],
+        tasks: &[&str],
+    ) -> Result<Vec<Vec<f32>>> {
+        session.run_all(&Padded::new(rows, self.word_pieces.pad_id), tasks)
+    }
+
+    /// Asks what the checkpoint was asked when it was exported; returns how many rows that were.
+    ///
+    /// # Errors
+    /// When the answers differ. A model without such rows must give finite numbers of the right shape.
+    pub fn test(&self, session: &mut OnnxSession) -> Result<usize> {
+        let probes = Probe::read(&self.folder)?;
+        if probes.is_empty() {
+            let rows = self.encode(&[Texts { text: "Is anybody there?", pair: None }])?;
+            for task in &self.info.tasks {
+                let outputs = self.run(session, &[(&rows, 0)], &[&task.name])?.remove(0);
+                self.expect(
+                    outputs.len() == task.outputs() && outputs.iter().all(|output| output.is_finite()),
+                    task,
+                    0,
+                )?;
+            }
+            return Ok(0);
+        }
+        for (number, probe) in probes.iter().enumerate() {
+            let rows = self.encode(&[Texts { text: &probe.text, pair: probe.pair.as_deref() }])?;
+            ensure!(
+                rows.input_ids(0) == probe.input_ids,
+                Fault::new(
+                    format!(
+                        "the tokenizer in `{}` cuts probe {number} into other pieces than at the export",
+                        self.folder.display()
+                    ),
+                    "export the model again"
+                )
+            );
+            for task in &self.info.tasks {
+                let outputs = self.run(session, &[(&rows, 0)], &[&task.name])?.remove(0);
+                let expected = probe.logits.get(&task.name).map_or(&[][..], Vec::as_slice);
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() <= PROBE_TOLERANCE;
+                let as_before = outputs.len() == expected.len() && outputs.iter().zip(expected).all(close);
+                self.expect(as_before, task, number)?;
+            }
+        }
+        Ok(probes.len())
+    }
+
+    fn expect(&self, sound: bool, task: &TaskSpec, probe: usize) -> Result<()> {
+        let message = format!(
+            "the model in `{}` answers probe {probe} of `{}` otherwise than at its export",
+            self.folder.display(),
+            task.name
+        );
+        ensure!(sound, Fault::new(message, "export it again, or use the ONNX Runtime that `make setup` brings"));
+        Ok(())
+    }
+}
+
+/// Texts as rows of at most `max_tokens` tokens; ids count from 0.
+pub fn encode(word_pieces: &WordPieces, texts: &[Texts<'_>], max_tokens: usize) -> Result<TokenRows> {
+    let first = word_pieces.encode(texts.iter().map(|texts| texts.text))?;
+    let mut second = word_pieces.encode(texts.iter().filter_map(|texts| texts.pair))?.into_iter();
+    let mut rows = TokenRows::default();
+    for (id, (texts, text)) in (0..).zip(texts.iter().zip(&first)) {
+        let pair = texts.pair.and_then(|_| second.next());
+        let row = row(text, pair.as_deref(), max_tokens, word_pieces);
+        rows.push(id, false, None, &row.input_ids, &row.token_type_ids, row.lost);
+    }
+    Ok(rows)
+}

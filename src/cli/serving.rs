@@ -1,0 +1,152 @@
+//! The arguments of `predict` and `serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+
+use super::at_least_one;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam predict --input reviews.csv --text review --output answers.parquet
+  cat lines.txt | bam predict onnx --task sentiment
+  bam predict 4f2a91c0 --input pairs.tsv --text first --pair second --logits
+
+Rows are answered in their order, by all tasks in one pass of the encoder. Without --pair they are single texts, unless all
+tasks asked for are of pairs: then the second text is the column `pair`.")]
+pub(crate) struct PredictArgs {
+    /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: the last run's export]
+    pub(crate) model: Option<String>,
+
+    /// Rows to answer; `-` is stdin
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+
+    /// Where answers go; `-` is stdout
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+
+    /// How the input is laid out [default: by its ending; `text` for stdin]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) input_format: Option<InputFormat>,
+
+    /// How answers are written [default: by the output's ending; `jsonl` for stdout]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) output_format: Option<OutputFormat>,
+
+    /// Column of the text: its name, or its number from 1
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub(crate) text: String,
+
+    /// Column of the second text of a pair
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) pair: Option<String>,
+
+    /// The first row of a CSV or TSV file holds no names
+    #[arg(long)]
+    pub(crate) no_header: bool,
+
+    /// Answer only this task. May be given again
+    #[arg(long = "task", value_name = "TASK")]
+    pub(crate) tasks: Vec<String>,
+
+    /// Write the heads' plain outputs too
+    #[arg(long)]
+    pub(crate) logits: bool,
+
+    /// CPU threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// One text a line
+    Text,
+    Jsonl,
+    Csv,
+    Tsv,
+    Parquet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    Jsonl,
+    Arrow,
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam serve                             the last run's export, on http://127.0.0.1:8080
+  bam serve onnx --listen 0.0.0.0:8080 --api-keys keys.txt
+  curl -d '{\"inputs\": \"a fine day\"}' -H 'content-type: application/json' http://127.0.0.1:8080/v1/predict
+
+`/` is a page to try it, `/docs` the API, `/metrics` for Prometheus. A stage's newer artifact is taken up while requests go
+on. SIGTERM or Ctrl-C: no new connections, those there are answered; a second one ends at once.")]
+pub(crate) struct ServeArgs {
+    /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: the last run's export]
+    pub(crate) model: Option<String>,
+
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// File of keys, one a line; requests must then bring one (`Authorization: Bearer KEY`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_keys: Option<PathBuf>,
+
+    /// Listen where others can reach it though there are no keys
+    #[arg(long)]
+    pub(crate) insecure: bool,
+
+    /// Let pages of this origin call, such as `https://example.org`. May be given again
+    #[arg(long = "cors", value_name = "ORIGIN")]
+    pub(crate) cors: Vec<String>,
+
+    /// CPU threads, shared by the sessions [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) threads: Option<usize>,
+
+    /// Copies of the model that compute side by side
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
+    pub(crate) sessions: usize,
+
+    #[command(flatten)]
+    pub(crate) bounds: BoundArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BoundArgs {
+    /// Most tokens of a batch, padding included
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = at_least_one())]
+    pub(crate) batch_tokens: usize,
+
+    /// Most tokens that wait; beyond them requests are refused with 429
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = at_least_one())]
+    pub(crate) queue_tokens: usize,
+
+    /// Most inputs of one request
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one())]
+    pub(crate) max_inputs: usize,
+
+    /// Largest body of a request
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    pub(crate) max_body: ByteSize,
+
+    /// Most connections at a time; others wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one())]
+    pub(crate) connections: usize,
+
+    /// A request is given up after this long, from its first byte on
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) timeout: humantime::Duration,
+
+    /// How long requests may take to end once the server is told to stop
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) drain: humantime::Duration,
+}

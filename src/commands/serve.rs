@@ -1,0 +1,26 @@
+//! `bam serve`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::model;
+use crate::cli::ServeArgs;
+use crate::serve::{self, Ended};
+use crate::store::Store;
+use crate::ui::serving as story;
+
+pub(super) fn serve(args: &ServeArgs, store: &Store) -> Result<ExitCode> {
+    let folder = model::find(args.model.as_deref(), store)?;
+    Ok(match serve::serve(args, folder, store)? {
+        Ended::Drained => {
+            story::drained();
+            ExitCode::SUCCESS
+        }
+        Ended::CutOff(connections) => {
+            story::cut_off(connections);
+            ExitCode::from(1)
+        }
+        Ended::Interrupted => ExitCode::from(130),
+    })
+}

@@ -1,0 +1,56 @@
+//! What all requests share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Semaphore;
+
+use super::Settings;
+use super::engine::Engine;
+use super::error::ApiError;
+use super::keys::Keys;
+use super::metrics::Metrics;
+use crate::ui::serving as story;
+
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) settings: Settings,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) artifacts: PathBuf,
+    pub(crate) metrics: Metrics,
+    /// One permit per request that may be cut into word pieces at a time.
+    pub(crate) tokenizing: Arc<Semaphore>,
+    engine: RwLock<Option<Arc<Engine>>>,
+    draining: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn new(settings: Settings, keys: Option<Keys>, artifacts: PathBuf, threads: usize) -> Arc<Self> {
+        let metrics = Metrics::new(settings.queue_tokens);
+        let tokenizing = Arc::new(Semaphore::new(threads));
+        let draining = AtomicBool::new(false);
+        Arc::new(Self { settings, keys, artifacts, metrics, tokenizing, engine: RwLock::default(), draining })
+    }
+
+    /// The model that new requests go to.
+    pub(crate) fn engine(&self) -> Result<Arc<Engine>, ApiError> {
+        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        engine.clone().ok_or_else(|| ApiError::not_ready("the model is being loaded"))
+    }
+
+    /// Has new requests go to this model. Those under way end with the one that they began with.
+    pub(crate) fn take_up(&self, engine: Engine) {
+        story::ready(&engine.about.name(), engine.probes, engine.model.info.tasks.len());
+        self.metrics.model(&engine.about);
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(engine));
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

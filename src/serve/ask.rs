@@ -1,0 +1,120 @@
+//! From texts to outputs: word pieces, the queue, the answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use bam_contract::fault::closest;
+use bam_contract::task::TaskSpec;
+use bam_inference::model::Texts as Row;
+
+use super::api::{Texts, Timings};
+use super::app::App;
+use super::engine::Engine;
+use super::error::ApiError;
+use super::queue::Refused;
+
+/// What the model said.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Outputs by input, and by task in the order of `tasks`.
+    pub(super) logits: Vec<Vec<Vec<f32>>>,
+    /// Tokens of each input, and how many were cut off.
+    pub(super) tokens: Vec<(usize, usize)>,
+    tokenize: Duration,
+    queue: Duration,
+    compute: Duration,
+}
+
+impl Asked {
+    pub(super) fn timings(&self) -> Timings {
+        let ms = |time: Duration| (time.as_secs_f64() * 1e5).round() / 1e2;
+        Timings { tokenize_ms: ms(self.tokenize), queue_ms: ms(self.queue), compute_ms: ms(self.compute) }
+    }
+}
+
+/// Asks the heads `tasks` of a model about all inputs.
+pub(super) async fn ask(
+    app: &App,
+    engine: &Arc<Engine>,
+    inputs: Vec<Texts>,
+    tasks: Vec<usize>,
+) -> Result<Asked, ApiError> {
+    check_number(app, inputs.len())?;
+    let permit = app.tokenizing.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let started = Instant::now();
+    let model = engine.model.clone();
+    let rows = tokio::task::spawn_blocking(move || {
+        let texts: Vec<_> = inputs.iter().map(|input| Row { text: &input.text, pair: input.pair.as_deref() }).collect();
+        let rows = model.encode(&texts);
+        drop(permit);
+        rows
+    });
+    let rows = rows.await.map_err(|error| ApiError::internal(error.to_string()))?;
+    let rows = rows.map_err(|error| ApiError::internal(format!("{error:#}")))?;
+    let tokenize = started.elapsed();
+    app.metrics.phase("tokenize", tokenize);
+    let tokens = (0..rows.len()).map(|row| (rows.tokens(row), rows.lost_tokens[row] as usize)).collect();
+    let ticket = engine.queue.ask(rows, tasks).map_err(|refused| refusal(app, &refused))?;
+    let answered = ticket.answer().await.map_err(ApiError::internal)?;
+    app.metrics.phase("queue", answered.wait);
+    app.metrics.phase("compute", answered.compute);
+    Ok(Asked { logits: answered.logits, tokens, tokenize, queue: answered.wait, compute: answered.compute })
+}
+
+pub(super) fn check_number(app: &App, inputs: usize) -> Result<(), ApiError> {
+    let most = app.settings.max_inputs;
+    match inputs {
+        0 => Err(ApiError::invalid("no_inputs", "`inputs` is empty", "give at least one")),
+        _ if inputs > most => {
+            let message = format!("{inputs} inputs, where {most} are the most");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs", message, "send several requests"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(app: &App, refused: &Refused) -> ApiError {
+    match refused {
+        Refused::TooLarge => {
+            let message = format!("the inputs have more than {} tokens", app.settings.queue_tokens);
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message, "send several requests")
+        }
+        Refused::Full(waiting) => {
+            let message = format!("{waiting} tokens wait already");
+            let hint = "try again after the seconds that `retry-after` says";
+            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message, hint);
+            error.retry_after(app.metrics.retry_after_secs(*waiting))
+        }
+    }
+}
+
+/// The index of a head.
+pub(super) fn head(heads: &[TaskSpec], name: &str) -> Result<usize, ApiError> {
+    heads.iter().position(|head| head.name == name).ok_or_else(|| {
+        let known: Vec<&str> = heads.iter().map(|head| head.name.as_str()).collect();
+        let hint = match closest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its tasks are {}", known.join(", ")),
+        };
+        ApiError::invalid("unknown_task", format!("the model has no task `{name}`"), hint)
+    })
+}
+
+/// Holds an input against a task that is asked about it.
+pub(super) fn check_fit(task: &TaskSpec, input: &Texts, number: usize) -> Result<(), ApiError> {
+    let name = &task.name;
+    match (task.is_pair(), input.pair.is_some()) {
+        (true, false) => Err(ApiError::invalid(
+            "no_pair",
+            format!("input {number} is one text, and `{name}` is a task of pairs"),
+            "give it as {\"text\": …, \"pair\": …}",
+        )),
+        (false, true) => Err(ApiError::invalid(
+            "not_a_pair",
+            format!("input {number} is a pair, and `{name}` is a task of single texts"),
+            "leave out `pair`, or ask another task",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,70 @@
+//! A request's body: JSON of a known shape, or an error that says where it isn't.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::app::App;
+use super::error::ApiError;
+
+const SHAPES: &str = "`/docs` has the shape of each request";
+
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        // Asked for also because browsers let foreign pages send all but JSON without asking first.
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            let message = format!("the body is `{media_type}`, not JSON");
+            let hint = "send the header `content-type: application/json`";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message, hint));
+        }
+        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let most = app.settings.max_body_bytes;
+                let message = format!("the body is larger than {most} bytes");
+                return ApiError::new(rejection.status(), "body_too_large", message, "send fewer inputs at a time");
+            }
+            ApiError::new(StatusCode::BAD_REQUEST, "broken_body", rejection.body_text(), "send the body whole")
+        })?;
+        parse(&bytes).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        // serde would take a list for the fields in their order.
+        return Err(ApiError::invalid("wrong_shape", "the body is a list, not an object", SHAPES));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, cause) = (error.path().to_string(), error.inner());
+        if cause.is_data() {
+            // The place in the text helps nobody who wrote a program: the field does.
+            let what = cause.to_string();
+            let what = what.split(" at line ").next().unwrap_or_default();
+            let place = if path == "." { String::new() } else { format!("`{path}`: ") };
+            return ApiError::invalid("wrong_shape", format!("{place}{what}"), SHAPES);
+        }
+        malformed(cause)
+    })?;
+    json.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "malformed_json",
+        format!("the body is not JSON: {error}"),
+        "check its syntax",
+    )
+}

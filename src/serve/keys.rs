@@ -1,0 +1,86 @@
+//! Keys that requests must bring.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use bam_contract::fault::Fault;
+use subtle::{Choice, ConstantTimeEq};
+
+use super::app::App;
+use super::error::ApiError;
+
+/// Digests of keys: all of one length, so that comparing them takes one time.
+pub(super) struct Keys(Vec<[u8; 32]>);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} keys", self.0.len())
+    }
+}
+
+impl Keys {
+    /// One key a line; empty lines and lines that begin with `#` are none.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            Fault::new(
+                format!("the keys in `{}` can't be read", path.display()),
+                "`--api-keys FILE` has one key a line",
+            )
+        })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let keys: Vec<_> = lines.map(digest).collect();
+        ensure!(
+            !keys.is_empty(),
+            Fault::new(format!("`{}` holds no key", path.display()), "write one key a line into it")
+        );
+        Ok(Self(keys))
+    }
+
+    fn know(&self, key: &str) -> bool {
+        let given = digest(key);
+        self.0.iter().fold(Choice::from(0), |known, key| known | key.ct_eq(&given)).into()
+    }
+}
+
+fn digest(key: &str) -> [u8; 32] {
+    *blake3::hash(key.as_bytes()).as_bytes()
+}
+
+/// Lets a request through that brings a key, or any if none are asked for.
+pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
+    if let Some(keys) = &app.keys {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given =
+            given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (code, message) = match given {
+            Some((_, key)) if keys.know(key.trim()) => return Ok(next.run(request).await),
+            Some(_) => ("unknown_key", "the key is not known"),
+            None => ("no_key", "this server asks for a key"),
+        };
+        let hint = "send the header `authorization: Bearer KEY`";
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, code, message, hint));
+    }
+    Ok(next.run(request).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, "# ours\n\n  one\ntwo \n").unwrap();
+        let keys = Keys::read(&path).unwrap();
+        assert_eq!(["one", "two", "# ours", "", "on"].map(|key| keys.know(key)), [true, true, false, false, false]);
+        assert_eq!(format!("{keys:?}"), "2 keys");
+        std::fs::write(&path, "#\n").unwrap();
+        assert!(Keys::read(&path).unwrap_err().to_string().ends_with("keys` holds no key"));
+    }
+}

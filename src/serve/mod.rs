@@ -1,0 +1,113 @@
+//! An exported model over HTTP.
+//!
+//! A request's texts are cut into word pieces ([`ask`]) and wait in a [`queue`] bounded by tokens; a session that is free
+//! takes the oldest row and those that go well with it ([`engine`]); each answer goes back to its request. [`listen`] bounds
+//! connections and ends them in order, [`reload`] takes up a newer model.
+
+mod api;
+mod app;
+mod ask;
+mod body;
+mod engine;
+mod error;
+mod info;
+mod keys;
+mod listen;
+mod metrics;
+mod pages;
+mod predict;
+mod queue;
+mod reload;
+mod routes;
+mod tei;
+mod tokenize;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bam_contract::fault::Fault;
+use bam_inference::word_pieces::keep_to_one_thread;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use crate::cli::ServeArgs;
+use crate::machine;
+use crate::store::Store;
+use crate::ui::serving as story;
+use app::App;
+use engine::Engine;
+use keys::Keys;
+pub(crate) use listen::Ended;
+
+/// What is served, and with how much.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The model's folder, or the link that leads to it now.
+    pub(crate) folder: PathBuf,
+    pub(crate) sessions: usize,
+    pub(crate) threads_per_session: usize,
+    pub(crate) batch_tokens: usize,
+    pub(crate) queue_tokens: usize,
+    pub(crate) max_inputs: usize,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) timeout: Duration,
+}
+
+/// Serves the model until it is told to stop.
+///
+/// # Errors
+/// When the address can't be had or the model can't be loaded.
+pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<Ended> {
+    let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
+    ensure!(
+        args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
+        Fault::new(
+            format!("`--listen {}` lets others in, and there are no keys", args.listen),
+            "give `--api-keys FILE`, listen on 127.0.0.1, or say `--insecure`"
+        )
+    );
+    let threads = args.threads.unwrap_or_else(machine::cores);
+    let settings = Settings {
+        folder,
+        sessions: args.sessions,
+        threads_per_session: (threads / args.sessions).max(1),
+        batch_tokens: args.bounds.batch_tokens,
+        queue_tokens: args.bounds.queue_tokens,
+        max_inputs: args.bounds.max_inputs,
+        max_body_bytes: args.bounds.max_body.as_u64() as usize,
+        timeout: args.bounds.timeout.into(),
+    };
+    // Requests are cut side by side; each need not be spread over threads too.
+    keep_to_one_thread();
+    let app = App::new(settings, keys, store.root().to_owned(), threads);
+    let router = routes::router(&app, &args.cors)?;
+    let runtime = Builder::new_multi_thread().worker_threads(2).max_blocking_threads(threads + 2).enable_all().build();
+    runtime.context("starting the server's threads")?.block_on(async {
+        let listener = TcpListener::bind(args.listen).await.with_context(|| {
+            Fault::new(format!("can't listen on {}", args.listen), "choose another address or port with `--listen`")
+        })?;
+        let address = listener.local_addr()?;
+        story::listening(&format!("http://{address}"));
+        let bounds = listen::Bounds {
+            connections: args.bounds.connections,
+            header_time: args.bounds.timeout.into(),
+            drain: args.bounds.drain.into(),
+        };
+        let serving = listen::serve(listener, router, &bounds, &app);
+        let loading = async {
+            app.take_up(load(app.clone()).await?);
+            reload::follow(&app).await
+        };
+        tokio::select! {
+            ended = serving => Ok(ended),
+            failed = loading => failed,
+        }
+    })
+}
+
+async fn load(app: Arc<App>) -> Result<Engine> {
+    tokio::task::spawn_blocking(move || Engine::load(&app.settings, &Store::open(&app.artifacts)?, &app.metrics))
+        .await?
+}

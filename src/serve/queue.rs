@@ -1,0 +1,283 @@
+//! Rows that wait for a session, of all requests and tasks, bounded by their tokens.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bam_contract::artifact::tokens::TokenRows;
+use bam_inference::padding::passes_within;
+use tokio::sync::oneshot;
+
+/// The oldest rows, among which a batch is chosen; bounds what the choice costs.
+const WINDOW_ROWS: usize = 256;
+/// What a pass of ONNX Runtime costs beside its tokens, in tokens. An estimate; it moves only what goes together.
+const PASS_OVERHEAD_TOKENS: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Told when rows come, and when no more will.
+    changed: Condvar,
+    most_tokens: usize,
+    batch_tokens: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rows: VecDeque<Row>,
+    tokens: usize,
+    closed: bool,
+}
+
+/// One row of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) request: Arc<Request>,
+    pub(super) index: usize,
+}
+
+/// The rows of a request, and what has been answered of them.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) rows: TokenRows,
+    /// Which heads are asked.
+    pub(super) tasks: Vec<usize>,
+    pub(super) queued: Instant,
+    answers: Mutex<Answers>,
+}
+
+#[derive(Debug)]
+struct Answers {
+    /// Outputs by row, and by task in the order of `tasks`.
+    logits: Vec<Vec<Vec<f32>>>,
+    missing: usize,
+    wait: Duration,
+    compute: Duration,
+    done: Option<oneshot::Sender<Outcome>>,
+}
+
+pub(super) type Outcome = Result<Answered, String>;
+
+#[derive(Debug)]
+pub(super) struct Answered {
+    /// Outputs by row and task.
+    pub(super) logits: Vec<Vec<Vec<f32>>>,
+    /// From the queue to the first batch.
+    pub(super) wait: Duration,
+    pub(super) compute: Duration,
+}
+
+/// Why rows are not taken in.
+#[derive(Debug, PartialEq)]
+pub(super) enum Refused {
+    /// They will never fit.
+    TooLarge,
+    /// So many tokens wait already.
+    Full(usize),
+}
+
+/// A request's place in the queue. Dropped, it takes with it what has not been computed.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    queue: Arc<Queue>,
+    request: Arc<Request>,
+    answered: oneshot::Receiver<Outcome>,
+}
+
+impl Ticket {
+    pub(super) async fn answer(mut self) -> Outcome {
+        (&mut self.answered).await.unwrap_or_else(|_| Err("the session ended".to_owned()))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.queue.forget(&self.request);
+    }
+}
+
+impl Row {
+    fn tokens(&self) -> usize {
+        self.request.rows.tokens(self.index)
+    }
+}
+
+impl Request {
+    /// Notes a row's outputs; the last one sends the answer.
+    pub(super) fn answer(&self, row: usize, logits: Vec<Vec<f32>>, started: Instant, compute: Duration) {
+        let mut answers = lock(&self.answers);
+        answers.logits[row] = logits;
+        answers.missing -= 1;
+        answers.wait = answers.wait.min(started - self.queued);
+        answers.compute += compute;
+        if answers.missing == 0
+            && let Some(done) = answers.done.take()
+        {
+            let logits = std::mem::take(&mut answers.logits);
+            // Nobody may be waiting any more.
+            _ = done.send(Ok(Answered { logits, wait: answers.wait, compute: answers.compute }));
+        }
+    }
+
+    pub(super) fn fail(&self, error: &str) {
+        if let Some(done) = lock(&self.answers).done.take() {
+            _ = done.send(Err(error.to_owned()));
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn new(most_tokens: usize, batch_tokens: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), most_tokens, batch_tokens })
+    }
+
+    /// Takes in a request's rows, all or none.
+    pub(super) fn ask(self: &Arc<Self>, rows: TokenRows, tasks: Vec<usize>) -> Result<Ticket, Refused> {
+        let tokens = rows.input_ids.len();
+        if tokens > self.most_tokens {
+            return Err(Refused::TooLarge);
+        }
+        let (done, answered) = oneshot::channel();
+        let answers = Answers {
+            logits: vec![Vec::new(); rows.len()],
+            missing: rows.len(),
+            wait: Duration::MAX,
+            compute: Duration::ZERO,
+            done: Some(done),
+        };
+        let request = Arc::new(Request { rows, tasks, queued: Instant::now(), answers: Mutex::new(answers) });
+        let mut state = lock(&self.state);
+        if state.tokens + tokens > self.most_tokens {
+            return Err(Refused::Full(state.tokens));
+        }
+        state.tokens += tokens;
+        state.rows.extend((0..request.rows.len()).map(|index| Row { request: request.clone(), index }));
+        drop(state);
+        self.changed.notify_all();
+        Ok(Ticket { queue: self.clone(), request, answered })
+    }
+
+    /// The next batch: the oldest row, and those that are best computed with it. Waits for one; none once the queue is
+    /// closed and empty.
+    pub(super) fn take(&self) -> Option<Vec<Row>> {
+        let mut state = lock(&self.state);
+        while state.rows.is_empty() {
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let window = state.rows.len().min(WINDOW_ROWS);
+        let oldest: Vec<Row> = state.rows.drain(..window).collect();
+        let lengths: Vec<usize> = oldest.iter().map(Row::tokens).collect();
+        let chosen = with_the_oldest(&lengths, self.batch_tokens);
+        let (batch, rest): (Vec<_>, Vec<_>) = oldest.into_iter().zip(chosen).partition(|(_, chosen)| *chosen);
+        for (row, _) in rest.into_iter().rev() {
+            state.rows.push_front(row);
+        }
+        let batch: Vec<Row> = batch.into_iter().map(|(row, _)| row).collect();
+        state.tokens -= batch.iter().map(Row::tokens).sum::<usize>();
+        Some(batch)
+    }
+
+    /// Lets sessions end when all is answered.
+    pub(super) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Rows and tokens that wait.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.rows.len(), state.tokens)
+    }
+
+    fn forget(&self, request: &Arc<Request>) {
+        let mut state = lock(&self.state);
+        let mut freed = 0;
+        state.rows.retain(|row| {
+            let stays = !Arc::ptr_eq(&row.request, request);
+            freed += if stays { 0 } else { row.tokens() };
+            stays
+        });
+        state.tokens -= freed;
+    }
+}
+
+/// Which rows make up the batch of the first one. Rows of about one length go together, as in training: those whose
+/// common batch costs less than batches of their own.
+fn with_the_oldest(lengths: &[usize], batch_tokens: usize) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|row| lengths[*row]);
+    let ascending: Vec<usize> = order.iter().map(|row| lengths[*row]).collect();
+    let mut chosen = vec![false; lengths.len()];
+    let mut start = 0;
+    for end in passes_within(&ascending, batch_tokens, PASS_OVERHEAD_TOKENS) {
+        if order[start..end].contains(&0) {
+            order[start..end].iter().for_each(|row| chosen[*row] = true);
+        }
+        start = end;
+    }
+    chosen
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows(lengths: &[usize]) -> TokenRows {
+        let mut rows = TokenRows::default();
+        for (row, length) in lengths.iter().enumerate() {
+            rows.push(row as i64, false, None, &vec![7; *length], &vec![0; *length], 0);
+        }
+        rows
+    }
+
+    fn lengths(batch: &[Row]) -> Vec<usize> {
+        batch.iter().map(Row::tokens).collect()
+    }
+
+    #[test]
+    fn a_short_row_does_not_go_with_a_long_one_and_none_is_passed_over() {
+        let queue = Queue::new(10_000, 4096);
+        let _first = queue.ask(rows(&[5, 128, 6]), vec![0]).unwrap();
+        let _second = queue.ask(rows(&[120, 7]), vec![1]).unwrap();
+        assert_eq!(lengths(&queue.take().unwrap()), [5, 6, 7]);
+        assert_eq!(lengths(&queue.take().unwrap()), [128, 120]);
+        assert_eq!(queue.waiting(), (0, 0));
+    }
+
+    #[test]
+    fn the_budget_is_of_tokens_and_a_dropped_ticket_gives_its_share_back() {
+        let queue = Queue::new(100, 4096);
+        let refused = |lengths: &[usize]| queue.ask(rows(lengths), vec![0]).unwrap_err();
+        assert_eq!(refused(&[60, 50]), Refused::TooLarge);
+        let first = queue.ask(rows(&[40, 40]), vec![0]).unwrap();
+        assert_eq!(refused(&[21]), Refused::Full(80));
+        let _second = queue.ask(rows(&[20]), vec![0]).unwrap();
+        drop(first);
+        assert_eq!(queue.waiting(), (1, 20));
+        assert_eq!(lengths(&queue.take().unwrap()), [20]);
+        queue.close();
+        assert!(queue.take().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn the_oldest_row_always_goes_and_a_batch_is_within_its_bound(
+            lengths in prop::collection::vec(2_usize..128, 1..200),
+            batch_tokens in 1_usize..2000,
+        ) {
+            let chosen = with_the_oldest(&lengths, batch_tokens);
+            prop_assert!(chosen[0]);
+            let batch: Vec<usize> = lengths.iter().zip(&chosen).filter(|(_, chosen)| **chosen).map(|(length, _)| *length).collect();
+            prop_assert!(batch.len() == 1 || batch.len() * batch.iter().max().unwrap() <= batch_tokens);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `POST /predict`: the shape that text-embeddings-inference gives to sequence classification, for clients that know it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use bam_contract::task::TaskSpec;
+use bam_inference::answer::Answer;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::api::Texts;
+use super::app::App;
+use super::ask::{ask, check_fit, head};
+use super::body::Body;
+use super::error::{ApiError, ErrorBody};
+
+/// A text, a pair of texts, or a batch of lists of one text or two.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "give \"text\", [\"text\", \"pair\"], or a batch [[\"text\"], [\"text\", \"pair\"], …]")]
+pub(super) enum TeiInputs {
+    Text(String),
+    Pair(Vec<String>),
+    Batch(Vec<Vec<String>>),
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct TeiRequest {
+    inputs: TeiInputs,
+    /// Give the head's outputs instead of probabilities.
+    #[serde(default)]
+    raw_scores: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TeiQuery {
+    task: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TeiPrediction {
+    score: f64,
+    label: String,
+}
+
+/// One list for one input, a list of lists for a batch; the likeliest class first.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum TeiResponse {
+    One(Vec<TeiPrediction>),
+    Batch(Vec<Vec<TeiPrediction>>),
+}
+
+/// Classify by one task, in the shape of text-embeddings-inference
+#[utoipa::path(
+    post,
+    path = "/predict",
+    tag = "predict",
+    params(("task" = Option<String>, Query, description = "The task to answer; by default the model's first of classes")),
+    request_body = TeiRequest,
+    responses(
+        (status = 200, body = TeiResponse),
+        (status = 413, description = "too many inputs, tokens or bytes", body = ErrorBody),
+        (status = 422, description = "well-formed, but not to be answered", body = ErrorBody),
+        (status = 429, description = "too much waits already; `retry-after` says for how long", body = ErrorBody),
+    )
+)]
+pub(super) async fn tei_predict(
+    State(app): State<Arc<App>>,
+    query: Result<Query<TeiQuery>, QueryRejection>,
+    Body(request): Body<TeiRequest>,
+) -> Result<Json<TeiResponse>, ApiError> {
+    let Query(query) =
+        query.map_err(|error| ApiError::invalid("wrong_shape", error.body_text(), "it may be `?task=NAME`"))?;
+    let engine = app.engine()?;
+    let heads = &engine.model.info.tasks;
+    let chosen = match query.task {
+        Some(name) => head(heads, &name)?,
+        None => heads.iter().position(|head| !head.is_regression()).ok_or_else(|| {
+            ApiError::invalid("unknown_task", "the model has no task of classes", "name a task with `?task=`")
+        })?,
+    };
+    let (inputs, is_batch) = texts(request.inputs)?;
+    let task = &heads[chosen];
+    inputs.iter().enumerate().try_for_each(|(number, input)| check_fit(task, input, number))?;
+    let asked = ask(&app, &engine, inputs, vec![chosen]).await?;
+    let mut rows: Vec<_> = asked.logits.iter().map(|row| predictions(task, &row[0], request.raw_scores)).collect();
+    Ok(Json(if is_batch { TeiResponse::Batch(rows) } else { TeiResponse::One(rows.remove(0)) }))
+}
+
+fn texts(inputs: TeiInputs) -> Result<(Vec<Texts>, bool), ApiError> {
+    let of_list = |list: Vec<String>| {
+        let mut list = list.into_iter();
+        match (list.next(), list.next(), list.next()) {
+            (Some(text), pair, None) => Ok(Texts { text, pair }),
+            _ => Err(ApiError::invalid(
+                "wrong_shape",
+                "`inputs`: a list in a batch holds one text or two",
+                "a batch of single texts is [[\"a\"], [\"b\"]]",
+            )),
+        }
+    };
+    match inputs {
+        TeiInputs::Text(text) => Ok((vec![Texts { text, pair: None }], false)),
+        TeiInputs::Pair(list) => Ok((vec![of_list(list)?], false)),
+        TeiInputs::Batch(lists) => Ok((lists.into_iter().map(of_list).collect::<Result<_, _>>()?, true)),
+    }
+}
+
+fn predictions(task: &TaskSpec, logits: &[f32], raw_scores: bool) -> Vec<TeiPrediction> {
+    let scores = match Answer::of(task, logits) {
+        Answer::Value(value) => return vec![TeiPrediction { score: value, label: task.name.clone() }],
+        Answer::Classes(_) if raw_scores => logits.iter().map(|logit| f64::from(*logit)).collect(),
+        Answer::Classes(probabilities) => probabilities,
+    };
+    let named = task.labels.iter().zip(scores).map(|(label, score)| TeiPrediction { score, label: label.clone() });
+    let mut predictions: Vec<_> = named.collect();
+    predictions.sort_by(|a, b| b.score.total_cmp(&a.score));
+    predictions
+}

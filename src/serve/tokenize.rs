@@ -1,0 +1,115 @@
+//! `POST /v1/tokenize`.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use axum::Json;
+use axum::extract::State;
+use bam_inference::model::OnnxModel;
+use bam_inference::row::row;
+use bam_inference::word_pieces::Piece;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::api::{Inputs, Texts};
+use super::app::App;
+use super::ask::check_number;
+use super::body::Body;
+use super::error::{ApiError, ErrorBody};
+
+/// Of what is cut off a text, so much is listed: an answer must not be many times as large as its request.
+const MOST_LOST: usize = 64;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenizeRequest {
+    inputs: Inputs,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TokenizeResponse {
+    model: String,
+    max_tokens: usize,
+    results: Vec<Tokenized>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tokenized {
+    /// The row as the model gets it, special tokens included.
+    input_ids: Vec<u32>,
+    token_type_ids: Vec<u32>,
+    lost_tokens: usize,
+    /// Its pieces, and the first of those that are cut off.
+    text: Vec<WordPiece>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair: Option<Vec<WordPiece>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct WordPiece {
+    id: u32,
+    token: String,
+    /// Its place in the text, in characters.
+    start: usize,
+    end: usize,
+    /// Whether it was cut off to fit the model.
+    lost: bool,
+}
+
+/// Show how texts are cut into word pieces, and what does not fit
+#[utoipa::path(
+    post,
+    path = "/v1/tokenize",
+    tag = "about",
+    request_body = TokenizeRequest,
+    responses(
+        (status = 200, body = TokenizeResponse),
+        (status = 413, description = "too many inputs or bytes", body = ErrorBody),
+        (status = 422, description = "well-formed, but not to be answered", body = ErrorBody),
+    )
+)]
+pub(super) async fn tokenize(
+    State(app): State<Arc<App>>,
+    Body(request): Body<TokenizeRequest>,
+) -> Result<Json<TokenizeResponse>, ApiError> {
+    let engine = app.engine()?;
+    let inputs = request.inputs.into_texts();
+    check_number(&app, inputs.len())?;
+    let permit = app.tokenizing.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let model = engine.model.clone();
+    let results = tokio::task::spawn_blocking(move || {
+        let results = inputs.iter().map(|input| tokenized(&model, input)).collect::<Result<Vec<_>>>();
+        drop(permit);
+        results
+    });
+    let results = results.await.map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(Json(TokenizeResponse {
+        model: engine.about.fingerprint.to_string(),
+        max_tokens: engine.model.info.max_tokens,
+        results: results.map_err(|error| ApiError::internal(format!("{error:#}")))?,
+    }))
+}
+
+fn tokenized(model: &OnnxModel, input: &Texts) -> Result<Tokenized> {
+    let text = model.word_pieces.pieces(&input.text)?;
+    let pair = input.pair.as_deref().map(|pair| model.word_pieces.pieces(pair)).transpose()?;
+    let ids = |pieces: &[Piece]| pieces.iter().map(|piece| piece.id).collect::<Vec<_>>();
+    let pair_ids = pair.as_deref().map(ids);
+    let row = row(&ids(&text), pair_ids.as_deref(), model.info.max_tokens, &model.word_pieces);
+    let [kept_text, kept_pair] = row.kept;
+    Ok(Tokenized {
+        input_ids: row.input_ids,
+        token_type_ids: row.token_type_ids,
+        lost_tokens: row.lost,
+        text: word_pieces(text, kept_text),
+        pair: pair.map(|pair| word_pieces(pair, kept_pair)),
+    })
+}
+
+fn word_pieces(pieces: Vec<Piece>, kept: usize) -> Vec<WordPiece> {
+    let told = |(place, piece): (usize, Piece)| {
+        let Piece { id, token, start, end } = piece;
+        WordPiece { id, token, start, end, lost: place >= kept }
+    };
+    pieces.into_iter().take(kept + MOST_LOST).enumerate().map(told).collect()
+}
