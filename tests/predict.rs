@@ -11,6 +11,8 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema};
 use arrow::ipc::reader::FileReader;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
@@ -59,11 +61,16 @@ fn every_format_gives_the_same_answers() {
     sandbox.write("rows.csv", &format!("said,id\n{csv}"));
     sandbox.write("rows.jsonl", &jsonl);
     write_parquet("rows.parquet", &rows.map(|(text, _)| text));
+    let mut packed = GzEncoder::new(File::create(sandbox.path("plain.txt.gz")).unwrap(), Compression::fast());
+    packed.write_all(plain.as_bytes()).unwrap();
+    packed.finish().unwrap();
     let expected = predict_from(&plain, &[]);
+    assert_eq!(predict_from(&jsonl, &["--input-format", "jsonl", "--text", "said"]), expected);
     assert_eq!(expected.len(), 4);
     assert_eq!(expected[0]["tasks"].as_object().unwrap().keys().collect::<Vec<_>>(), ["acceptability", "sentiment"]);
     for args in [
         &["--input", "plain.txt"][..],
+        &["--input", "plain.txt.gz"],
         &["--input", "rows.tsv", "--no-header", "--text", "2"],
         &["--input", "rows.csv", "--text", "said"],
         &["--input", "rows.jsonl", "--text", "said"],

@@ -106,7 +106,9 @@ fn lines(source: Source<'_>) -> Result<Records<'_>> {
 }
 
 fn format(args: &PredictArgs) -> Result<Option<Format>> {
-    let is_text = args.input.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
+    let ends_in = |path: &Path, ending: &str| path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending));
+    let unpacked = if ends_in(&args.input, "gz") { args.input.with_extension("") } else { args.input.clone() };
+    let is_text = ends_in(&unpacked, "txt");
     Ok(match args.input_format {
         Some(InputFormat::Text) => None,
         Some(InputFormat::Jsonl) => Some(Format::Jsonl),
