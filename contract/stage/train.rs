@@ -11,6 +11,7 @@ use super::{Anneal, Fold, Layers, StageRef};
 /// Parameters of `train`. Teacher and student alike: one task or many, with teachers or without.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["encoder"] }, { "required": ["init"] }]))]
 pub struct TrainParams {
     /// One `tokenize` stage per task.
     pub tokens: Vec<StageRef>,
