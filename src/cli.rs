@@ -1,13 +1,17 @@
 //! The command line.
 
+mod authoring;
 mod serving;
+mod storing;
 
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use authoring::{GraphArgs, GraphFormat, InitArgs, TaskArgs};
 pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
+pub(crate) use storing::{GcArgs, PullArgs, PushArgs, VerifyArgs};
 
 /// Run pipelines that turn text data sets into one small multi-task model, and rerun only what changed.
 #[derive(Debug, Parser)]
@@ -234,48 +238,6 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bam push                              all that the stages of pipeline.yaml have now
-  bam push pipeline.yaml student        what `student` has, and what it needs
-  bam push --remote s3://bucket/prefix
-
-What the remote has already is left as it is. Exit code 1 if anything could not be brought there.")]
-pub(crate) struct PushArgs {
-    #[command(flatten)]
-    pub(crate) source: PipelineArgs,
-
-    /// Only these stages (or families of stages) and what they need
-    #[arg(value_name = "STAGE")]
-    pub(crate) targets: Vec<String>,
-
-    /// Print one JSON object per artifact
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bam pull                              all that the remote has of pipeline.yaml
-  bam pull pipeline.yaml student        only what `student` has
-  bam pull pipeline.yaml teacher        what the stages `teacher@…` have
-
-Nothing is run. Exit code 1 if the remote lacks any of it, or it could not be fetched.")]
-pub(crate) struct PullArgs {
-    #[command(flatten)]
-    pub(crate) source: PipelineArgs,
-
-    /// Only these stages (or families of stages)
-    #[arg(value_name = "STAGE")]
-    pub(crate) targets: Vec<String>,
-
-    /// Print one JSON object per artifact
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) source: PipelineArgs,
@@ -381,130 +343,6 @@ pub(crate) enum ReportFormat {
     Html,
     Markdown,
     Csv,
-    Json,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bam verify                            everything in the store
-  bam verify teacher@rte onnx           the artifacts of two stages
-
-Exit code 1 if anything is damaged. Nothing is changed: the next `bam run` that needs it makes it again.")]
-pub(crate) struct VerifyArgs {
-    /// Stages, starts of fingerprints, or paths [default: all artifacts]
-    #[arg(value_name = "ARTIFACT")]
-    pub(crate) named: Vec<String>,
-
-    /// Print one JSON object per artifact
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bam gc --dry-run                      what pipeline.yaml doesn't need
-  bam gc --older-than 30d               of that, what no stage has read for 30 days
-  bam gc --keep 20GiB a.yaml b.yaml     what neither pipeline needs, the longest unused first, until 20 GiB are left
-
-What a pipeline's stages have now, or had last, is never removed, nor what a running stage makes or reads.")]
-pub(crate) struct GcArgs {
-    /// The pipelines whose artifacts stay [default: pipeline.yaml]
-    #[arg(value_name = "PIPELINE")]
-    pub(crate) pipelines: Vec<PathBuf>,
-
-    /// Remove only until the store is this small
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) keep: Option<ByteSize>,
-
-    /// Remove only what was not used for this long, such as `30d` or `12h`
-    #[arg(long, value_name = "TIME")]
-    pub(crate) older_than: Option<humantime::Duration>,
-
-    /// Say what would be removed, and remove nothing
-    #[arg(long, short = 'n')]
-    pub(crate) dry_run: bool,
-
-    /// Override an entry of the pipeline files, as `bam run --set` does. May be given again
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    pub(crate) overrides: Vec<String>,
-
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bam init                              the default pipeline, in this folder
-  bam init --task urgency --data tickets.csv
-                                        one for the rows of a file; columns and labels are told from what it holds
-  bam init --task urgency --data tickets.csv --text subject --label urgency
-
-The file may be TSV, CSV, JSONL or Parquet, plain or gzipped. A pipeline.yaml that is there already stays as it is.")]
-pub(crate) struct InitArgs {
-    /// Folder to write it into
-    #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
-    pub(crate) folder: PathBuf,
-
-    #[command(flatten)]
-    pub(crate) task: Option<TaskArgs>,
-
-    /// Folder of the encoder to start from [default: the one that `make setup` brings]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) encoder: Option<PathBuf>,
-}
-
-/// A task of the user's own.
-#[derive(Debug, Args)]
-pub(crate) struct TaskArgs {
-    /// Name of your task
-    #[arg(long = "task", value_name = "NAME", required = false, requires = "data")]
-    pub(crate) name: String,
-
-    /// File of its rows
-    #[arg(long, value_name = "FILE", required = false, requires = "name")]
-    pub(crate) data: PathBuf,
-
-    /// Column of the text, by its name; by its number from 1 where the file has no header
-    #[arg(long, value_name = "COLUMN", requires = "data")]
-    pub(crate) text: Option<String>,
-
-    /// Column of the second text, where rows are pairs
-    #[arg(long, value_name = "COLUMN", requires = "data")]
-    pub(crate) pair: Option<String>,
-
-    /// Column of the label: a class, or a value
-    #[arg(long, value_name = "COLUMN", requires = "data")]
-    pub(crate) label: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bam graph --folded                    as written, for a README: one box per line of the file
-  bam graph --format svg > pipeline.svg
-  bam graph --format dot | dot -Tpdf > pipeline.pdf")]
-pub(crate) struct GraphArgs {
-    #[command(flatten)]
-    pub(crate) source: PipelineArgs,
-
-    /// Language of the drawing
-    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
-    pub(crate) format: GraphFormat,
-
-    /// Draw one box per stage as written, and not one per stage that it stands for
-    #[arg(long)]
-    pub(crate) folded: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GraphFormat {
-    Mermaid,
-    Dot,
-    Svg,
     Json,
 }
 

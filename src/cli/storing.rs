@@ -1,0 +1,101 @@
+//! The arguments of what looks after the store: `push`, `pull`, `verify` and `gc`.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::PipelineArgs;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam push                              all that the stages of pipeline.yaml have now
+  bam push pipeline.yaml student        what `student` has, and what it needs
+  bam push --remote s3://bucket/prefix
+
+What the remote has already is left as it is. Exit code 1 if anything could not be brought there.")]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Only these stages (or families of stages) and what they need
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// Print one JSON object per artifact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam pull                              all that the remote has of pipeline.yaml
+  bam pull pipeline.yaml student        only what `student` has
+  bam pull pipeline.yaml teacher        what the stages `teacher@…` have
+
+Nothing is run. Exit code 1 if the remote lacks any of it, or it could not be fetched.")]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) source: PipelineArgs,
+
+    /// Only these stages (or families of stages)
+    #[arg(value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
+
+    /// Print one JSON object per artifact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam verify                            everything in the store
+  bam verify teacher@rte onnx           the artifacts of two stages
+
+Exit code 1 if anything is damaged. Nothing is changed: the next `bam run` that needs it makes it again.")]
+pub(crate) struct VerifyArgs {
+    /// Stages, starts of fingerprints, or paths [default: all artifacts]
+    #[arg(value_name = "ARTIFACT")]
+    pub(crate) named: Vec<String>,
+
+    /// Print one JSON object per artifact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bam gc --dry-run                      what pipeline.yaml doesn't need
+  bam gc --older-than 30d               of that, what no stage has read for 30 days
+  bam gc --keep 20GiB a.yaml b.yaml     what neither pipeline needs, the longest unused first, until 20 GiB are left
+
+What a pipeline's stages have now, or had last, is never removed, nor what a running stage makes or reads.")]
+pub(crate) struct GcArgs {
+    /// The pipelines whose artifacts stay [default: pipeline.yaml]
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipelines: Vec<PathBuf>,
+
+    /// Remove only until the store is this small
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep: Option<ByteSize>,
+
+    /// Remove only what was not used for this long, such as `30d` or `12h`
+    #[arg(long, value_name = "TIME")]
+    pub(crate) older_than: Option<humantime::Duration>,
+
+    /// Say what would be removed, and remove nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+
+    /// Override an entry of the pipeline files, as `bam run --set` does. May be given again
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
