@@ -20,16 +20,14 @@ use crate::ui::units::{ago, bytes, plural};
 /// Removes what no pipeline named needs: all of it, or what the limits ask for, the longest unused first.
 pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     let needed = needed(args, store)?;
-    let since = args
-        .older_than
-        .map_or_else(SystemTime::now, |age| SystemTime::now().checked_sub(age.into()).unwrap_or(UNIX_EPOCH));
+    let since = args.older_than.map(|age| SystemTime::now().checked_sub(age.into()).unwrap_or(UNIX_EPOCH));
     let all = store.by_use();
     let mut left: u64 = all.iter().map(|stored| stored.size_bytes).sum();
     let mut chosen: Vec<&Stored> = Vec::new();
     for stored in all.iter().filter(|stored| !needed.contains(&stored.manifest.fingerprint)) {
-        let is_old = args.older_than.is_some() && stored.used < since;
+        let is_old = since.is_some_and(|since| stored.used < since);
         let is_too_much = args.keep.is_some_and(|keep| left > keep.as_u64());
-        let unlimited = args.older_than.is_none() && args.keep.is_none();
+        let unlimited = since.is_none() && args.keep.is_none();
         if is_old || is_too_much || unlimited {
             left -= stored.size_bytes;
             chosen.push(stored);

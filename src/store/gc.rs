@@ -57,11 +57,11 @@ impl Store {
         Ok(true)
     }
 
-    /// What lies beside the artifacts: logs of failures, damaged artifacts, states of stages that are done, and, before
-    /// `since`, states of stages that are not, and records of runs.
-    pub(crate) fn leftovers(&self, since: SystemTime) -> Vec<Leftover> {
+    /// What lies beside the artifacts and can go: states of stages that are done; and from before `since`, logs of
+    /// failures, damaged artifacts, records of runs, and states of stages that are not done.
+    pub(crate) fn leftovers(&self, since: Option<SystemTime>) -> Vec<Leftover> {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-        let is_old = |path: &Path| changed(path).is_some_and(|changed| changed < since);
+        let is_old = |path: &Path| since.is_some_and(|since| changed(path).is_some_and(|changed| changed < since));
         let mut leftovers = Vec::new();
         let mut add = |path: PathBuf, fingerprint| {
             leftovers.push(Leftover { size_bytes: size_of(&path), path, fingerprint });
