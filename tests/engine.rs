@@ -4,7 +4,7 @@ mod support;
 
 use std::process::{Command, Stdio};
 
-use support::Sandbox;
+use support::{Sandbox, until};
 
 const SCORES: &str = "\
 TASK  METRIC    TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
@@ -429,4 +429,29 @@ fn bam_does_not_need_libtorch() {
     for heavy in ["torch", "libc10", "onnxruntime", "libgomp"] {
         assert!(!libraries.contains(heavy), "{libraries}");
     }
+}
+
+/// `one` and `two` are one computation: while `one` is made again, what reads `two` has to wait, and nothing else.
+#[test]
+fn what_reads_an_artifact_that_is_being_made_again_waits_for_it() {
+    let sandbox = Sandbox::with_fake_worker();
+    let pipeline = "stages:
+  one: { data: { task: sentiment, grammar: { train: 5, dev: 5 } }, resources: { threads: 1 } }
+  two: { data: { task: sentiment, grammar: { train: 5, dev: 5 } }, resources: { threads: 1 } }
+  tokens: { tokenize: { examples: two, encoder: enc }, resources: { threads: 1 } }
+";
+    sandbox.write("pipeline.yaml", pipeline);
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    sandbox.write("behaviour.json", r#"{"one": "slow"}"#);
+    let forced = ["run", "--force=one", "--force=tokens", "--jobs", "2", "--threads", "2"];
+    let again = sandbox.bam(&forced);
+    assert_eq!((again.code, again.stages("RAN")), (0, vec!["one".to_owned(), "tokens".to_owned()]), "{}", again.stderr);
+
+    // Another run's.
+    std::fs::remove_file(sandbox.path("slow-one")).unwrap();
+    let mut other = sandbox.command(&["run", "--force=one"]).stderr(Stdio::null()).spawn().unwrap();
+    until("the other run makes it again", || sandbox.path("slow-one").exists());
+    let waited = sandbox.bam(&["run", "--force=tokens"]);
+    assert_eq!((waited.code, waited.stages("RAN")), (0, vec!["tokens".to_owned()]), "{}", waited.stderr);
+    assert!(other.wait().unwrap().success());
 }

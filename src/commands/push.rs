@@ -15,7 +15,7 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::remote::{Parcel, Trouble};
 use crate::run::{Observer, RunEvent, Tally};
-use crate::store::Store;
+use crate::store::{Asked, Store};
 use crate::ui;
 
 /// Brings what the stages have now to the remote, as far as it lacks it.
@@ -55,7 +55,15 @@ pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
                 continue;
             }
         };
-        let lock = store.share(manifest.fingerprint)?;
+        let lock = match store.share(manifest.fingerprint)? {
+            Asked::Held(lock) => lock,
+            Asked::Busy(holder) => {
+                tally.failed += 1;
+                let text = format!("`{stage}` is being made again by {holder}, and was not pushed");
+                told.tell(&RunEvent::Trouble { text, hint: Some("push when that is done".to_owned()) });
+                continue;
+            }
+        };
         let folder = store.folder(&manifest.key.kind, manifest.fingerprint);
         let parcel = Parcel { manifest: Manifest::clone(&manifest), folder, lock, anew: false };
         let sender = sender.clone();

@@ -8,7 +8,7 @@ use bam_contract::job::JobInput;
 
 use super::{Run, State};
 use crate::pipeline::Edge;
-use crate::store::{Found, Lock};
+use crate::store::{Asked, Found, Lock};
 
 impl Run<'_, '_> {
     pub(super) fn input(&self, edge: &Edge) -> JobInput {
@@ -22,14 +22,19 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Keeps what a stage reads from being removed while it runs.
-    pub(super) fn hold_inputs(&self, at: usize) -> Result<Vec<Lock>> {
+    /// Keeps what a stage reads from being removed, or made again, while it runs. One that is being made again at the moment
+    /// makes the stage wait.
+    pub(super) fn hold_inputs(&self, at: usize) -> Result<Asked<Vec<Lock>>> {
         let edges = &self.pipeline.stages[at].inputs;
-        let held: BTreeSet<Fingerprint> = edges.iter().filter_map(|edge| self.fingerprints[edge.stage]).collect();
-        held.into_iter()
-            .map(|fingerprint| self.store.share(fingerprint))
-            .collect::<Result<_>>()
-            .context("holding its inputs")
+        let inputs: BTreeSet<Fingerprint> = edges.iter().filter_map(|edge| self.fingerprints[edge.stage]).collect();
+        let mut locks = Vec::new();
+        for fingerprint in inputs {
+            match self.store.share(fingerprint).context("holding its inputs")? {
+                Asked::Held(lock) => locks.push(lock),
+                Asked::Busy(holder) => return Ok(Asked::Busy(holder)),
+            }
+        }
+        Ok(Asked::Held(locks))
     }
 
     /// An input whose bytes are not those that were committed. Each is read once a run.

@@ -286,7 +286,7 @@ impl Run<'_, '_> {
 
     /// The first time workers are asked to stop, then they are ended.
     fn interrupt(&mut self) {
-        if self.stopping.is_some() {
+        if self.stopping == Some(Outcome::Interrupted) {
             self.working.values().for_each(|working| working.worker.kill());
         } else {
             self.stop(Outcome::Interrupted);

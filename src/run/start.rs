@@ -49,8 +49,16 @@ impl Run<'_, '_> {
                 self.ready.push(ready);
                 continue;
             };
+            let inputs = match self.hold_inputs(ready.stage)? {
+                Asked::Held(inputs) => inputs,
+                Asked::Busy(holder) => {
+                    self.capacity.give_back(grant);
+                    waits_for_others |= self.wait(ready, &holder);
+                    continue;
+                }
+            };
             match self.store.lock(ready.key.fingerprint())? {
-                Asked::Held(lock) => self.start(ready, grant, lock)?,
+                Asked::Held(lock) => self.start(ready, grant, lock, inputs)?,
                 Asked::Busy(holder) => {
                     self.capacity.give_back(grant);
                     waits_for_others |= self.wait(ready, &holder);
@@ -60,10 +68,12 @@ impl Run<'_, '_> {
         Ok(waits_for_others)
     }
 
-    /// Puts off a stage whose artifact is being made; says whether another process does it, and not this one under
-    /// another stage's name.
+    /// Puts off a stage of which the artifact, or one that it reads, is being made; says whether another process does it,
+    /// and not this one under another stage's name.
     fn wait(&mut self, mut ready: Ready, holder: &str) -> bool {
-        let is_own = self.working.values().any(|working| working.key == ready.key);
+        let inputs = &self.pipeline.stages[ready.stage].inputs;
+        let reads = |made: Fingerprint| inputs.iter().any(|edge| self.fingerprints[edge.stage] == Some(made));
+        let is_own = self.working.values().any(|working| working.key == ready.key || reads(working.key.fingerprint()));
         if !is_own && !ready.told {
             ready.told = true;
             let stage = &self.pipeline.stages[ready.stage].name;
@@ -73,7 +83,7 @@ impl Run<'_, '_> {
         !is_own
     }
 
-    fn start(&mut self, ready: Ready, grant: Grant, lock: Lock) -> Result<()> {
+    fn start(&mut self, ready: Ready, grant: Grant, lock: Lock, inputs: Vec<Lock>) -> Result<()> {
         let Ready { stage: at, key, reasons, .. } = ready;
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
@@ -91,7 +101,6 @@ impl Run<'_, '_> {
             let text = format!("it asks for {lack}, and runs with what there is");
             self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
         }
-        let inputs = self.hold_inputs(at)?;
         if let Some(input) = self.damaged_input(at) {
             self.capacity.give_back(grant);
             self.make_again(at, input);

@@ -174,8 +174,13 @@ impl Run<'_, '_> {
         if is_there || !remote.is_writable() || self.pushes_failed || !self.pushing.insert(fingerprint) {
             return Ok(());
         }
+        let Asked::Held(lock) = self.store.share(fingerprint)? else {
+            // It is being made again; the next run brings it there.
+            self.pushing.remove(&fingerprint);
+            return Ok(());
+        };
         let folder: PathBuf = self.store.folder(&manifest.key.kind, fingerprint);
-        let parcel = Parcel { manifest: manifest.clone(), folder, lock: self.store.share(fingerprint)?, anew };
+        let parcel = Parcel { manifest: manifest.clone(), folder, lock, anew };
         let done = self.sender.clone();
         let finish = move |result| drop(done.send(Message::Pushed { stage: at, fingerprint, result }));
         if let Err(error) = remote.push(parcel, finish) {

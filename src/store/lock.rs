@@ -19,10 +19,10 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// What came of asking for a lock.
+/// What came of asking for a lock, or for several.
 #[derive(Debug)]
-pub(crate) enum Asked {
-    Held(Lock),
+pub(crate) enum Asked<T = Lock> {
+    Held(T),
     /// By whom, as far as is known: `process 4711 on host`.
     Busy(String),
 }
@@ -39,23 +39,23 @@ impl Store {
                 _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
                 Ok(Asked::Held(Lock { _file: file }))
             }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                _ = file.read_to_string(&mut holder);
-                let holder = holder.trim();
-                Ok(Asked::Busy(if holder.is_empty() { "another process".to_owned() } else { holder.to_owned() }))
-            }
+            Err(TryLockError::WouldBlock) => Ok(Asked::Busy(holder_of(file))),
             Err(TryLockError::Error(error)) => Err(error).with_context(|| self.locking(&path)),
         }
     }
 
-    /// Locks a fingerprint for one of those who read it; waits while it is being removed.
-    pub(crate) fn share(&self, fingerprint: Fingerprint) -> Result<Lock> {
+    /// Locks a fingerprint for one of those who read it.
+    pub(crate) fn share(&self, fingerprint: Fingerprint) -> Result<Asked> {
         let (path, file) = self.lock_file(fingerprint)?;
-        file.lock_shared().with_context(|| self.locking(&path))?;
-        // When an artifact was last used is when its lock was.
-        _ = file.set_modified(SystemTime::now());
-        Ok(Lock { _file: file })
+        match file.try_lock_shared() {
+            Ok(()) => {
+                // When an artifact was last used is when its lock was.
+                _ = file.set_modified(SystemTime::now());
+                Ok(Asked::Held(Lock { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(Asked::Busy(holder_of(file))),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| self.locking(&path)),
+        }
     }
 
     fn lock_file(&self, fingerprint: Fingerprint) -> Result<(PathBuf, File)> {
@@ -82,6 +82,14 @@ impl Store {
     }
 }
 
+/// Who wrote into a lock file last.
+fn holder_of(mut file: File) -> String {
+    let mut holder = String::new();
+    _ = file.read_to_string(&mut holder);
+    let holder = holder.trim();
+    if holder.is_empty() { "another process".to_owned() } else { holder.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,8 +104,10 @@ mod tests {
         let Asked::Busy(holder) = store.lock(fingerprint).unwrap() else { panic!("held twice") };
         assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
         assert!(matches!(store.lock(Fingerprint::of("other")).unwrap(), Asked::Held(_)));
+        assert!(matches!(store.share(fingerprint).unwrap(), Asked::Busy(_)), "read while it is made");
         drop(held);
         let readers = [store.share(fingerprint).unwrap(), store.share(fingerprint).unwrap()];
+        assert!(readers.iter().all(|reader| matches!(reader, Asked::Held(_))));
         assert!(matches!(store.lock(fingerprint).unwrap(), Asked::Busy(_)));
         drop(readers);
         assert!(matches!(store.lock(fingerprint).unwrap(), Asked::Held(_)));
