@@ -93,6 +93,8 @@ impl Run<'_, '_> {
             // Another stage of the same key has made it meanwhile, or another run.
             Found::Sound(manifest) => {
                 self.capacity.give_back(grant);
+                // What reads it can go on now.
+                self.decide_again = true;
                 return self.cached(at, &manifest);
             }
             Found::Damaged(_) => self.set_aside(at, &key.kind, fingerprint)?,
