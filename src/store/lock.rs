@@ -68,7 +68,7 @@ impl Store {
         format!("locking `{}`", self.shown(path).display())
     }
 
-    /// Removes what was being made by processes that are gone, and lock files that nobody holds.
+    /// Removes what was being made by processes that are gone.
     pub(crate) fn sweep(&self) {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         for entry in entries("tmp") {
