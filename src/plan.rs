@@ -5,6 +5,7 @@ mod elsewhere;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bam_contract::digest::Digest;
@@ -69,12 +70,17 @@ pub(crate) struct Planner<'a> {
     /// Keys of what the store has, by kind; read when a stage waits for others.
     stored: HashMap<String, Vec<Key>>,
     elsewhere: Elsewhere<'a>,
+    /// When what was read was last remembered.
+    saved: Instant,
 }
+
+/// How often a run remembers what it has read.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(pipeline: &'a Pipeline, store: &'a Store, forced: BTreeSet<usize>) -> Self {
         let (digests, stored, elsewhere) = (store.load_digests(), HashMap::new(), Elsewhere::new(store));
-        Self { pipeline, store, digests, forced, stored, elsewhere }
+        Self { pipeline, store, digests, forced, stored, elsewhere, saved: Instant::now() }
     }
 
     /// Looks in a remote too for what the store lacks.
@@ -93,10 +99,18 @@ impl<'a> Planner<'a> {
         &mut self.elsewhere
     }
 
-    /// Remembers the digests of the files that were read, where that can be written.
-    pub(crate) fn finish(&self) {
-        self.store.save_digests(&self.digests);
+    /// Remembers what was read and verified, where that can be written.
+    pub(crate) fn finish(&mut self) {
+        self.store.save_digests(&mut self.digests);
         self.store.save_verified();
+        self.saved = Instant::now();
+    }
+
+    /// Likewise, but not with every stage of many: what a `kill -9` loses is a moment's work.
+    pub(crate) fn save_now_and_then(&mut self) {
+        if self.saved.elapsed() > SAVE_EVERY {
+            self.finish();
+        }
     }
 
     /// A file that a stage reads and that is no longer what its key says.

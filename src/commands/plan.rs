@@ -20,7 +20,7 @@ use crate::ui::units::{duration, plural};
 
 pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
     let (pipeline, forced) = choose(&args.source, &args.choice)?;
-    let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
+    let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     let Some(stage) = &args.why else {
         return tell(&pipeline, store, remote.as_ref(), forced, &limits(&args.limits), args.json);
     };

@@ -22,7 +22,7 @@ use crate::ui;
 pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
     let started = Instant::now();
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets, false)?;
-    let remote = needed(&args.source, &pipeline, store)?;
+    let remote = needed(&args.source.remote, &pipeline, store)?;
     if !remote.is_writable() {
         let message = format!("remote `{}` is a web server, which only hands out what it has", remote.shown());
         return Err(Fault::new(message, "push to a bucket or a folder").into());
