@@ -12,17 +12,23 @@ use bam_contract::artifact::scores::Scores;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::fetch::{fetch, warn_of_branches};
 use super::remote::remote;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
 use crate::executor::{Local, Message};
+use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
 use crate::run::{self, Limits, Observer, Options, Outcome, RunEvent};
 use crate::store::Store;
 use crate::ui;
 
+/// Exit code of a run that the user stopped.
+const INTERRUPTED: u8 = 130;
+
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
-    let (pipeline, forced) = choose(&args.source, &args.choice)?;
+    let hub = Hub::from_env(args.offline.offline);
+    let (mut pipeline, mut forced) = choose(&args.source, &args.choice, &hub)?;
     let limits = limits(&args.limits);
     let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
@@ -37,6 +43,14 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let interrupt = sender.clone();
     ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
+    // What was fetched may show a mistake, which is told before more is fetched.
+    while !pipeline.unfetched().is_empty() {
+        if !fetch(&pipeline, &hub, &messages, observers)? {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
+    }
+    warn_of_branches(&pipeline);
     let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers)?;
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
@@ -46,13 +60,14 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(1),
-        Outcome::Interrupted => ExitCode::from(130),
+        Outcome::Interrupted => ExitCode::from(INTERRUPTED),
     })
 }
 
 /// The stages asked for with all they need, and those of them that are forced.
-pub(super) fn choose(source: &PipelineArgs, choice: &ChoiceArgs) -> Result<(Pipeline, BTreeSet<usize>)> {
-    let pipeline = Pipeline::load(&source.pipeline, &source.overrides)?.only(&choice.targets, choice.downstream)?;
+pub(super) fn choose(source: &PipelineArgs, choice: &ChoiceArgs, hub: &Hub) -> Result<(Pipeline, BTreeSet<usize>)> {
+    let pipeline =
+        Pipeline::load_with(&source.pipeline, &source.overrides, hub)?.only(&choice.targets, choice.downstream)?;
     let mut forced = BTreeSet::new();
     for name in &choice.force {
         match (name.as_str(), choice.targets.is_empty()) {

@@ -88,6 +88,7 @@ pub(crate) fn run(
         sender,
         messages,
     };
+    run.planner.read_hub_files()?;
     store.sweep();
     let outcome = run.follow();
     run.planner.finish();

@@ -1,0 +1,53 @@
+//! What `bam run` fetches of the Hugging Face hub before it runs anything.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::Receiver;
+
+use anyhow::Result;
+use bam_contract::fault::Fault;
+
+use crate::executor::Message;
+use crate::hub::{self, Hub};
+use crate::pipeline::Pipeline;
+use crate::run::Observer;
+use crate::ui;
+
+/// Brings what the stages lack into the cache; says whether it came to its end, or was stopped.
+pub(super) fn fetch(
+    pipeline: &Pipeline,
+    hub: &Hub,
+    messages: &Receiver<Message>,
+    observers: &mut [&mut dyn Observer],
+) -> Result<bool> {
+    let repositories = pipeline.unfetched();
+    if let Some(repository) = repositories.first().filter(|_| hub.is_offline()) {
+        let message =
+            format!("`{}` is not in the cache: it lacks `{}`", repository.reference, repository.lacks.join("`, `"));
+        let hint = format!(
+            "run once without `--offline` and `HF_HUB_OFFLINE`, or bring it into `{}` from another machine",
+            hub.folder_of_cache().display()
+        );
+        return Err(Fault::new(message, hint).into());
+    }
+    let is_stopped = || messages.try_iter().any(|message| matches!(message, Message::Interrupted));
+    let is_done = hub::fetch(hub, repositories, is_stopped, observers)?;
+    if !is_done {
+        ui::story("interrupted: what has come of the hub is kept, and the next run goes on from there");
+    }
+    Ok(is_done)
+}
+
+/// Says which commits the branches and tags stand for that stages name: a branch moves.
+pub(super) fn warn_of_branches(pipeline: &Pipeline) {
+    let repositories = pipeline.stages.iter().filter_map(|stage| stage.repository.as_ref());
+    let unpinned = repositories.filter(|repository| !repository.reference.is_pinned()).map(|repository| {
+        let commit = repository.folder.as_ref().and_then(|folder| folder.file_name()).unwrap_or_default();
+        (&repository.reference, commit.to_string_lossy())
+    });
+    for (reference, commit) in unpinned.collect::<BTreeSet<_>>() {
+        let message =
+            format!("`{reference}` names no commit: `{}` was {commit} when it was fetched", reference.revision());
+        let hint = format!("write `{}`, and everybody gets the same", reference.at(&commit));
+        ui::error::warn(&Fault::new(message, hint).into());
+    }
+}
