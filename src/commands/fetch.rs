@@ -9,7 +9,7 @@ use bam_contract::fault::Fault;
 use crate::executor::Message;
 use crate::hub::{self, Hub};
 use crate::pipeline::Pipeline;
-use crate::run::Observer;
+use crate::run::{Observer, RunEvent};
 use crate::ui;
 
 /// Brings what the stages lack into the cache; says whether it came to its end, or was stopped.
@@ -21,8 +21,9 @@ pub(super) fn fetch(
 ) -> Result<bool> {
     let repositories = pipeline.unfetched();
     if let Some(repository) = repositories.first().filter(|_| hub.is_offline()) {
-        let message =
-            format!("`{}` is not in the cache: it lacks `{}`", repository.reference, repository.lacks.join("`, `"));
+        let (first, more) = (&repository.lacks[0], repository.lacks.len() - 1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let message = format!("`{}` is not in the cache: `{first}`{more}", repository.reference);
         let hint = format!(
             "run once without `--offline` and `HF_HUB_OFFLINE`, or bring it into `{}` from another machine",
             hub.folder_of_cache().display()
@@ -30,11 +31,24 @@ pub(super) fn fetch(
         return Err(Fault::new(message, hint).into());
     }
     let is_stopped = || messages.try_iter().any(|message| matches!(message, Message::Interrupted));
-    let is_done = hub::fetch(hub, repositories, is_stopped, observers)?;
+    let end = hub::fetch(hub, repositories, is_stopped, observers);
+    if !matches!(end, Ok(true)) {
+        observers.iter_mut().for_each(|observer| observer.tell(&RunEvent::DownloadStopped));
+    }
+    let is_done = end?;
     if !is_done {
         ui::story("interrupted: what has come of the hub is kept, and the next run goes on from there");
     }
     Ok(is_done)
+}
+
+/// Says what nothing can be known of till it is fetched.
+pub(super) fn warn_of_unfetched(pipeline: &Pipeline) {
+    for repository in pipeline.unfetched() {
+        let message =
+            format!("`{}` is not fetched yet, and what is made from it can't be looked for", repository.reference);
+        ui::error::warn(&Fault::new(message, "`bam run` fetches it").into());
+    }
 }
 
 /// Says which commits the branches and tags stand for that stages name: a branch moves.

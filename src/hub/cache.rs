@@ -69,13 +69,14 @@ impl Hub {
     }
 
     /// Those of the files that the cache lacks. One that can be done without isn't lacking where it is known that the
-    /// repository doesn't have it, or where that can't be found out.
+    /// repository doesn't have it, or where what is there is all that can be had.
     pub(crate) fn lacks(&self, reference: &Reference, files: &[File]) -> Vec<String> {
         let folder = self.folder(reference);
         let is_there = |file: &File| folder.as_deref().is_some_and(|folder| folder.join(&file.name).is_file());
         let is_none =
             |file: &File| folder.as_deref().is_some_and(|folder| self.absence(reference, folder, &file.name).exists());
-        let is_settled = |file: &File| is_there(file) || !file.is_needed && (self.is_offline || is_none(file));
+        let is_all_there_is = self.is_offline && folder.as_deref().is_some_and(Path::is_dir);
+        let is_settled = |file: &File| is_there(file) || !file.is_needed && (is_all_there_is || is_none(file));
         files.iter().filter(|file| !is_settled(file)).map(|file| file.name.clone()).collect()
     }
 

@@ -140,17 +140,18 @@ impl Errand {
         if !reference.is_pinned() {
             self.hub.repo(reference).create_ref(&listed.sha).context("noting a branch's commit in the cache")?;
         }
-        let (repository, seconds) = (reference.to_string(), started.elapsed().as_secs_f64());
-        self.tell(News::Repository { repository, files, bytes, seconds });
+        if files > 0 {
+            let (repository, seconds) = (reference.to_string(), started.elapsed().as_secs_f64());
+            self.tell(News::Repository { repository, files, bytes, seconds });
+        }
         Ok(())
     }
 
     fn fetch_file(&self, api: &Api, pinned: &Reference, name: &str, path: &Path) -> Result<(), Failure> {
         let repo = api.repo(pinned.repo());
         let (repository, file) = (pinned.to_string(), name.to_owned());
-        let trouble = |what: &dyn Display| {
+        let trouble = |what: &dyn Display, hint: &str| {
             let message = format!("`{name}` of `{repository}` can't be fetched from `{}`: {what}", self.hub.endpoint);
-            let hint = "what has come is kept, and the next run goes on from there";
             Failure::Passing(Fault::new(message, hint).into())
         };
         loop {
@@ -166,7 +167,7 @@ impl Errand {
                 }
                 Err(error) => {
                     self.drop_overlong_part(api, pinned, &repo.url(name));
-                    return Err(trouble(&error));
+                    return Err(trouble(&error, "what has come is kept, and the next run goes on from there"));
                 }
             }
         }
@@ -175,7 +176,10 @@ impl Errand {
             // Not kept: the next one must not go on from it.
             let removed = fs::canonicalize(path).and_then(fs::remove_file).and_then(|()| fs::remove_file(path));
             match removed {
-                Ok(()) => trouble(&"its bytes are not those that the hub has a checksum of"),
+                Ok(()) => trouble(
+                    &"its bytes are not those that the hub has a checksum of",
+                    "they were not kept; is something broken between here and the hub?",
+                ),
                 Err(_) => Failure::Lasting(error),
             }
         })

@@ -25,6 +25,8 @@ pub(crate) enum RunEvent<'a> {
         repository: &'a str,
         file: &'a str,
     },
+    /// The file didn't come, and nothing more will.
+    DownloadStopped,
     /// What was lacking of a repository of the hub is there.
     Downloaded {
         repository: &'a str,

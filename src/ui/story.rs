@@ -192,6 +192,12 @@ impl Story {
         }
     }
 
+    fn end_download(&mut self) {
+        if let Some((bar, _)) = self.downloading.take() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn settle(&mut self, index: usize) {
         if let Some(under_way) = self.under_way.remove(&index) {
             under_way.bar.finish_and_clear();
@@ -241,8 +247,9 @@ impl Observer for Story {
             RunEvent::AwaitingDownload { repository, file } => {
                 self.download(repository, &format!("another process fetches {file}"));
             }
+            RunEvent::DownloadStopped => self.end_download(),
             RunEvent::Downloaded { repository, files, bytes: size, seconds } => {
-                self.downloading.take().inspect(|(bar, _)| bar.finish_and_clear());
+                self.end_download();
                 let verb = stderr().green().bold().apply_to(format!("{:>12}", "FETCHED"));
                 self.say(&format!(
                     "{verb} {}  {repository}  {}, {}",

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "every test crate has its own copy and uses a part")]
 
 pub(crate) mod http;
-pub(crate) mod hub;
 pub(crate) mod model;
 
 use std::collections::BTreeMap;
