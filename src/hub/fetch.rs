@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use bam_contract::fault::Fault;
-use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::api::{Progress, RepoInfo};
 
 use super::listing::{list, missing};
 use super::{Hub, Reference, Repository, check, checksum_of};
@@ -110,18 +110,22 @@ impl Errand {
             ApiBuilder::from_cache(cache).with_endpoint(self.hub.endpoint.clone()).with_token(self.hub.token());
         let api =
             builder.with_user_agent("bam", env!("CARGO_PKG_VERSION")).build().context("starting to ask the hub")?;
-        repositories.iter().try_for_each(|repository| self.fetch(&api, repository))
+        // All lists first: what a repository lacks is told before anything comes of another.
+        let listed = repositories.iter().map(|repository| self.list(&api, repository)).collect::<Result<Vec<_>>>()?;
+        repositories.iter().zip(listed).try_for_each(|(repository, listed)| self.fetch(&api, repository, &listed))
     }
 
-    fn fetch(&self, api: &Api, repository: &Repository) -> Result<()> {
-        let Repository { reference, folder, lacks, .. } = repository;
+    fn list(&self, api: &Api, repository: &Repository) -> Result<RepoInfo> {
+        let Repository { reference, folder, .. } = repository;
         // A branch goes on; what belongs together comes from the commit that it stood for at first.
         let known = folder.as_ref().and_then(|folder| folder.file_name()?.to_str());
         let asked = known.map_or_else(|| reference.clone(), |commit| reference.at(commit));
-        let listed = try_again(|| list(&api.repo(asked.repo()), repository, &self.hub))?;
-        if let Some(fault) = missing(&listed, repository) {
-            return Err(fault.into());
-        }
+        let listed = try_again(|| list(&api.repo(asked.repo()), &asked, &self.hub))?;
+        missing(&listed, repository).map_or(Ok(listed), |fault| Err(fault.into()))
+    }
+
+    fn fetch(&self, api: &Api, repository: &Repository, listed: &RepoInfo) -> Result<()> {
+        let Repository { reference, lacks, .. } = repository;
         let pinned = reference.at(&listed.sha);
         let folder = self.hub.repo(&pinned).pointer_path(&listed.sha);
         let started = Instant::now();
@@ -158,7 +162,11 @@ impl Errand {
             let told =
                 Told { errand: self, repository: repository.clone(), file: file.clone(), done: 0, bytes: 0, at: None };
             match repo.download_with_progress(name, told) {
-                Ok(_) => break,
+                Ok(fetched) if fetched == path => break,
+                Ok(fetched) => {
+                    let message = format!("the hub put `{name}` of `{repository}` into `{}`", fetched.display());
+                    return Err(Failure::Lasting(Fault::new(message, "is `HF_ENDPOINT` right?").into()));
+                }
                 Err(ApiError::LockAcquisition(_)) => {
                     self.tell(News::Waiting { repository: repository.clone(), file: file.clone() });
                     if path.is_file() {

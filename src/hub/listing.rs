@@ -7,10 +7,10 @@ use hf_hub::api::sync::ApiRepo;
 
 use super::fetch::Failure;
 use super::reference::is_commit;
-use super::{Holds, Hub, Repository};
+use super::{Holds, Hub, Reference, Repository};
 
 /// Asks for the commit that a revision stands for, and for the names of its files.
-pub(super) fn list(api: &ApiRepo, repository: &Repository, hub: &Hub) -> Result<RepoInfo, Failure> {
+pub(super) fn list(api: &ApiRepo, reference: &Reference, hub: &Hub) -> Result<RepoInfo, Failure> {
     let request = api.info_request().config().http_status_as_error(false).build();
     let mut response = request.call().map_err(|error| {
         let message = format!("the hub at `{}` can't be reached: {error}", hub.endpoint);
@@ -20,23 +20,21 @@ pub(super) fn list(api: &ApiRepo, repository: &Repository, hub: &Hub) -> Result<
     let status = response.status().as_u16();
     if status != 200 {
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
-        return Err(refused(status, code, repository, hub));
+        return Err(refused(status, code, reference, hub));
     }
     let listed: RepoInfo = response.body_mut().read_json().map_err(|error| {
-        let message =
-            format!("the hub at `{}` gives no list of the files of `{}`: {error}", hub.endpoint, repository.reference);
+        let message = format!("the hub at `{}` gives no list of the files of `{}`: {error}", hub.endpoint, reference);
         Failure::Passing(Fault::new(message, "is `HF_ENDPOINT` right?").into())
     })?;
-    if !is_commit(&listed.sha) {
-        let message = format!("the hub at `{}` names no commit of `{}`", hub.endpoint, repository.reference);
+    if !is_commit(&listed.sha) || reference.is_pinned() && listed.sha != reference.revision() {
+        let message = format!("the hub at `{}` names no commit of `{}`", hub.endpoint, reference);
         return Err(Failure::Lasting(Fault::new(message, "is `HF_ENDPOINT` right?").into()));
     }
     Ok(listed)
 }
 
 /// Says what a failed request means. The hub answers alike where there is nothing and where nothing may be seen.
-fn refused(status: u16, code: &str, repository: &Repository, hub: &Hub) -> Failure {
-    let reference = &repository.reference;
+fn refused(status: u16, code: &str, reference: &Reference, hub: &Hub) -> Failure {
     let what = match reference.holds {
         Holds::Dataset => "data set",
         Holds::Model => "model",
