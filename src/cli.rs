@@ -108,6 +108,12 @@ pub(crate) struct PipelineArgs {
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(crate) overrides: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
     /// Where artifacts are shared: `s3://bucket/prefix`, another URL, or a folder [default: the file's `remote:`]
     #[arg(long, value_name = "URL", env = "BAM_REMOTE")]
     pub(crate) remote: Option<String>,

@@ -50,6 +50,8 @@ struct Entry {
 pub(crate) struct Stamp {
     size_bytes: u64,
     modified_ns: i64,
+    /// The kernel sets it with each change, of the bytes or of `modified_ns`; no program can set it.
+    changed_ns: i64,
     inode: u64,
 }
 
@@ -62,9 +64,9 @@ impl Digests {
         fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
-    /// The cache as JSON, if there is anything new in it.
-    pub(crate) fn changed(&self) -> Option<Vec<u8>> {
-        self.changed.then(|| serde_json::to_vec(self).expect("digests are plain data"))
+    /// The cache as JSON, if there is anything new in it since the last time.
+    pub(crate) fn take_changed(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.changed).then(|| serde_json::to_vec(self).expect("digests are plain data"))
     }
 
     /// Digest of the bytes of a file outside the store.
@@ -97,8 +99,13 @@ impl Digests {
 
 impl Stamp {
     pub(crate) fn of(metadata: &Metadata) -> Self {
-        let modified_ns = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
-        Self { size_bytes: metadata.len(), modified_ns, inode: metadata.ino() }
+        let ns = |secs: i64, ns: i64| secs * 1_000_000_000 + ns;
+        Self {
+            size_bytes: metadata.len(),
+            modified_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -113,13 +120,13 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let mut digests = Digests::default();
         assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"one"));
-        assert!(digests.changed().is_none());
+        assert!(digests.take_changed().is_none());
 
         let old = SystemTime::now() - Duration::from_mins(1);
         fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         digests.of(&path, None).unwrap();
         let cache = dir.path().join("cache");
-        fs::write(&cache, digests.changed().unwrap()).unwrap();
+        fs::write(&cache, digests.take_changed().unwrap()).unwrap();
         let mut digests = Digests::load(&cache);
         digests.files.values_mut().for_each(|entry| entry.digest = Digest::of(b"remembered"));
         assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"remembered"));

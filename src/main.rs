@@ -28,6 +28,10 @@ use clap::Parser;
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == executor::GUARDIAN) {
+        executor::guard();
+        return ExitCode::SUCCESS;
+    }
     let cli = cli::Cli::parse();
     ui::respect_no_color();
     match commands::dispatch(cli).and_then(|code| ui::all_written().map(|()| code)) {

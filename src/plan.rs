@@ -5,6 +5,7 @@ mod elsewhere;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bam_contract::digest::Digest;
@@ -70,12 +71,17 @@ pub(crate) struct Planner<'a> {
     /// Keys of what the store has, by kind; read when a stage waits for others.
     stored: HashMap<String, Vec<Key>>,
     elsewhere: Elsewhere<'a>,
+    /// When what was read was last remembered.
+    saved: Instant,
 }
+
+/// How often a run remembers what it has read.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(pipeline: &'a Pipeline, store: &'a Store, forced: BTreeSet<usize>) -> Self {
         let (digests, stored, elsewhere) = (store.load_digests(), HashMap::new(), Elsewhere::new(store));
-        Self { pipeline, store, digests, forced, stored, elsewhere }
+        Self { pipeline, store, digests, forced, stored, elsewhere, saved: Instant::now() }
     }
 
     /// Looks in a remote too for what the store lacks.
@@ -94,13 +100,21 @@ impl<'a> Planner<'a> {
         &mut self.elsewhere
     }
 
-    /// Remembers the digests of the files that were read, where that can be written.
-    pub(crate) fn finish(&self) {
-        self.store.save_digests(&self.digests);
+    /// Remembers what was read and verified, where that can be written.
+    pub(crate) fn finish(&mut self) {
+        self.store.save_digests(&mut self.digests);
         self.store.save_verified();
+        self.saved = Instant::now();
     }
 
-    /// Reads what comes from a hub and wasn't read before, so that a wrong byte is told before anything runs.
+    /// Likewise, but not with every stage of many: what a `kill -9` loses is a moment's work.
+    pub(crate) fn save_now_and_then(&mut self) {
+        if self.saved.elapsed() > SAVE_EVERY {
+            self.finish();
+        }
+    }
+
+    /// Reads the files of a hub that weren't read before, which are held against its checksums then.
     pub(crate) fn read_hub_files(&mut self) -> Result<()> {
         let files = self.pipeline.stages.iter().flat_map(|stage| &stage.externals);
         for file in files.filter(|file| file.checksum.is_some()) {

@@ -3,6 +3,7 @@
 //! An artifact appears whole or not at all: a stage writes into `tmp/`, and [`Pending::commit`] verifies, syncs and
 //! renames it to `store/<kind>/<fingerprint>/`, where it never changes again.
 
+mod attempts;
 mod commit;
 mod gc;
 mod lock;
@@ -128,12 +129,6 @@ impl Store {
         names
     }
 
-    /// Begins an artifact that is locked: an empty folder to write to, which goes away unless it is committed.
-    pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Result<Pending> {
-        let folder = self.folder_in_root("tmp")?.join(fingerprint.to_string());
-        Pending::create(folder, self.folder(kind, fingerprint), lock)
-    }
-
     /// Takes a damaged artifact out of the store; returns where it lies now.
     pub(crate) fn set_aside(&self, kind: &str, fingerprint: Fingerprint) -> Result<PathBuf> {
         let damaged = self.folder_in_root("damaged")?;
@@ -174,8 +169,8 @@ impl Store {
     }
 
     /// Saves what only spares work: where it can't be written, the files are read again.
-    pub(crate) fn save_digests(&self, digests: &Digests) {
-        if let Some(bytes) = digests.changed() {
+    pub(crate) fn save_digests(&self, digests: &mut Digests) {
+        if let Some(bytes) = digests.take_changed() {
             _ = self.write("digests.json", &bytes);
         }
     }

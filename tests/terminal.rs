@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
-use support::{Sandbox, until};
+use support::{Sandbox, redact, until};
 
 /// What `bam plan` prints in an environment.
 fn plan_with(sandbox: &Sandbox, environment: &[(&str, &str)]) -> String {
@@ -84,4 +84,49 @@ fn a_log_is_followed_to_its_end_and_no_longer_than_it_is_read() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.starts_with("line 1\nline 2\nline 3\n") && said.trim_end().ends_with("last"), "{said}");
     run.wait().unwrap();
+}
+
+/// What a terminal of so many columns shows: the last screen on which a stage was running, and the one at the end.
+fn seen_on_a_terminal(sandbox: &Sandbox, columns: u16) -> (String, String) {
+    let (mut terminal, inner) = support::terminal(columns);
+    let mut command = sandbox.command(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let streams = [inner.try_clone().unwrap(), inner.try_clone().unwrap()];
+    let [stdout, stderr] = streams.map(Stdio::from);
+    let mut run = command.env("TERM", "xterm").env("NO_COLOR", "1").stdout(stdout).stderr(stderr).spawn().unwrap();
+    drop((command, inner));
+    let mut screen = vt100::Parser::new(60, columns, 0);
+    let (mut running, mut bytes) = (String::new(), [0; 4096]);
+    // Once nobody has the other end, reading fails.
+    while let Ok(count @ 1..) = terminal.read(&mut bytes) {
+        screen.process(&bytes[..count]);
+        let shown = screen.screen().contents();
+        if shown.contains("RUNNING") {
+            running = shown;
+        }
+    }
+    assert!(run.wait().unwrap().success());
+    (running, screen.screen().contents())
+}
+
+#[test]
+fn a_terminal_shows_what_runs_and_in_the_end_what_a_file_would_hold() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
+    let (running, end) = seen_on_a_terminal(&sandbox, 100);
+    let running: Vec<&str> = running.lines().filter(|line| line.contains("RUNNING")).collect();
+    let [line] = running[..] else { panic!("one stage runs: {running:?}") };
+    assert!(line.contains("tokens@sentiment") && line.contains("step 1/2") && line.contains("loss 0.5"), "{line}");
+
+    fs::remove_dir_all(sandbox.path("artifacts")).unwrap();
+    let plain = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    assert_eq!(redact(&end).trim_end(), plain.stderr.trim_end());
+}
+
+#[test]
+fn a_narrow_terminal_is_left_clean() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
+    let (running, end) = seen_on_a_terminal(&sandbox, 40);
+    assert_eq!(running.matches("RUNNING").count(), 1, "{running}");
+    assert!(!end.contains("RUNNING") && end.contains("2 stages: 2 ran"), "{end}");
 }

@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::fs;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
-use support::Sandbox;
+use support::{Sandbox, said};
 
 #[test]
 fn a_failed_stage_leaves_its_log_and_the_independent_finish() {
@@ -101,66 +101,95 @@ warning: tokens@sentiment: its damaged artifact now lies in `artifacts/damaged/<
     assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), [""; 0]);
 }
 
-/// Waits until the worker has written half its output.
-fn until_hanging(sandbox: &Sandbox) {
-    for _ in 0..600 {
-        if sandbox.path("hanging").exists() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the worker never got to its output");
-}
-
-/// Whether a process runs that was given a job of this sandbox.
-fn a_worker_runs(sandbox: &Sandbox) -> bool {
-    let artifacts = sandbox.path("artifacts/tmp").display().to_string();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let arguments = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    arguments.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).any(|line| line.contains(&artifacts))
+#[test]
+fn a_worker_that_is_killed_is_told() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "killed"}"#);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
+    assert!(run.stderr.contains("error: the worker was killed (signal 9): was memory short?\n"), "{}", run.stderr);
+    assert_eq!((run.code, sandbox.names_in("artifacts/store")), (1, vec![]));
 }
 
 #[test]
-fn an_engine_that_is_killed_leaves_no_half_artifact_and_no_worker() {
+fn a_file_that_goes_while_stages_run_fails_those_that_read_it() {
     let sandbox = Sandbox::with_small_pipeline();
-    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "hang"}"#);
-    let run = ["run", "pipeline.yaml", "tokens@sentiment"];
-    let mut engine = sandbox.command(&run).stderr(Stdio::null()).spawn().unwrap();
-    until_hanging(&sandbox);
-    assert!(a_worker_runs(&sandbox));
-    engine.kill().unwrap();
-    engine.wait().unwrap();
-    for _ in 0..200 {
-        if !a_worker_runs(&sandbox) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert!(!a_worker_runs(&sandbox), "the worker outlived the engine");
-    assert_eq!(sandbox.names_in("artifacts/store"), ["data"]);
-
-    fs::remove_file(sandbox.path("behaviour.json")).unwrap();
-    let again = sandbox.bam(&run);
-    assert_eq!((again.code, again.stages("RAN")), (0, vec!["tokens@sentiment".to_owned()]));
-    assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0], "what the killed engine left is swept");
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "remove"}"#);
+    let run = sandbox.bam(&["run"]);
+    let gone = "error: reading `enc/config.json`\n  caused by: No such file or directory";
+    assert_eq!(run.stages("RAN"), ["examples@sentiment", "examples@entailment", "tokens@entailment"], "{}", run.stderr);
+    assert_eq!(run.stages("FAILED"), ["teacher@entailment"], "{}", run.stderr);
+    assert!(run.code == 1 && run.stderr.contains(gone), "{}", run.stderr);
+    assert_eq!(sandbox.bam(&["runs"]).stdout.lines().count(), 2, "the run has its record");
 }
 
 #[test]
-fn ctrl_c_ends_the_run_with_a_clean_store() {
+fn a_file_that_may_not_be_read_is_found_before_anything_runs() {
     let sandbox = Sandbox::with_small_pipeline();
-    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "hang"}"#);
-    let run = ["run", "pipeline.yaml", "tokens@sentiment"];
-    let engine = sandbox.command(&run).stderr(Stdio::piped()).spawn().unwrap();
-    until_hanging(&sandbox);
-    let interrupted = Command::new("kill").args(["-INT", &engine.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
-    let output = engine.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.ends_with("interrupted: 1 of 2 stages is done and stays cached\n"), "{said}");
-    assert!(!a_worker_runs(&sandbox));
+    let mut command = match sandbox.humble_command(&["run"]) {
+        Some(command) => command,
+        None => return println!("skipped: `setpriv` is not here to give up root's rights"),
+    };
+    fs::set_permissions(sandbox.path("enc/model.safetensors"), Permissions::from_mode(0)).unwrap();
+    let run = said(&mut command);
+    let told = "error: `enc/model.safetensors` cannot be read: Permission denied (os error 13)
+  --> pipeline.yaml:3:18
+   |
+ 3 | vars: { encoder: enc, max_tokens: 128 }
+   |                  ^^^
+
+hint: give the user that runs `bam` the right to read it
+";
+    assert!(run.stderr.starts_with(told), "{}", run.stderr);
+    assert_eq!((run.code, sandbox.names_in("artifacts/store")), (2, vec![]));
+}
+
+#[test]
+fn a_store_that_may_not_be_written_serves_what_it_has() {
+    let sandbox = Sandbox::with_small_pipeline();
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).code, 0);
+    let Some(mut cached) = sandbox.humble_command(&["run", "pipeline.yaml", "tokens@sentiment"]) else {
+        return println!("skipped: `setpriv` is not here to give up root's rights");
+    };
+    let mut more = sandbox.humble_command(&["run", "pipeline.yaml", "teacher"]).unwrap();
+    let chmod = |mode: &str| {
+        let chmod = Command::new("chmod").args(["-R", mode, "artifacts"]).current_dir(sandbox.path("")).status();
+        assert!(chmod.unwrap().success());
+    };
+    chmod("a-w");
+    let (cached, more) = (said(&mut cached), said(&mut more));
+    chmod("u+w");
+    assert_eq!((cached.code, cached.stages("CACHED").len()), (0, 2), "{}", cached.stderr);
+    assert_eq!(more.stages("FAILED"), ["teacher@sentiment", "examples@entailment"], "{}", more.stderr);
+    let told = "error: locking `artifacts/locks/<hex>`\n  caused by: Permission denied (os error 13)\n";
+    assert!(more.code == 1 && more.stderr.contains(told), "{}", more.stderr);
+    assert_eq!(sandbox.bam(&["verify"]).code, 0);
+}
+
+#[test]
+fn a_log_that_can_not_be_kept_hides_no_failure() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "fail"}"#);
+    sandbox.write("artifacts/failed", "in the way");
+    let run = sandbox.bam(&["run", "pipeline.yaml", "tokens"]);
     assert_eq!(
-        (sandbox.names_in("artifacts/store"), sandbox.names_in("artifacts/tmp")),
-        (vec!["data".to_owned()], vec![])
+        run.stderr,
+        "    Pipeline small: 4 stages
+         RAN [time]  (1/4) examples@sentiment   made by data, peak <memory>  <hex>
+         RAN [time]  (2/4) examples@entailment  made by data, peak <memory>  <hex>
+warning: tokens@sentiment: its log could not be kept: creating `artifacts/failed`: File exists (os error 17)
+      FAILED [time]  (3/4) tokens@sentiment
+error: line 3 of `train.tsv` has 2 columns, not 4
+  caused by: no column `label`
+
+hint: mend the file
+
+the end of its log:
+  | working on tokens@sentiment
+
+         RAN [time]  (4/4) tokens@entailment    made by tokenize, peak <memory>  <hex>
+────────────
+     Summary [time]  4 stages: 3 ran, 1 failed
+"
     );
+    assert_eq!(run.code, 1);
 }

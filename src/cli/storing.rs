@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::PipelineArgs;
+use super::{PipelineArgs, RemoteArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -90,6 +90,9 @@ pub(crate) struct GcArgs {
     /// Say what would be removed, and remove nothing
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
 
     /// Override an entry of the pipeline files, as `bam run --set` does. May be given again
     #[arg(long = "set", value_name = "PATH=VALUE")]

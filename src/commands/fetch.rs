@@ -9,7 +9,9 @@ use bam_contract::fault::Fault;
 use crate::executor::Message;
 use crate::hub::{self, Hub};
 use crate::pipeline::Pipeline;
+use crate::plan::Planner;
 use crate::run::{Observer, RunEvent};
+use crate::store::Store;
 use crate::ui;
 
 /// Brings what the stages lack into the cache; says whether it came to its end, or was stopped.
@@ -40,6 +42,17 @@ pub(super) fn fetch(
         ui::story("interrupted: what has come of the hub is kept, and the next run goes on from there");
     }
     Ok(is_done)
+}
+
+/// Reads what comes of the hub and wasn't read before, so that a wrong byte is told before anything runs.
+pub(super) fn read_all(pipeline: &Pipeline, store: &Store) -> Result<()> {
+    if pipeline.stages.iter().all(|stage| stage.repository.is_none()) {
+        return Ok(());
+    }
+    let mut planner = Planner::new(pipeline, store, BTreeSet::new());
+    planner.read_hub_files()?;
+    planner.finish();
+    Ok(())
 }
 
 /// Says what nothing can be known of till it is fetched.

@@ -8,10 +8,10 @@ use anyhow::Result;
 use bam_contract::digest::Fingerprint;
 use serde_json::json;
 
+use super::remote::remote;
 use crate::cli::GcArgs;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
-use crate::remote::Remote;
 use crate::store::{Store, Stored};
 use crate::ui;
 use crate::ui::table::{Align, Table};
@@ -58,6 +58,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     }
     if !args.dry_run {
         store.prune_latest();
+        store.prune_locks();
         store.save_verified();
     }
     tell(args, &table, &freed, &leftovers, all.len());
@@ -86,7 +87,7 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
     for file in files {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
         // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.
-        let remote = pipeline.remote.clone().map(|location| Remote::new(location, false, store));
+        let remote = remote(&args.remote, &pipeline, false, store)?;
         let plan = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref()).plan()?;
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             match decision {

@@ -16,7 +16,7 @@ use crate::ui::graph::{Graph, Node};
 pub(super) fn graph(args: &GraphArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
     // What is known of the remote tells what stages are; a drawing asks nothing of it.
-    let remote = remote(&args.source, &pipeline, true, store)?;
+    let remote = remote(&args.source.remote, &pipeline, true, store)?;
     let plan = decide(&pipeline, store, remote.as_ref(), BTreeSet::new())?;
     let graph = draw(&pipeline, &plan, args.folded);
     ui::data(&match args.format {

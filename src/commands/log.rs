@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -22,12 +21,13 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
         let hint = "`bam status` lists the stages; one that was found in the store has the log of the run that made it";
         return Err(Fault::new(format!("no log of a stage `{}`", args.stage), hint).into());
     };
-    ui::story(&format!("{}{}", store.shown(&log).display(), if store.is_running(&log) { " (under way)" } else { "" }));
+    let is_under_way = store.is_under_way(&log);
+    ui::story(&format!("{}{}", store.shown(&log).display(), if is_under_way { " (under way)" } else { "" }));
     let reading = || format!("reading `{}`", store.shown(&log).display());
     let mut file = File::open(&log).with_context(reading)?;
     loop {
         // Asked before reading, so that nothing written last is missed.
-        let goes_on = args.follow && store.is_running(&log) && Path::exists(&log);
+        let goes_on = args.follow && store.is_under_way(&log);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(reading)?;
         let is_read = ui::feed(&String::from_utf8_lossy(&bytes));

@@ -22,7 +22,7 @@ use crate::ui::units::{duration, plural};
 pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
     let hub = Hub::from_env(args.offline.offline);
     let (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
-    let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
+    let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     let Some(stage) = &args.why else {
         return tell(&pipeline, store, remote.as_ref(), forced, &limits(&args.limits), args.json);
     };

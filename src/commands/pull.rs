@@ -27,7 +27,7 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
     let started = Instant::now();
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets, false)?;
     warn_of_unfetched(&pipeline);
-    let remote = needed(&args.source, &pipeline, store)?;
+    let remote = needed(&args.source.remote, &pipeline, store)?;
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let wanted: Vec<usize> =

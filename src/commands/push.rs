@@ -24,7 +24,7 @@ pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
     let started = Instant::now();
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets, false)?;
     warn_of_unfetched(&pipeline);
-    let remote = needed(&args.source, &pipeline, store)?;
+    let remote = needed(&args.source.remote, &pipeline, store)?;
     if !remote.is_writable() {
         let message = format!("remote `{}` is a web server, which only hands out what it has", remote.shown());
         return Err(Fault::new(message, "push to a bucket or a folder").into());

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use bam_contract::fault::Fault;
 
-use crate::cli::PipelineArgs;
+use crate::cli::RemoteArgs;
 use crate::pipeline::Pipeline;
 use crate::remote::{Location, Remote};
 use crate::store::Store;
 
 /// What the command line or the environment names, else the pipeline file. An empty name is none.
 pub(super) fn remote(
-    args: &PipelineArgs,
+    args: &RemoteArgs,
     pipeline: &Pipeline,
     is_offline: bool,
     store: &Store,
@@ -24,7 +24,7 @@ pub(super) fn remote(
 }
 
 /// The same for commands that are about it.
-pub(super) fn needed(args: &PipelineArgs, pipeline: &Pipeline, store: &Store) -> Result<Remote> {
+pub(super) fn needed(args: &RemoteArgs, pipeline: &Pipeline, store: &Store) -> Result<Remote> {
     remote(args, pipeline, false, store)?.ok_or_else(|| {
         let hint = "give `--remote s3://bucket/prefix`, set `BAM_REMOTE`, or write `remote:` into the pipeline file";
         Fault::new("no remote is named", hint).into()

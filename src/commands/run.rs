@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use bam_contract::artifact::ArtifactKind;
@@ -12,10 +14,10 @@ use bam_contract::artifact::scores::Scores;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::fetch::{fetch, warn_of_branches};
+use super::fetch::{fetch, read_all, warn_of_branches};
 use super::remote::remote;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
-use crate::executor::{Local, Message};
+use crate::executor::{Groups, Local, Message};
 use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
@@ -23,14 +25,17 @@ use crate::run::{self, Limits, Observer, Options, Outcome, RunEvent};
 use crate::store::Store;
 use crate::ui;
 
-/// Exit code of a run that the user stopped.
+/// Exit code of a run that was stopped: what shells report of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
+
+/// How long a run that is to end at once has to do it itself, and to keep its record.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let hub = Hub::from_env(args.offline.offline);
     let (mut pipeline, mut forced) = choose(&args.source, &args.choice, &hub)?;
     let limits = limits(&args.limits);
-    let remote = remote(&args.source, &pipeline, args.offline.offline, store)?;
+    let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
         super::plan::tell(&pipeline, store, remote.as_ref(), forced, &limits, args.json)?;
         return Ok(ExitCode::SUCCESS);
@@ -40,8 +45,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let (sender, messages) = mpsc::channel();
-    let interrupt = sender.clone();
-    ctrlc::set_handler(move || drop(interrupt.send(Message::Interrupted))).context("watching for Ctrl-C")?;
+    watch_for_signals(executor.groups(), sender.clone())?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
     // What was fetched may show a mistake, which is told before more is fetched.
     while !pipeline.unfetched().is_empty() {
@@ -50,9 +54,10 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         }
         (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
     }
+    read_all(&pipeline, store)?;
     warn_of_branches(&pipeline);
     let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
-    let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers)?;
+    let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers);
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
         ui::error::warn(&error);
     }
@@ -62,6 +67,28 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         Outcome::Failed => ExitCode::from(1),
         Outcome::Interrupted => ExitCode::from(INTERRUPTED),
     })
+}
+
+/// Has Ctrl-C, SIGTERM and SIGHUP stop the run: the first lets workers keep what they have, the second ends them, and the run
+/// too should it be busy, with a large file it reads, say.
+fn watch_for_signals(groups: Groups, run: Sender<Message>) -> Result<()> {
+    let first = AtomicBool::new(true);
+    let act = move || {
+        let is_first = first.swap(false, Ordering::Relaxed);
+        if is_first {
+            groups.stop()
+        } else {
+            groups.kill()
+        }
+        // A run that has ended needs not be told.
+        _ = run.send(Message::Interrupted);
+        if !is_first {
+            sleep(PATIENCE);
+            ui::story("ended at once; the next run clears away what was being made");
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    ctrlc::set_handler(act).context("watching for Ctrl-C")
 }
 
 /// The stages asked for with all they need, and those of them that are forced.

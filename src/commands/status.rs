@@ -28,7 +28,7 @@ pub(super) struct Standing {
 
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
-    let remote = remote(&args.source, &pipeline, false, store)?;
+    let remote = remote(&args.source.remote, &pipeline, false, store)?;
     let standings = standings(&pipeline, store, remote.as_ref())?;
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(_, manifest)| size(manifest)).sum();

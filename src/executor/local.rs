@@ -7,19 +7,20 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
 use bam_contract::event::Event;
 use bam_contract::fault::Fault;
 
+use super::groups::Groups;
 use super::{End, Executor, Launch, Message, Worker};
 
 /// Runs `bam-stage JOB` on this machine.
 #[derive(Debug)]
 pub(crate) struct Local {
     program: PathBuf,
+    groups: Groups,
 }
 
 impl Local {
@@ -29,7 +30,7 @@ impl Local {
         if let Some(program) = std::env::var_os("BAM_STAGE").filter(|program: &OsString| !program.is_empty()) {
             let program = PathBuf::from(program);
             if program.is_file() {
-                return Ok(Self { program });
+                return Ok(Self { program, groups: Groups::default() });
             }
             let message = format!("`BAM_STAGE` names `{}`, which does not exist", program.display());
             return Err(Fault::new(message, "unset it, or name the worker program").into());
@@ -38,13 +39,18 @@ impl Local {
         let folder = own.parent().unwrap_or(Path::new("/"));
         let places = [folder.join(NAME), folder.join("../lib/bam").join(NAME)];
         match places.into_iter().find(|place| place.is_file()) {
-            Some(program) => Ok(Self { program }),
+            Some(program) => Ok(Self { program, groups: Groups::default() }),
             None => Err(Fault::new(
                 format!("the worker program `{NAME}` lies neither in `{}` nor in `../lib/bam`", folder.display()),
                 "`make build` makes both programs; `BAM_STAGE=FILE` names another",
             )
             .into()),
         }
+    }
+
+    /// The workers' process groups.
+    pub(crate) fn groups(&self) -> Groups {
+        self.groups.clone()
     }
 }
 
@@ -71,29 +77,33 @@ impl Executor for Local {
         if let Some(gpus) = gpus {
             command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
         }
-        // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
-        command.process_group(0);
         // SAFETY: between fork and exec only two system calls are made, both of which are allowed there.
         unsafe { command.pre_exec(move || die_with(engine)) };
-        let mut child =
-            command.spawn().with_context(|| Fault::new(format!("starting `{name}`"), "is it a program?"))?;
+        let starting = || Fault::new(format!("starting `{name}`"), "is it a program?");
+        let mut child = self.groups.spawn(&mut command).with_context(starting)?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let process = child.id().cast_signed();
-        let ended = Arc::new(Mutex::new(false));
-        let worker = LocalWorker { process, ended: ended.clone() };
-        thread::spawn(move || {
+        let (groups, events) = (self.groups.clone(), messages.clone());
+        let reader = thread::spawn(move || {
             for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
                 match serde_json::from_slice::<Event>(&line) {
                     // The receiver is gone only when the engine is ending.
-                    Ok(event) => drop(messages.send(Message::Event { stage, event })),
+                    Ok(event) => drop(events.send(Message::Event { stage, event })),
                     // Libraries print as they please; the log is the place for it.
                     Err(_) => drop(log_file.write_all(&line).and_then(|()| log_file.write_all(b"\n"))),
                 }
             }
-            let end = wait(process, &ended, &who);
+        });
+        thread::spawn(move || {
+            until_ended(process);
+            // What it has started and left behind would write on, and keep its stdout open.
+            groups.remove(process);
+            // A reader that panicked has read what it could.
+            _ = reader.join();
+            let end = take_end(process, &who);
             drop(messages.send(Message::Ended { stage, end }));
         });
-        Ok(Box::new(worker))
+        Ok(Box::new(LocalWorker { leader: process, groups: self.groups.clone() }))
     }
 }
 
@@ -104,29 +114,17 @@ const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 
 struct LocalWorker {
-    process: libc::pid_t,
-    /// Set before the process is waited for, after which its number may be another's.
-    ended: Arc<Mutex<bool>>,
+    leader: libc::pid_t,
+    groups: Groups,
 }
 
 impl Worker for LocalWorker {
     fn stop(&self) {
-        self.signal(libc::SIGTERM);
+        self.groups.signal(self.leader, libc::SIGTERM);
     }
 
     fn kill(&self) {
-        self.signal(libc::SIGKILL);
-    }
-}
-
-impl LocalWorker {
-    fn signal(&self, signal: i32) {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*ended {
-            // SAFETY: the lock keeps the child from being waited for, so its number is still its own; the child leads
-            // a group of processes, which are all its own.
-            unsafe { libc::kill(-self.process, signal) };
-        }
+        self.groups.signal(self.leader, libc::SIGKILL);
     }
 }
 
@@ -141,18 +139,21 @@ fn die_with(engine: u32) -> io::Result<()> {
     if parent.cast_unsigned() == engine { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
 }
 
-/// Waits for a child; `wait4` tells its peak memory too, which the standard library does not.
-fn wait(process: libc::pid_t, ended: &Mutex<bool>, who: &str) -> End {
+/// Waits until a child has ended, and leaves its end for [`take_end`] to take, so that its number stays its own.
+fn until_ended(process: libc::pid_t) {
     // SAFETY: `siginfo_t` is plain data, for which zeros are valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: likewise.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let mut status = 0;
-    // SAFETY: the pointer leads to a live local. The child's end is awaited, and left for `wait4` to take.
+    // SAFETY: the pointer leads to a live local.
     again_if_interrupted(|| unsafe {
         libc::waitid(libc::P_PID, process.cast_unsigned(), &raw mut info, libc::WEXITED | libc::WNOWAIT)
     });
-    *ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+}
+
+/// Takes the end of a child; `wait4` tells its peak memory too, which the standard library does not.
+fn take_end(process: libc::pid_t, who: &str) -> End {
+    // SAFETY: `rusage` is plain data, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let mut status = 0;
     // SAFETY: both pointers lead to live locals of the right types.
     let waited = again_if_interrupted(|| unsafe { libc::wait4(process, &raw mut status, 0, &raw mut usage) });
     let trouble = if waited == process {

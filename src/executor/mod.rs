@@ -1,5 +1,6 @@
 //! Where stages are computed.
 
+mod groups;
 mod local;
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::Sender;
 
 use crate::remote::{Pushed, Trouble};
+pub(crate) use groups::{GUARDIAN, Groups, guard};
 pub(crate) use local::Local;
 
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.

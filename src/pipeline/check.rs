@@ -1,6 +1,7 @@
 //! From expanded stages to a sound pipeline: types, references, artifact kinds, cycles, files.
 
 mod encoders;
+mod files;
 mod judged;
 mod learning;
 mod outside;
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bam_contract::artifact::ArtifactKind;
 use bam_contract::external::External;
-use bam_contract::fault::{closest, hint_of};
+use bam_contract::fault::closest;
 use bam_contract::stage::{Input, KINDS, StageSpec};
 use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
@@ -24,6 +25,7 @@ use super::vars::{Origin, Sketch, family_of, lost_families};
 use super::{Edge, Stage};
 use crate::hub::{Hub, Repository};
 use encoders::Encoders;
+use files::Files;
 
 /// A stage with its types, before its references are known to lead anywhere.
 struct Typed {
@@ -112,7 +114,8 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
             edges
         })
         .collect();
-    let externals: Vec<Vec<External>> = stages.iter().map(|stage| externals(stage, mistakes)).collect();
+    let mut files = Files::default();
+    let externals: Vec<Vec<External>> = stages.iter().map(|stage| files.of(stage, mistakes)).collect();
     let reads: Vec<Vec<usize>> = edges.iter().map(|edges| edges.iter().map(|edge| edge.stage).collect()).collect();
     match graph::order(&reads) {
         Ok(order) => {
@@ -344,27 +347,6 @@ fn references(stage: &Typed, stages: &[Typed], index: &HashMap<String, usize>) -
         _ => None,
     });
     exported.collect()
-}
-
-fn externals(stage: &Typed, mistakes: &mut Mistakes) -> Vec<External> {
-    let param = match stage.spec {
-        StageSpec::Data(_) => "from",
-        StageSpec::Exec(_) => "files",
-        _ => "encoder",
-    };
-    let is_lacking = stage.repository.as_ref().is_some_and(|repository| !repository.lacks.is_empty());
-    if is_lacking || stage.flawed.contains(param) || stage.flawed.contains("task") {
-        return Vec::new();
-    }
-    match stage.resolved().external() {
-        Ok(files) => stage.with_checksums(files),
-        Err(error) => {
-            let place = stage.origin.value(&mistakes.source, &[param.to_owned()]);
-            let hint = hint_of(&error).map(ToOwned::to_owned);
-            mistakes.add(place, error.to_string(), hint);
-            Vec::new()
-        }
-    }
 }
 
 fn assemble(stages: Vec<Typed>, edges: Vec<Vec<Edge>>, externals: Vec<Vec<External>>, order: &[usize]) -> Vec<Stage> {

@@ -31,7 +31,8 @@ impl Places {
     /// Of the file of that number. Those of a file that does not parse are found up to where it fails.
     pub(super) fn of(file: usize, text: &str) -> Self {
         let places = Self { file, ..Self::default() };
-        let mut walk = Walk { events: Parser::new_from_str(text), lines: Lines::of(text), places };
+        let (events, lines) = (Parser::new_from_str(text), Lines::of(text));
+        let mut walk = Walk { events, lines, places, anchors: HashMap::new() };
         let _ = walk.document();
         walk.places
     }
@@ -72,7 +73,18 @@ struct Walk<'a> {
     events: Parser<'a, StrInput<'a>>,
     lines: Lines,
     places: Places,
+    /// What lies below each anchor, by the parser's number for it.
+    anchors: HashMap<usize, Vec<Below>>,
 }
+
+/// An entry below an anchor: its path from there, and its places.
+type Below = (EntryPath, Option<Place>, Place);
+
+/// The parser's number for none.
+const NO_ANCHOR: usize = 0;
+
+/// The key whose value's entries count as the mapping's own, where it has none of that name.
+const MERGE: &str = "<<";
 
 impl<'a> Walk<'a> {
     fn next(&mut self) -> Option<(Event<'a>, Span)> {
@@ -97,10 +109,27 @@ impl<'a> Walk<'a> {
         if path.len() == MOST_DEPTH {
             return None;
         }
+        let anchor = match event {
+            Event::MappingStart(anchor, _) | Event::SequenceStart(anchor, _) => anchor,
+            _ => NO_ANCHOR,
+        };
+        self.below(event, path)?;
+        if anchor != NO_ANCHOR {
+            let below = self.entries_below(path);
+            self.anchors.insert(anchor, below);
+        }
+        Some(())
+    }
+
+    /// Notes what is below a node of which `event` is the first.
+    fn below(&mut self, event: Event<'a>, path: &mut EntryPath) -> Option<()> {
         match event {
             Event::MappingStart(..) => loop {
                 match self.next()? {
-                    (Event::MappingEnd, _) => return Some(()),
+                    (Event::MappingEnd, _) => {
+                        self.merge(path);
+                        return Some(());
+                    }
                     (Event::Scalar(name, ..), span) => {
                         path.push(name.into_owned());
                         let place = self.place(span);
@@ -125,8 +154,45 @@ impl<'a> Walk<'a> {
                 }
                 Some(())
             }
+            Event::Alias(anchor) => {
+                let below = self.anchors.get(&anchor).cloned().unwrap_or_default();
+                self.add(path, below);
+                Some(())
+            }
             _ => Some(()),
         }
+    }
+
+    /// Gives a mapping the entries that it merges.
+    fn merge(&mut self, path: &EntryPath) {
+        let merged = [path.as_slice(), &[MERGE.to_owned()]].concat();
+        if !self.places.holds(&merged) {
+            return;
+        }
+        // One mapping, or a list of them, of which the first that has an entry counts.
+        let listed = (0..).map(|index: usize| [merged.as_slice(), &[index.to_string()]].concat());
+        let listed: Vec<EntryPath> = listed.take_while(|item| self.places.holds(item)).collect();
+        for from in if listed.is_empty() { vec![merged] } else { listed } {
+            let below = self.entries_below(&from);
+            self.add(path, below);
+        }
+    }
+
+    /// Places entries below a path, but for those that have a place there.
+    fn add(&mut self, path: &EntryPath, below: Vec<Below>) {
+        for (inside, key, value) in below {
+            let path = [path.as_slice(), &inside].concat();
+            if !self.places.holds(&path) {
+                self.places.keys.extend(key.map(|key| (path.clone(), key)));
+                self.places.values.insert(path, value);
+            }
+        }
+    }
+
+    fn entries_below(&self, path: &EntryPath) -> Vec<Below> {
+        let Places { keys, values, .. } = &self.places;
+        let below = values.iter().filter(|(known, _)| known.len() > path.len() && known.starts_with(path));
+        below.map(|(known, value)| (known[path.len()..].to_vec(), keys.get(known).cloned(), value.clone())).collect()
     }
 
     fn place(&self, span: Span) -> Place {
@@ -147,6 +213,26 @@ mod tests {
         assert_eq!(places.key(&entry_path("c.d")), file(3, 3, 1));
         assert_eq!(places.value(&entry_path("c.é")), file(4, 6, 2));
         assert_eq!(places.value(&entry_path("c.d.none")), file(3, 6, 1), "the nearest thing around it");
+    }
+
+    #[test]
+    fn entries_of_an_alias_stand_where_its_anchor_is() {
+        let text = "\
+base: &base { a: 1, b: { c: 2 } }
+more: &more { b: 3, d: 4 }
+one: { <<: *base, b: 5 }
+two: { <<: [*more, *base] }
+all: [*base]
+";
+        let places = Places::of(0, text);
+        let file = |line, column, width| Place::File { file: 0, line, column, width };
+        assert_eq!(places.key(&entry_path("one.a")), file(1, 15, 1));
+        assert_eq!(places.value(&entry_path("one.b")), file(3, 22, 1), "its own comes first");
+        assert_eq!(places.value(&entry_path("two.b")), file(2, 18, 1), "the first of the list comes first");
+        assert_eq!(places.value(&entry_path("two.a")), file(1, 18, 1));
+        assert_eq!(places.value(&entry_path("all.0.b.c")), file(1, 29, 1));
+        assert_eq!(places.value(&entry_path("all.0")), file(5, 7, 5), "the alias itself");
+        assert_eq!(places.twice, []);
     }
 
     #[test]

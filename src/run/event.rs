@@ -125,13 +125,13 @@ pub(crate) enum RunEvent<'a> {
         manifest: &'a Manifest,
         reasons: &'a [Reason],
     },
-    /// `causes` from the outermost in.
+    /// `causes` from the outermost in; the log of its worker, if one was started.
     Failed {
         stage: &'a str,
         index: usize,
         causes: &'a [String],
         hint: Option<&'a str>,
-        log: &'a Path,
+        log: Option<&'a Path>,
         log_tail: &'a [&'a str],
         seconds: f64,
     },

@@ -1,14 +1,13 @@
 //! What workers report, and how stages end.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use bam_contract::event::Event;
-use bam_contract::fault::hint_of;
-use bam_contract::manifest::Provenance;
+use bam_contract::fault::{Fault, hint_of};
+use bam_contract::manifest::{Key, Provenance};
 use bam_contract::stage::StageSpec;
 use serde_json::Map;
 
@@ -20,6 +19,21 @@ use crate::ui::units::plural;
 
 /// Lines of a failed stage's log that are shown.
 const LOG_TAIL_LINES: usize = 8;
+
+/// Why a stage failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// From the outermost in.
+    pub(super) causes: Vec<String>,
+    pub(super) hint: Option<String>,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let hint = hint_of(&error).map(ToOwned::to_owned);
+        Self { causes: error.chain().map(ToString::to_string).collect(), hint }
+    }
+}
 
 impl Run<'_, '_> {
     /// Takes in what a worker reports.
@@ -44,11 +58,13 @@ impl Run<'_, '_> {
     }
 
     /// Commits what a worker made, or tells why there is nothing.
-    pub(super) fn end(&mut self, at: usize, end: &End) -> Result<()> {
-        let Some(working) = self.working.remove(&at) else { return Ok(()) };
-        let Working { key, reasons, pending, grant, started, metrics, last, .. } = working;
+    pub(super) fn end(&mut self, at: usize, end: &End) {
+        let Some(Working { key, reasons, pending, grant, started, metrics, last, .. }) = self.working.remove(&at)
+        else {
+            return;
+        };
         let threads = grant.threads;
-        self.capacity.give_back(grant);
+        drop(grant);
         let stage = &self.pipeline.stages[at];
         let wall_secs = started.elapsed().as_secs_f64();
         let (summary, facts) = match (last, &end.trouble) {
@@ -57,20 +73,16 @@ impl Run<'_, '_> {
             (None, None) if matches!(stage.spec, StageSpec::Exec(_)) => {
                 (plural(pending.count_files(), "file"), Map::new())
             }
-            (Some(Event::Stopped { summary }), _) => {
-                self.stopped(at, Some(&summary));
-                return Ok(());
-            }
+            (Some(Event::Stopped { summary }), _) => return self.stopped(at, Some(&summary)),
             (last, _) if self.stopping.is_some() && !matches!(last, Some(Event::Failed { .. })) => {
-                self.stopped(at, None);
-                return Ok(());
+                return self.stopped(at, None);
             }
             (Some(Event::Failed { causes, hint }), _) => {
-                return self.failed(at, &pending, &causes, hint.as_deref(), wall_secs);
+                return self.failed(at, &Failure { causes, hint }, Some(&pending), wall_secs);
             }
             (_, trouble) => {
                 let trouble = trouble.clone().unwrap_or_else(|| "the worker ended without a word".to_owned());
-                return self.failed(at, &pending, &[trouble], None, wall_secs);
+                return self.failed(at, &Failure { causes: vec![trouble], hint: None }, Some(&pending), wall_secs);
             }
         };
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
@@ -85,28 +97,36 @@ impl Run<'_, '_> {
             git_revision: self.git_revision.get_or_init(git_revision).clone(),
             worker: facts,
         };
-        // What the worker read may not be what was hashed before it started, maybe an hour ago.
-        if let Some(path) = self.planner.changed_since(at, &key)? {
-            let cause = format!("`{}` changed while the stage ran", path.display());
-            return self.failed(at, &pending, &[cause], Some("run again; the change is seen then"), wall_secs);
+        if let Err(error) = self.unchanged_since(at, &key) {
+            return self.failed(at, &error.into(), Some(&pending), wall_secs);
         }
         let artifact = stage.spec.writes();
         let is_foreign = matches!(stage.spec, StageSpec::Exec(_));
         let finished = Finished { stage: stage.name.clone(), key, artifact, is_foreign, summary, metrics, provenance };
         let manifest = match pending.commit(finished) {
             Ok(manifest) => manifest,
-            Err((pending, error)) => {
-                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                return self.failed(at, &pending, &causes, hint_of(&error), wall_secs);
-            }
+            Err((pending, error)) => return self.failed(at, &error.into(), Some(&pending), wall_secs),
         };
         self.store.committed(&manifest);
         self.read.insert(manifest.fingerprint);
         self.store.forget_resume(manifest.fingerprint);
-        self.settle(at, State::Ran, &manifest)?;
+        if let Err(error) = self.settle(at, State::Ran, &manifest) {
+            return self.failed(at, &error.into(), None, wall_secs);
+        }
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
-        self.push(at, &manifest)
+        self.push(at, &manifest);
+    }
+
+    /// What a worker read may not be what was hashed before it started, maybe an hour ago.
+    fn unchanged_since(&mut self, at: usize, key: &Key) -> Result<()> {
+        match self.planner.changed_since(at, key)? {
+            None => Ok(()),
+            Some(path) => {
+                let what = format!("`{}` changed while the stage ran", path.display());
+                Err(Fault::new(what, "run again; the change is seen then").into())
+            }
+        }
     }
 
     /// Notes that a stage ended because it was asked to.
@@ -115,27 +135,28 @@ impl Run<'_, '_> {
         self.tell(&RunEvent::Stopped { stage: &self.pipeline.stages[at].name, index: at, kept });
     }
 
-    pub(super) fn failed(
-        &mut self,
-        at: usize,
-        pending: &Pending,
-        causes: &[String],
-        hint: Option<&str>,
-        seconds: f64,
-    ) -> Result<()> {
+    /// Notes that a stage failed, and keeps the log of its worker where there was one.
+    pub(super) fn failed(&mut self, at: usize, failure: &Failure, pending: Option<&Pending>, seconds: f64) {
         let stage = &self.pipeline.stages[at].name;
         self.states[at] = State::Failed;
         self.tally.failed += 1;
-        let log = self.store.keep_failed_log(stage, pending)?;
-        let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+        let text = pending.map(|pending| fs::read(pending.log()).unwrap_or_default()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
-        let log: PathBuf = self.store.shown(&log);
-        self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log: &log, log_tail, seconds });
+        let log = match pending.map(|pending| self.store.keep_failed_log(stage, pending)).transpose() {
+            Ok(log) => log.map(|log| self.store.shown(&log)),
+            Err(error) => {
+                self.tell(&RunEvent::Warning { stage, text: &format!("its log could not be kept: {error:#}") });
+                None
+            }
+        };
+        let Failure { causes, hint } = failure;
+        let (hint, log) = (hint.as_deref(), log.as_deref());
+        self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log, log_tail, seconds });
         if self.fail_fast && self.stopping.is_none() {
             self.stop(Outcome::Failed);
         }
-        Ok(())
     }
 
     /// Skips what a failure kept from being started.

@@ -61,6 +61,5 @@ impl Run<'_, '_> {
             self.states[at] = State::Waiting;
         }
         self.contents[input] = None;
-        self.decide_again = true;
     }
 }

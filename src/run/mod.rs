@@ -59,7 +59,7 @@ pub(crate) fn run(
     options: Options<'_>,
     (sender, messages): (Sender<Message>, Receiver<Message>),
     observers: &mut [&mut dyn Observer],
-) -> Result<Outcome> {
+) -> Outcome {
     let count = pipeline.stages.len();
     let mut run = Run {
         pipeline,
@@ -80,7 +80,6 @@ pub(crate) fn run(
         fetching: BTreeMap::new(),
         pushing: BTreeSet::new(),
         pushes_failed: false,
-        decide_again: false,
         fail_fast: options.fail_fast,
         stopping: None,
         tally: Tally::default(),
@@ -88,7 +87,6 @@ pub(crate) fn run(
         sender,
         messages,
     };
-    run.planner.read_hub_files()?;
     store.sweep();
     let outcome = run.follow();
     run.planner.finish();
@@ -121,8 +119,6 @@ struct Run<'a, 'o> {
     /// Artifacts on their way to the remote.
     pushing: BTreeSet<Fingerprint>,
     pushes_failed: bool,
-    /// Whether a stage was put back among those to be decided about.
-    decide_again: bool,
     fail_fast: bool,
     stopping: Option<Outcome>,
     tally: Tally,
@@ -152,6 +148,14 @@ enum State {
     Failed,
     Skipped,
     Stopped,
+}
+
+/// How what a stage reads stands.
+enum Inputs {
+    There,
+    Awaited,
+    /// This one failed, or was skipped.
+    Lost(usize),
 }
 
 /// A stage that is to run.
@@ -185,71 +189,87 @@ impl Run<'_, '_> {
         }
     }
 
-    fn follow(&mut self) -> Result<Outcome> {
+    fn follow(&mut self) -> Outcome {
         let started = Instant::now();
         let names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
         self.tell(&RunEvent::Started { pipeline: &self.pipeline.name, stages: &names });
         loop {
-            let mut waits_for_others = false;
-            if self.stopping.is_none() {
-                self.decide()?;
-                waits_for_others = self.start_ready()? | self.start_fetches()?;
-            }
-            if std::mem::take(&mut self.decide_again) {
-                continue;
-            }
+            let waits_for_others = self.advance();
+            self.planner.save_now_and_then();
             if self.working.is_empty() && !waits_for_others && !self.transfers() {
                 break;
             }
             let message = if waits_for_others {
                 self.messages.recv_timeout(LOOK_EVERY)
             } else {
-                self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                self.messages.recv().map_err(RecvTimeoutError::from)
             };
             match message {
                 Ok(Message::Event { stage, event }) => self.hear(stage, event),
-                Ok(Message::Ended { stage, end }) => self.end(stage, &end)?,
-                Ok(Message::Fetched { stage, result }) => self.fetched(stage, result)?,
+                Ok(Message::Ended { stage, end }) => self.end(stage, &end),
+                Ok(Message::Fetched { stage, result }) => self.fetched(stage, result),
                 Ok(Message::Pushed { stage, fingerprint, result }) => self.pushed(stage, fingerprint, result),
                 Ok(Message::Interrupted) => self.interrupt(),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all workers fell silent"),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("this run holds a sender itself"),
             }
         }
         if self.stopping == Some(Outcome::Interrupted) {
             self.tell(&RunEvent::Interrupted { tally: self.tally });
-            return Ok(Outcome::Interrupted);
+            return Outcome::Interrupted;
         }
         self.skip_the_rest();
         let seconds = started.elapsed().as_secs_f64();
         self.tell(&RunEvent::Finished { seconds, tally: self.tally });
-        Ok(if self.tally.failed > 0 { Outcome::Failed } else { Outcome::Done })
+        if self.tally.failed > 0 { Outcome::Failed } else { Outcome::Done }
     }
 
-    /// Decides about every stage whose inputs are settled. Stages stand in order, so one pass does.
-    fn decide(&mut self) -> Result<()> {
-        for at in 0..self.states.len() {
-            if self.states[at] != State::Waiting {
-                continue;
-            }
-            let inputs = || self.pipeline.stages[at].inputs.iter().map(|edge| edge.stage);
-            if let Some(lost) = inputs().find(|input| matches!(self.states[*input], State::Failed | State::Skipped)) {
-                self.skip(at, lost);
-            } else if inputs().all(|input| self.contents[input].is_some()) {
-                let decision = self.planner.decide(at, &self.contents)?;
-                self.tell_troubles();
-                match decision {
-                    Decision::Cached(manifest) => self.cached(at, &manifest)?,
-                    Decision::Remote { manifest, .. } => self.found_elsewhere(at, *manifest),
-                    Decision::Run { key, reasons } => {
-                        self.states[at] = State::Running;
-                        self.ready.push(Ready { stage: at, key, reasons, told: false });
-                    }
-                    Decision::Waits { .. } => unreachable!("all inputs are there"),
+    /// Decides and starts all that can be decided and started now. Says whether anything waits for another run.
+    fn advance(&mut self) -> bool {
+        let mut waits_for_others = false;
+        // What is found there when it is about to start or to be fetched, or damaged, makes others decidable.
+        while self.stopping.is_none() {
+            for at in 0..self.states.len() {
+                match self.inputs_of(at) {
+                    _ if self.states[at] != State::Waiting => {}
+                    Inputs::Awaited => {}
+                    Inputs::There => self.decide(at),
+                    Inputs::Lost(lost) => self.skip(at, lost),
                 }
             }
+            waits_for_others = self.start_ready() | self.start_fetches();
+            let is_decidable =
+                |at: usize| self.states[at] == State::Waiting && !matches!(self.inputs_of(at), Inputs::Awaited);
+            if !(0..self.states.len()).any(is_decidable) {
+                break;
+            }
         }
-        Ok(())
+        waits_for_others && self.stopping.is_none()
+    }
+
+    fn inputs_of(&self, at: usize) -> Inputs {
+        let inputs = || self.pipeline.stages[at].inputs.iter().map(|edge| edge.stage);
+        match inputs().find(|input| matches!(self.states[*input], State::Failed | State::Skipped)) {
+            Some(lost) => Inputs::Lost(lost),
+            None if inputs().all(|input| self.contents[input].is_some()) => Inputs::There,
+            None => Inputs::Awaited,
+        }
+    }
+
+    /// Decides about a stage whose inputs are there.
+    fn decide(&mut self, at: usize) {
+        let decision = self.planner.decide(at, &self.contents);
+        self.tell_troubles();
+        match decision {
+            Ok(Decision::Cached(manifest)) => self.cached(at, &manifest),
+            Ok(Decision::Remote { manifest, .. }) => self.found_elsewhere(at, *manifest),
+            Ok(Decision::Run { key, reasons }) => {
+                self.states[at] = State::Running;
+                self.ready.push(Ready { stage: at, key, reasons, told: false });
+            }
+            Ok(Decision::Waits { .. }) => unreachable!("all inputs are there"),
+            Err(error) => self.failed(at, &error.into(), None, 0.0),
+        }
     }
 
     fn skip(&mut self, at: usize, lost: usize) {
@@ -259,9 +279,11 @@ impl Run<'_, '_> {
         self.tell(&RunEvent::Skipped { stage, index: at, needs });
     }
 
-    fn cached(&mut self, at: usize, manifest: &Manifest) -> Result<()> {
+    fn cached(&mut self, at: usize, manifest: &Manifest) {
         let stage = &self.pipeline.stages[at];
-        self.settle(at, State::Cached, manifest)?;
+        if let Err(error) = self.settle(at, State::Cached, manifest) {
+            return self.failed(at, &error.into(), None, 0.0);
+        }
         self.tally.cached += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
         let mut reran: Vec<&str> = stage
@@ -272,17 +294,18 @@ impl Run<'_, '_> {
             .collect();
         reran.dedup();
         self.tell(&RunEvent::Cached { stage: &stage.name, index: at, manifest, reran: &reran });
-        self.push(at, manifest)
+        self.push(at, manifest);
     }
 
     /// Notes that a stage's artifact is there.
     fn settle(&mut self, at: usize, state: State, manifest: &Manifest) -> Result<()> {
         let name = &self.pipeline.stages[at].name;
+        self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint)?;
+        self.store.forget_failure(name);
         self.states[at] = state;
         self.contents[at] = Some(manifest.content);
         self.fingerprints[at] = Some(manifest.fingerprint);
-        self.store.forget_failure(name);
-        self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint)
+        Ok(())
     }
 
     /// The first time workers are asked to stop, then they are ended.

@@ -1,6 +1,10 @@
 //! Which of the stages that are ready start, and with what.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
 
 use bam_contract::stage::StageSpec;
 
@@ -19,6 +23,20 @@ pub(crate) struct Limits {
     pub(crate) device: String,
 }
 
+/// Bytes that a stage takes which has never run, rather too many than too few. A training keeps four numbers for each
+/// weight (itself, its gradient, two moments), and activations; what else reads a model keeps it once, and activations.
+fn memory_guess(stage: &Stage) -> u64 {
+    const MIB: u64 = 1 << 20;
+    let is_weights = |path: &Path| path.extension().is_some_and(|extension| extension == "safetensors");
+    let weights = stage.externals.iter().filter(|file| is_weights(&file.path));
+    let weights: u64 = weights.filter_map(|file| Some(fs::metadata(&file.path).ok()?.len())).sum();
+    match stage.spec {
+        StageSpec::Train(_) => 512 * MIB + 6 * weights,
+        StageSpec::Predict(_) | StageSpec::Score(_) | StageSpec::Export(_) => 1024 * MIB,
+        _ => 256 * MIB,
+    }
+}
+
 /// What a stage took when it last ran.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Last {
@@ -34,34 +52,44 @@ pub(super) struct Needs {
     gpus: usize,
 }
 
-/// What a stage under way was given.
-#[derive(Clone, Debug)]
+/// What a stage under way was given. Dropped, it is free again.
+#[derive(Debug)]
 pub(super) struct Grant {
     pub(super) threads: usize,
     memory_bytes: u64,
     pub(super) gpus: Vec<String>,
+    free: Rc<RefCell<Free>>,
 }
 
-/// What is free.
+/// What a run may use, and how much of it is free.
 #[derive(Debug)]
 pub(super) struct Capacity {
     limits: Limits,
+    free: Rc<RefCell<Free>>,
+}
+
+#[derive(Debug)]
+struct Free {
     threads: usize,
     memory_bytes: u64,
     gpus: Vec<String>,
-    running: usize,
+    jobs: usize,
 }
 
 impl Limits {
     /// What a stage needs: as declared, else by these rules. Threads: the stages of a family share the run's, so that
     /// they run side by side. It depends on the file and the machine alone, for the number of threads may change the
-    /// last bits of a training. Memory: what the stage took the last time. A GPU for kinds that compute with tensors.
+    /// last bits of a training. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
+    /// tensors.
     fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
         let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
         let gpus = usize::from(computes && self.device != "cpu" && !self.gpus.is_empty());
         Needs {
             threads: stage.resources.threads.unwrap_or((self.threads / stage.siblings).max(1)),
-            memory_bytes: stage.resources.memory.map_or(last_peak_bytes.unwrap_or(0), |memory| memory.as_u64()),
+            memory_bytes: match stage.resources.memory {
+                Some(memory) => memory.as_u64(),
+                None => last_peak_bytes.unwrap_or_else(|| memory_guess(stage)),
+            },
             gpus: stage.resources.gpus.unwrap_or(gpus),
         }
     }
@@ -69,8 +97,9 @@ impl Limits {
 
 impl Capacity {
     pub(super) fn new(limits: Limits) -> Self {
-        let (threads, memory_bytes, gpus) = (limits.threads, limits.memory_bytes, limits.gpus.clone());
-        Self { limits, threads, memory_bytes, gpus, running: 0 }
+        let Limits { threads, memory_bytes, ref gpus, jobs, .. } = limits;
+        let free = Free { threads, memory_bytes, gpus: gpus.clone(), jobs };
+        Self { limits, free: Rc::new(RefCell::new(free)) }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -79,38 +108,27 @@ impl Capacity {
 
     /// Takes what the stage needs, if there is as much. One that needs more than the run has is given all of it, once
     /// nothing else runs: so every stage runs in the end.
-    pub(super) fn take(&mut self, stage: &Stage, last_peak_bytes: Option<u64>) -> Option<Grant> {
+    pub(super) fn take(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Option<Grant> {
         let needs = self.limits.needs(stage, last_peak_bytes);
-        let wanted = Needs {
-            threads: needs.threads.min(self.limits.threads),
-            memory_bytes: needs.memory_bytes.min(self.limits.memory_bytes),
-            gpus: needs.gpus.min(self.limits.gpus.len()),
-        };
-        let fits = self.running < self.limits.jobs
-            && wanted.threads <= self.threads
-            && wanted.memory_bytes <= self.memory_bytes
-            && wanted.gpus <= self.gpus.len();
+        let threads = needs.threads.min(self.limits.threads);
+        let memory_bytes = needs.memory_bytes.min(self.limits.memory_bytes);
+        let gpus = needs.gpus.min(self.limits.gpus.len());
+        let mut free = self.free.borrow_mut();
+        let fits =
+            free.jobs > 0 && threads <= free.threads && memory_bytes <= free.memory_bytes && gpus <= free.gpus.len();
         if !fits {
             return None;
         }
-        self.running += 1;
-        self.threads -= wanted.threads;
-        self.memory_bytes -= wanted.memory_bytes;
-        let gpus = self.gpus.drain(..wanted.gpus).collect();
-        Some(Grant { threads: wanted.threads, memory_bytes: wanted.memory_bytes, gpus })
-    }
-
-    pub(super) fn give_back(&mut self, grant: Grant) {
-        self.running -= 1;
-        self.threads += grant.threads;
-        self.memory_bytes += grant.memory_bytes;
-        self.gpus.extend(grant.gpus);
-        self.gpus.sort();
+        free.jobs -= 1;
+        free.threads -= threads;
+        free.memory_bytes -= memory_bytes;
+        let gpus = free.gpus.drain(..gpus).collect();
+        Some(Grant { threads, memory_bytes, gpus, free: self.free.clone() })
     }
 
     /// What the stage asks for beyond what the run has: `4 threads of 2`.
     pub(super) fn lacks(&self, stage: &Stage) -> Option<String> {
-        let needs = self.limits.needs(stage, None);
+        let needs = self.limits.needs(stage, Some(0));
         if needs.threads > self.limits.threads {
             return Some(format!("{} threads of {}", needs.threads, self.limits.threads));
         }
@@ -119,6 +137,17 @@ impl Capacity {
             return Some(format!("{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
         }
         (needs.gpus > self.limits.gpus.len()).then(|| format!("{} GPUs of {}", needs.gpus, self.limits.gpus.len()))
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let mut free = self.free.borrow_mut();
+        free.jobs += 1;
+        free.threads += self.threads;
+        free.memory_bytes += self.memory_bytes;
+        free.gpus.append(&mut self.gpus);
+        free.gpus.sort();
     }
 }
 
@@ -146,7 +175,7 @@ const ANY: &str = "";
 pub(crate) fn makespan(pipeline: &Pipeline, runs: &[bool], last: &[Option<Last>], limits: &Limits) -> f64 {
     let last_secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
     let (own, chains) = (expected_secs(pipeline, &last_secs), chains(pipeline, &last_secs));
-    let mut capacity = Capacity::new(limits.clone());
+    let capacity = Capacity::new(limits.clone());
     let mut waiting: Vec<usize> = (0..runs.len()).filter(|at| runs[*at]).collect();
     waiting.sort_by(|a, b| chains[*b].total_cmp(&chains[*a]));
     let mut done: Vec<bool> = runs.iter().map(|runs| !runs).collect();
@@ -162,10 +191,9 @@ pub(crate) fn makespan(pipeline: &Pipeline, runs: &[bool], last: &[Option<Last>]
             !starts
         });
         let Some(next) = (0..working.len()).min_by(|a, b| working[*a].0.total_cmp(&working[*b].0)) else { return now };
-        let (end, at, grant) = working.swap_remove(next);
+        let (end, at, _grant) = working.swap_remove(next);
         now = end;
         done[at] = true;
-        capacity.give_back(grant);
     }
 }
 

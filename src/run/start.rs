@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use bam_contract::digest::Fingerprint;
-use bam_contract::fault::hint_of;
 use bam_contract::job::Job;
 use bam_contract::manifest::Key;
 use bam_contract::stage::StageSpec;
@@ -19,9 +18,9 @@ use crate::store::{Asked, Found, Lock};
 
 impl Run<'_, '_> {
     /// Starts what can start, the beginnings of long chains first. Says whether a stage waits for another run's.
-    pub(super) fn start_ready(&mut self) -> Result<bool> {
+    pub(super) fn start_ready(&mut self) -> bool {
         if self.ready.is_empty() {
-            return Ok(false);
+            return false;
         }
         let order = self.order.get_or_init(|| {
             let last: Vec<Option<Last>> =
@@ -41,7 +40,7 @@ impl Run<'_, '_> {
                 self.states[ready.stage] = State::Waiting;
                 continue;
             }
-            if self.awaits_inputs(ready.stage) {
+            if self.stopping.is_some() || self.awaits_inputs(ready.stage) {
                 self.ready.push(ready);
                 continue;
             }
@@ -49,31 +48,43 @@ impl Run<'_, '_> {
                 self.ready.push(ready);
                 continue;
             };
-            let inputs = match self.hold_inputs(ready.stage)? {
-                Asked::Held(inputs) => inputs,
-                Asked::Busy(holder) => {
-                    self.capacity.give_back(grant);
-                    waits_for_others |= self.wait(ready, &holder);
-                    continue;
+            match self.hold(&ready) {
+                Ok(Asked::Held((lock, inputs))) => {
+                    let at = ready.stage;
+                    if let Err(error) = self.start(ready, grant, lock, inputs) {
+                        self.failed(at, &error.into(), None, 0.0);
+                    }
                 }
-            };
-            match self.store.lock(ready.key.fingerprint())? {
-                Asked::Held(lock) => self.start(ready, grant, lock, inputs)?,
-                Asked::Busy(holder) => {
-                    self.capacity.give_back(grant);
-                    waits_for_others |= self.wait(ready, &holder);
-                }
+                Ok(Asked::Busy(holder)) => waits_for_others |= self.wait(ready, &holder),
+                Err(error) => self.failed(ready.stage, &error.into(), None, 0.0),
             }
         }
-        Ok(waits_for_others)
+        waits_for_others
+    }
+
+    /// Locks what a stage reads and what it makes.
+    fn hold(&self, ready: &Ready) -> Result<Asked<(Lock, Vec<Lock>)>> {
+        let inputs = match self.hold_inputs(ready.stage)? {
+            Asked::Held(inputs) => inputs,
+            Asked::Busy(holder) => return Ok(Asked::Busy(holder)),
+        };
+        Ok(match self.store.lock(ready.key.fingerprint())? {
+            Asked::Held(lock) => Asked::Held((lock, inputs)),
+            Asked::Busy(holder) => Asked::Busy(holder),
+        })
     }
 
     /// Puts off a stage of which the artifact, or one that it reads, is being made; says whether another process does it,
     /// and not this one under another stage's name.
     fn wait(&mut self, mut ready: Ready, holder: &str) -> bool {
-        let inputs = &self.pipeline.stages[ready.stage].inputs;
-        let reads = |made: Fingerprint| inputs.iter().any(|edge| self.fingerprints[edge.stage] == Some(made));
-        let is_own = self.working.values().any(|working| working.key == ready.key || reads(working.key.fingerprint()));
+        let reads = |at: usize, made: Fingerprint| {
+            self.pipeline.stages[at].inputs.iter().any(|edge| self.fingerprints[edge.stage] == Some(made))
+        };
+        let wanted = ready.key.fingerprint();
+        let is_own = self.working.iter().any(|(at, working)| {
+            let made = working.key.fingerprint();
+            made == wanted || reads(ready.stage, made) || reads(*at, wanted)
+        });
         if !is_own && !ready.told {
             ready.told = true;
             let stage = &self.pipeline.stages[ready.stage].name;
@@ -83,6 +94,7 @@ impl Run<'_, '_> {
         !is_own
     }
 
+    /// Starts a stage that has all it needs, unless its artifact was made meanwhile, or one it reads is damaged.
     fn start(&mut self, ready: Ready, grant: Grant, lock: Lock, inputs: Vec<Lock>) -> Result<()> {
         let Ready { stage: at, key, reasons, .. } = ready;
         let stage = &self.pipeline.stages[at];
@@ -92,10 +104,8 @@ impl Run<'_, '_> {
             Found::Sound(_) if reasons.contains(&Reason::Forced) => {}
             // Another stage of the same key has made it meanwhile, or another run.
             Found::Sound(manifest) => {
-                self.capacity.give_back(grant);
-                // What reads it can go on now.
-                self.decide_again = true;
-                return self.cached(at, &manifest);
+                self.cached(at, &manifest);
+                return Ok(());
             }
             Found::Damaged(_) => self.set_aside(at, &key.kind, fingerprint)?,
         }
@@ -104,7 +114,6 @@ impl Run<'_, '_> {
             self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
         }
         if let Some(input) = self.damaged_input(at) {
-            self.capacity.give_back(grant);
             self.make_again(at, input);
             return Ok(());
         }
@@ -135,9 +144,8 @@ impl Run<'_, '_> {
         let worker = match self.executor.start(&launch, self.sender.clone()) {
             Ok(worker) => worker,
             Err(error) => {
-                self.capacity.give_back(grant);
-                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                return self.failed(at, &pending, &causes, hint_of(&error), 0.0);
+                self.failed(at, &error.into(), Some(&pending), 0.0);
+                return Ok(());
             }
         };
         let (threads, gpus, name) = (grant.threads, &grant.gpus, &stage.name);

@@ -51,41 +51,43 @@ impl Run<'_, '_> {
     }
 
     /// Starts to fetch what is needed here. Says whether another run is at it.
-    pub(super) fn start_fetches(&mut self) -> Result<bool> {
+    pub(super) fn start_fetches(&mut self) -> bool {
         let mut waits_for_others = false;
         for at in std::mem::take(&mut self.to_fetch) {
-            let Some(manifest) = self.elsewhere.get(&at).cloned() else { continue };
-            let Some(remote) = self.planner.elsewhere().open() else {
-                self.planner.elsewhere().refuse(manifest.fingerprint);
-                self.make_here(at);
-                continue;
-            };
-            match self.store.lock(manifest.fingerprint)? {
-                Asked::Busy(_) => {
-                    self.to_fetch.insert(at);
-                    let is_own = self.fetching.values().any(|own| own.manifest.fingerprint == manifest.fingerprint);
-                    waits_for_others |= !is_own;
-                }
-                Asked::Held(lock) => {
-                    let kind = &manifest.key.kind;
-                    match self.store.find(kind, manifest.fingerprint) {
-                        Found::Absent => {}
-                        // Another run has brought it meanwhile, or another stage of the same key.
-                        Found::Sound(manifest) => {
-                            drop(lock);
-                            self.no_longer_elsewhere(at);
-                            self.cached(at, &manifest)?;
-                            self.decide_again = true;
-                            continue;
-                        }
-                        Found::Damaged(_) => self.set_aside(at, kind, manifest.fingerprint)?,
-                    }
-                    let pending = self.store.begin(kind, manifest.fingerprint, lock)?;
-                    self.fetch(at, remote, manifest, pending);
-                }
+            match self.start_fetch(at) {
+                Ok(waits) => waits_for_others |= waits,
+                Err(error) => self.failed(at, &error.into(), None, 0.0),
             }
         }
-        Ok(waits_for_others)
+        waits_for_others
+    }
+
+    fn start_fetch(&mut self, at: usize) -> Result<bool> {
+        let Some(manifest) = self.elsewhere.get(&at).cloned() else { return Ok(false) };
+        let Some(remote) = self.planner.elsewhere().open() else {
+            self.planner.elsewhere().refuse(manifest.fingerprint);
+            self.make_here(at);
+            return Ok(false);
+        };
+        let Asked::Held(lock) = self.store.lock(manifest.fingerprint)? else {
+            self.to_fetch.insert(at);
+            return Ok(!self.fetching.values().any(|own| own.manifest.fingerprint == manifest.fingerprint));
+        };
+        let kind = &manifest.key.kind;
+        match self.store.find(kind, manifest.fingerprint) {
+            Found::Absent => {}
+            // Another run has brought it meanwhile, or another stage of the same key.
+            Found::Sound(manifest) => {
+                drop(lock);
+                self.no_longer_elsewhere(at);
+                self.cached(at, &manifest);
+                return Ok(false);
+            }
+            Found::Damaged(_) => self.set_aside(at, kind, manifest.fingerprint)?,
+        }
+        let pending = self.store.begin(kind, manifest.fingerprint, lock)?;
+        self.fetch(at, remote, manifest, pending);
+        Ok(false)
     }
 
     fn fetch(&mut self, at: usize, remote: &Remote, manifest: Manifest, pending: Pending) {
@@ -114,25 +116,25 @@ impl Run<'_, '_> {
     }
 
     /// Commits what came; what did not, or came wrong, is made here.
-    pub(super) fn fetched(&mut self, at: usize, result: Result<(), Trouble>) -> Result<()> {
-        let Some(Fetching { manifest, pending, started }) = self.fetching.remove(&at) else { return Ok(()) };
-        let Some(remote) = self.planner.elsewhere().remote() else { return Ok(()) };
+    pub(super) fn fetched(&mut self, at: usize, result: Result<(), Trouble>) {
+        let Some(Fetching { manifest, pending, started }) = self.fetching.remove(&at) else { return };
+        let Some(remote) = self.planner.elsewhere().remote() else { return };
         let adopted = result.and_then(|()| remote.adopt(&manifest, &pending));
         drop(pending);
         if let Err(trouble) = adopted {
-            self.do_without(at, manifest.fingerprint, trouble);
-            return Ok(());
+            return self.do_without(at, manifest.fingerprint, trouble);
         }
         self.store.committed(&manifest);
         self.read.insert(manifest.fingerprint);
         self.no_longer_elsewhere(at);
-        self.settle(at, State::Fetched, &manifest)?;
+        if let Err(error) = self.settle(at, State::Fetched, &manifest) {
+            return self.failed(at, &error.into(), None, started.elapsed().as_secs_f64());
+        }
         self.tally.fetched += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
         let (stage, seconds) = (&self.pipeline.stages[at].name, started.elapsed().as_secs_f64());
         let bytes = bytes_of(&manifest);
         self.tell(&RunEvent::Fetched { stage, index: at, manifest: &manifest, bytes, fetch_seconds: seconds });
-        Ok(())
     }
 
     /// Tells why an artifact did not come, and has it made here.
@@ -148,7 +150,6 @@ impl Run<'_, '_> {
         self.no_longer_elsewhere(at);
         self.states[at] = State::Waiting;
         self.contents[at] = None;
-        self.decide_again = true;
     }
 
     fn no_longer_elsewhere(&mut self, at: usize) {
@@ -166,18 +167,18 @@ impl Run<'_, '_> {
     }
 
     /// Has an artifact brought to the remote, unless that is known to have it.
-    pub(super) fn push(&mut self, at: usize, manifest: &Manifest) -> Result<()> {
+    pub(super) fn push(&mut self, at: usize, manifest: &Manifest) {
         let fingerprint = manifest.fingerprint;
-        let Some(remote) = self.planner.elsewhere().open() else { return Ok(()) };
+        let Some(remote) = self.planner.elsewhere().open() else { return };
         let anew = self.planner.elsewhere().is_refused(fingerprint);
         let is_there = self.store.is_known(remote.id(), fingerprint) && !anew;
         if is_there || !remote.is_writable() || self.pushes_failed || !self.pushing.insert(fingerprint) {
-            return Ok(());
+            return;
         }
-        let Asked::Held(lock) = self.store.share(fingerprint)? else {
-            // It is being made again; the next run brings it there.
+        let Ok(Asked::Held(lock)) = self.store.share(fingerprint) else {
+            // It is being made again, or can't be locked; the next run brings it there.
             self.pushing.remove(&fingerprint);
-            return Ok(());
+            return;
         };
         let folder: PathBuf = self.store.folder(&manifest.key.kind, fingerprint);
         let parcel = Parcel { manifest: manifest.clone(), folder, lock, anew };
@@ -188,7 +189,6 @@ impl Run<'_, '_> {
             self.planner.elsewhere().note(fingerprint, Trouble::Remote(error));
             self.tell_troubles();
         }
-        Ok(())
     }
 
     /// Takes in how bringing an artifact to the remote ended. It never fails the run.

@@ -10,13 +10,14 @@ use bam_contract::artifact::{ArtifactKind, encoder, onnx};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::Fault;
 use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
+use tempfile::TempDir;
 
 use super::{LOG, Lock, MANIFEST};
 
 /// An artifact in the making. Dropped without [`Pending::commit`], it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    folder: PathBuf,
+    folder: TempDir,
     target: PathBuf,
     /// Nobody else makes this artifact meanwhile.
     _lock: Lock,
@@ -36,27 +37,23 @@ pub(crate) struct Finished {
 }
 
 impl Pending {
-    pub(super) fn create(folder: PathBuf, target: PathBuf, lock: Lock) -> Result<Self> {
-        let creating = || format!("creating `{}`", folder.display());
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(creating)?;
-        }
-        fs::create_dir_all(folder.join("output")).with_context(creating)?;
+    pub(super) fn create(folder: TempDir, target: PathBuf, lock: Lock) -> io::Result<Self> {
+        fs::create_dir(folder.path().join("output"))?;
         Ok(Self { folder, target, _lock: lock })
     }
 
     /// The empty folder that the stage writes to.
     pub(crate) fn output(&self) -> PathBuf {
-        self.folder.join("output")
+        self.folder.path().join("output")
     }
 
     /// The job file, beside the output.
     pub(crate) fn job(&self) -> PathBuf {
-        self.folder.join("job.json")
+        self.folder.path().join("job.json")
     }
 
     pub(crate) fn log(&self) -> PathBuf {
-        self.folder.join(LOG)
+        self.folder.path().join(LOG)
     }
 
     pub(crate) fn write_job(&self, job: &[u8]) -> Result<()> {
@@ -126,16 +123,10 @@ impl Pending {
         let moving = || format!("moving the stage's output to `{}`", self.target.display());
         fs::create_dir_all(parent).with_context(moving)?;
         if self.target.exists() {
-            fs::rename(&self.target, self.folder.join("replaced")).with_context(moving)?;
+            fs::rename(&self.target, self.folder.path().join("replaced")).with_context(moving)?;
         }
         fs::rename(&output, &self.target).with_context(moving)?;
         File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

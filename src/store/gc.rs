@@ -47,13 +47,8 @@ impl Store {
     /// Removes an artifact whole, unless someone makes or reads it; says whether it is gone.
     pub(crate) fn remove(&self, kind: &str, fingerprint: Fingerprint) -> Result<bool> {
         let Asked::Held(_lock) = self.lock(fingerprint)? else { return Ok(false) };
-        let folder = self.folder(kind, fingerprint);
-        let doomed = self.folder_in_root("tmp")?.join(fingerprint.to_string());
-        let removing = || format!("removing `{}`", self.shown(&folder).display());
-        // Out of the store in one step, so that no half of it can be found there.
-        fs::rename(&folder, &doomed).with_context(removing)?;
+        self.take_away(kind, fingerprint)?;
         self.forget_verified(fingerprint);
-        fs::remove_dir_all(&doomed).with_context(removing)?;
         Ok(true)
     }
 

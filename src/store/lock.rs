@@ -3,8 +3,10 @@
 //! A stage holds its own fingerprint alone while it is made, and each of its inputs together with other readers. The
 //! locks are the kernel's (`flock`): they end with the process that holds them, however it ends, so none can be stale.
 
-use std::fs::{self, File, TryLockError};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,7 +18,7 @@ use super::Store;
 /// Held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// What came of asking for a lock, or for several.
@@ -30,56 +32,68 @@ pub(crate) enum Asked<T = Lock> {
 impl Store {
     /// Locks a fingerprint for the one who makes it, or removes it.
     pub(crate) fn lock(&self, fingerprint: Fingerprint) -> Result<Asked> {
-        let (path, mut file) = self.lock_file(fingerprint)?;
-        match file.try_lock() {
-            Ok(()) => {
-                // For messages alone: who can't write here may lock all the same.
-                _ = file.set_modified(SystemTime::now());
-                let holder = format!("process {} on {}\n", std::process::id(), crate::machine::host());
-                _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
-                Ok(Asked::Held(Lock { _file: file }))
-            }
-            Err(TryLockError::WouldBlock) => Ok(Asked::Busy(holder_of(file))),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| self.locking(&path)),
+        let asked = self.ask(fingerprint, File::try_lock)?;
+        if let Asked::Held(Lock { file }) = &asked {
+            // For messages alone: who can't write here may lock all the same.
+            let (holder, mut file) = (format!("process {} on {}\n", std::process::id(), crate::machine::host()), file);
+            _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
         }
+        Ok(asked)
     }
 
     /// Locks a fingerprint for one of those who read it.
     pub(crate) fn share(&self, fingerprint: Fingerprint) -> Result<Asked> {
-        let (path, file) = self.lock_file(fingerprint)?;
-        match file.try_lock_shared() {
-            Ok(()) => {
-                // When an artifact was last used is when its lock was.
-                _ = file.set_modified(SystemTime::now());
-                Ok(Asked::Held(Lock { _file: file }))
-            }
-            Err(TryLockError::WouldBlock) => Ok(Asked::Busy(holder_of(file))),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| self.locking(&path)),
-        }
+        self.ask(fingerprint, File::try_lock_shared)
     }
 
-    fn lock_file(&self, fingerprint: Fingerprint) -> Result<(PathBuf, File)> {
-        let path = self.folder_in_root("locks")?.join(fingerprint.to_string());
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        Ok((path.clone(), file.with_context(|| self.locking(&path))?))
-    }
-
-    fn locking(&self, path: &Path) -> String {
-        format!("locking `{}`", self.shown(path).display())
-    }
-
-    /// Removes what was being made by processes that are gone.
-    pub(crate) fn sweep(&self) {
-        let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-        for entry in entries("tmp") {
-            let name = entry.file_name();
-            let Some(fingerprint) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            // The lock is held while it is removed, so that nobody begins in the folder meanwhile.
-            if let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {
-                _ = fs::remove_dir_all(entry.path());
+    fn ask(&self, fingerprint: Fingerprint, take: fn(&File) -> Result<(), TryLockError>) -> Result<Asked> {
+        self.folder_in_root("locks")?;
+        let path = self.lock_path(fingerprint);
+        let locking = || format!("locking `{}`", self.shown(&path).display());
+        loop {
+            let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+            let file = file.with_context(locking)?;
+            match take(&file) {
+                // Unless garbage collection has removed the file between the two, and others lock another of that name.
+                Ok(()) if is_at(&file, &path) => {
+                    // When an artifact was last used is when its lock was.
+                    _ = file.set_modified(SystemTime::now());
+                    return Ok(Asked::Held(Lock { file }));
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Asked::Busy(holder_of(file))),
+                Err(TryLockError::Error(error)) => return Err(error).with_context(locking),
             }
         }
     }
+
+    /// Whether someone makes this artifact at the moment.
+    pub(super) fn is_locked(&self, fingerprint: Fingerprint) -> bool {
+        let file = File::open(self.lock_path(fingerprint));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Removes the locks of artifacts that are not in the store, and that nobody holds.
+    pub(crate) fn prune_locks(&self) {
+        let stored: BTreeSet<Fingerprint> = self.names().into_iter().map(|(_, fingerprint)| fingerprint).collect();
+        for entry in fs::read_dir(self.root.join("locks")).into_iter().flatten().flatten() {
+            let Some(fingerprint) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            if !stored.contains(&fingerprint)
+                && let Ok(Asked::Held(_lock)) = self.lock(fingerprint)
+            {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn lock_path(&self, fingerprint: Fingerprint) -> PathBuf {
+        self.root.join("locks").join(fingerprint.to_string())
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(own), Ok(there)) if inode(&own) == inode(&there))
 }
 
 /// Who wrote into a lock file last.
@@ -111,5 +125,18 @@ mod tests {
         assert!(matches!(store.lock(fingerprint).unwrap(), Asked::Busy(_)));
         drop(readers);
         assert!(matches!(store.lock(fingerprint).unwrap(), Asked::Held(_)));
+    }
+
+    #[test]
+    fn locks_that_nobody_holds_can_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let [held, idle] = ["held", "idle"].map(|key| Fingerprint::of(key));
+        let _lock = store.lock(held).unwrap();
+        drop(store.lock(idle).unwrap());
+        store.prune_locks();
+        assert_eq!([held, idle].map(|fingerprint| store.lock_path(fingerprint).exists()), [true, false]);
+        assert!(matches!(store.lock(held).unwrap(), Asked::Busy(_)));
+        assert!(matches!(store.lock(idle).unwrap(), Asked::Held(_)));
     }
 }

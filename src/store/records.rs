@@ -1,10 +1,9 @@
 //! What is kept about runs: their records, and their stages' logs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
-use bam_contract::job::Job;
 use serde_json::Value;
 
 use super::{LOG, Store};
@@ -39,16 +38,7 @@ impl Store {
 
     /// The log of a stage's worker: of the one under way, else of the last, failed or not.
     pub(crate) fn log_of(&self, stage: &str) -> Option<PathBuf> {
-        let entries = fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten();
-        let mut under_way = entries
-            .map(|entry| entry.path())
-            .filter(|folder| Job::read(&folder.join("job.json")).is_ok_and(|job| job.stage == stage));
         let latest = || Some(self.latest_link(stage).join(LOG)).filter(|log| log.exists());
-        under_way.next().map(|folder| folder.join(LOG)).or_else(|| self.failed_log(stage)).or_else(latest)
-    }
-
-    /// Whether that log is of a worker under way.
-    pub(crate) fn is_running(&self, log: &Path) -> bool {
-        log.starts_with(self.root.join("tmp")) && log.exists()
+        self.log_under_way(stage).or_else(|| self.failed_log(stage)).or_else(latest)
     }
 }

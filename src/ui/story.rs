@@ -322,7 +322,8 @@ impl Observer for Story {
                 self.say(head.trim_end());
                 self.say(&error::failure(causes, *hint));
                 if !log_tail.is_empty() {
-                    self.say(&format!("\nthe end of its log, `{}`:", log.display()));
+                    let kept = log.map(|log| format!(", `{}`", log.display())).unwrap_or_default();
+                    self.say(&format!("\nthe end of its log{kept}:"));
                     log_tail.iter().for_each(|line| self.say(&format!("  | {line}")));
                 }
                 self.say("");

@@ -6,11 +6,15 @@ A file `behaviour.json` in the current folder, {stage: what}, may make a stage m
   "hang"    write half, then wait      "half"    say it is done without its files
   "same"    write the same bytes whatever it is given
   "slow"    take a second              "meet"    wait for another stage that meets, and fail if none comes
+  "remove"  remove a file it reads     "killed"  be killed, as when memory is short
+  "stubborn" wait, and not heed a request to end
 """
 
 import hashlib
 import json
+import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -74,6 +78,8 @@ def main():
         print("a library prints this")
     else:
         print(f"working on {job['stage']}", file=sys.stderr, flush=True)
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        print(f"GPUs: {os.environ['CUDA_VISIBLE_DEVICES']}", file=sys.stderr, flush=True)
     tell("progress", done=1, total=2, unit="step", detail="loss 0.5")
     tell("metric", name="dev/rte/accuracy", value=0.5)
     if what == "fail":
@@ -86,6 +92,14 @@ def main():
         return
     if what == "meddle":
         (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").write_text("changed meanwhile")
+    if what == "remove":
+        (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").unlink()
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pathlib.Path("hanging").write_text("")
+        time.sleep(600)
     if what == "slow":
         pathlib.Path(f"slow-{job['stage']}").write_text("")
         time.sleep(1)

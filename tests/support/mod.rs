@@ -7,7 +7,8 @@ pub(crate) mod model;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::FromRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -115,6 +116,27 @@ impl Sandbox {
         command
     }
 
+    /// Like [`Sandbox::command`], but with no right to what the permissions of a file deny, which root has otherwise; nothing
+    /// where such a call can't be made.
+    pub(crate) fn humble_command(&self, args: &[&str]) -> Option<Command> {
+        let command = self.command(args);
+        // SAFETY: a plain system call.
+        if unsafe { libc::geteuid() } != 0 {
+            return Some(command);
+        }
+        let mut humble = Command::new("setpriv");
+        humble.arg("--bounding-set=-dac_override,-dac_read_search").arg(command.get_program()).args(command.get_args());
+        humble.current_dir(self.folder.path()).stdin(Stdio::null());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => humble.env(name, value),
+                None => humble.env_remove(name),
+            };
+        }
+        let is_there = Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success());
+        is_there.then_some(humble)
+    }
+
     pub(crate) fn bam(&self, args: &[impl AsRef<OsStr>]) -> Said {
         said(&mut self.command(args))
     }
@@ -139,6 +161,22 @@ pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
     panic!("in vain: {what}");
 }
 
+/// A terminal of so many columns: what it would show can be read from the first, and the second is a program's side.
+pub(crate) fn terminal(columns: u16) -> (File, File) {
+    let (mut outer, mut inner) = (0, 0);
+    let size = libc::winsize { ws_row: 60, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let none = std::ptr::null_mut();
+    // SAFETY: the pointers lead to live locals; name and settings may be null.
+    assert_eq!(unsafe { libc::openpty(&raw mut outer, &raw mut inner, none, none.cast(), &raw const size) }, 0);
+    // Programs that other tests start would keep them open.
+    for end in [outer, inner] {
+        // SAFETY: a plain system call.
+        assert_eq!(unsafe { libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
+    }
+    // SAFETY: both were just opened, and nobody else has them.
+    unsafe { (File::from_raw_fd(outer), File::from_raw_fd(inner)) }
+}
+
 /// What a call of `bam` says.
 pub(crate) fn said(command: &mut Command) -> Said {
     Said::of(&command.output().expect("bam starts"))
@@ -147,7 +185,22 @@ pub(crate) fn said(command: &mut Command) -> Said {
 /// A worker that an engine under way has started.
 pub(crate) fn worker_of(engine: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{engine}/task/{engine}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok()
+    let mut children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    let is_guardian = |child: u32| {
+        fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|words| words.starts_with(b"stages\0guard-stages"))
+    };
+    children.find(|child| !is_guardian(*child))
+}
+
+/// Whether a process is gone, though perhaps nobody has waited for it yet.
+pub(crate) fn is_gone(process: u32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    state.is_empty() || state.contains(") Z ")
+}
+
+pub(crate) fn signal(process: u32, number: i32) {
+    // SAFETY: a plain system call; the process was not waited for, so its number is its own.
+    assert_eq!(unsafe { libc::kill(process.cast_signed(), number) }, 0);
 }
 
 impl Said {

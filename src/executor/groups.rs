@@ -1,0 +1,114 @@
+//! The process groups of workers under way: signalled together, and ended with the engine.
+//!
+//! A worker leads a group of its own, which all that it starts belongs to. Should the engine end, however it does, the
+//! kernel closes its end of a pipe; a guardian process, which waits at the other end, then kills every group it was told of.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+
+/// The first argument of a `bam` that is to be a guardian.
+pub(crate) const GUARDIAN: &str = "guard-stages";
+
+/// Workers' process groups. Clones stand for the same ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Groups(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Numbers of the processes that lead them.
+    leaders: BTreeSet<i32>,
+    /// The pipe that a guardian waits at, once there is one.
+    guardian: Option<ChildStdin>,
+}
+
+impl Groups {
+    /// Starts a process that leads a group, which is known here and to the guardian.
+    pub(super) fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let mut inner = self.inner();
+        if inner.guardian.is_none() {
+            inner.guardian = Some(start_guardian().context("starting the guardian of workers")?);
+        }
+        // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
+        let child = command.process_group(0).spawn()?;
+        let leader = child.id().cast_signed();
+        inner.leaders.insert(leader);
+        inner.tell(leader);
+        Ok(child)
+    }
+
+    /// Ends what is left of a group whose leader has ended, and was not waited for yet, so that its number is still its own.
+    pub(super) fn remove(&self, leader: i32) {
+        let mut inner = self.inner();
+        signal(leader, libc::SIGKILL);
+        inner.leaders.remove(&leader);
+        inner.tell(-leader);
+    }
+
+    /// Sends a signal to all processes of a group that is under way.
+    pub(super) fn signal(&self, leader: i32, number: i32) {
+        if self.inner().leaders.contains(&leader) {
+            signal(leader, number);
+        }
+    }
+
+    /// Asks all to end soon.
+    pub(crate) fn stop(&self) {
+        self.inner().leaders.iter().for_each(|leader| signal(*leader, libc::SIGTERM));
+    }
+
+    /// Ends all at once.
+    pub(crate) fn kill(&self) {
+        self.inner().leaders.iter().for_each(|leader| signal(*leader, libc::SIGKILL));
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn tell(&mut self, number: i32) {
+        if let Some(pipe) = &mut self.guardian {
+            // One that was killed is no reason to end a training.
+            _ = pipe.write_all(&number.to_ne_bytes());
+        }
+    }
+}
+
+fn signal(leader: i32, number: i32) {
+    // SAFETY: a plain system call. A number that is known here is its group's own: it is removed before it can be another's.
+    unsafe { libc::kill(-leader, number) };
+}
+
+/// Starts a guardian; it lives as long as the pipe, or as the groups it was told of.
+fn start_guardian() -> io::Result<ChildStdin> {
+    // By another name than `bam`, so that `pkill bam` spares it.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("stages").arg(GUARDIAN).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let guardian = command.process_group(0).spawn()?;
+    Ok(guardian.stdin.expect("stdin is piped"))
+}
+
+/// What a guardian does: takes in numbers of groups, negative ones of those that ended, until the engine is gone; then kills
+/// those that are left.
+pub(crate) fn guard() {
+    for ignored in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: a plain system call; nothing runs on the signal.
+        unsafe { libc::signal(ignored, libc::SIG_IGN) };
+    }
+    let mut leaders = BTreeSet::new();
+    let mut told = io::stdin().lock();
+    let mut number = [0; size_of::<i32>()];
+    while told.read_exact(&mut number).is_ok() {
+        match i32::from_ne_bytes(number) {
+            ended @ ..0 => drop(leaders.remove(&-ended)),
+            leader => drop(leaders.insert(leader)),
+        }
+    }
+    leaders.into_iter().for_each(|leader| signal(leader, libc::SIGKILL));
+}
