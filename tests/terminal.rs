@@ -112,14 +112,14 @@ fn seen_on_a_terminal(sandbox: &Sandbox, columns: u16) -> (String, String) {
 fn a_terminal_shows_what_runs_and_in_the_end_what_a_file_would_hold() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
-    let (running, end) = seen_on_a_terminal(&sandbox, 100);
+    let (running, end) = seen_on_a_terminal(&sandbox, 120);
     let running: Vec<&str> = running.lines().filter(|line| line.contains("RUNNING")).collect();
     let [line] = running[..] else { panic!("one stage runs: {running:?}") };
     assert!(line.contains("tokens@sentiment") && line.contains("step 1/2") && line.contains("loss 0.5"), "{line}");
 
     fs::remove_dir_all(sandbox.path("artifacts")).unwrap();
     let plain = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
-    assert_eq!(redact(&end).trim_end(), plain.stderr.trim_end());
+    assert_eq!(redact(&(end + "\n")).trim_end(), plain.stderr.trim_end());
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn pipeline(report: &Report) -> Markup {
     };
     html! {
         p.quiet { "A box is a family of stages: its kind, its state, and the seconds its artifacts took. A dashed border means that something is to be run." }
-        (graph::draw(&report.stages))
+        (wide(&graph::draw(&report.stages)))
         details {
             summary { "All " (plural(report.stages.len(), "stage")) }
             (wide(&html! {
@@ -108,7 +108,7 @@ fn missing(report: &Report) -> Option<Markup> {
     })
 }
 
-/// A table that scrolls sideways within the page, with a mouse, a finger or the keyboard.
-fn wide(table: &Markup) -> Markup {
-    html! { div.wide tabindex="0" role="group" aria-label="A table that may scroll sideways" { (table) } }
+/// Something that scrolls sideways within the page, with a mouse, a finger or the keyboard.
+fn wide(shown: &Markup) -> Markup {
+    html! { div.wide tabindex="0" role="group" aria-label="This may scroll sideways" { (shown) } }
 }

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
+use bam_contract::fault::Fault;
 
 use super::Store;
 
@@ -49,7 +50,11 @@ impl Store {
     fn ask(&self, fingerprint: Fingerprint, take: fn(&File) -> Result<(), TryLockError>) -> Result<Asked> {
         self.folder_in_root("locks")?;
         let path = self.lock_path(fingerprint);
-        let locking = || format!("locking `{}`", self.shown(&path).display());
+        let locking = || {
+            let hint = "what the store holds can be used without the right to write there; `--artifacts DIR` names another \
+                        for what can't";
+            Fault::new(format!("locking `{}`", self.shown(&path).display()), hint)
+        };
         loop {
             let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
             let file = file.with_context(locking)?;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) const BOX_HEIGHT: f64 = 44.0;
+pub(crate) const BOX_HEIGHT: f64 = 44.0;
 const BEND_HEIGHT: f64 = 4.0;
 const ROW_GAP: f64 = 16.0;
 const LAYER_GAP: f64 = 64.0;
@@ -14,29 +14,38 @@ const ORDER_SWEEPS: usize = 12;
 const HEIGHT_SWEEPS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
-    pub(super) x: f64,
-    pub(super) y: f64,
+pub(crate) struct Point {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
 }
 
 /// Boxes by their middle left, and lines between them.
 #[derive(Debug, Default)]
-pub(super) struct Layout {
-    pub(super) boxes: Vec<Point>,
+pub(crate) struct Layout {
+    pub(crate) boxes: Vec<Point>,
     /// Width of each box; all of a layer have the same.
-    pub(super) widths: Vec<f64>,
-    pub(super) lines: Vec<Line>,
-    pub(super) width: f64,
-    pub(super) height: f64,
+    pub(crate) widths: Vec<f64>,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
 }
 
 /// From one layer to the next, or straight through a layer.
 #[derive(Debug)]
-pub(super) struct Line {
-    pub(super) from: Point,
-    pub(super) to: Point,
+pub(crate) struct Line {
+    pub(crate) from: Point,
+    pub(crate) to: Point,
     /// Whether it ends at a box.
-    pub(super) arrow: bool,
+    pub(crate) arrow: bool,
+}
+
+impl Line {
+    /// As an SVG path that leaves and arrives level.
+    pub(crate) fn curve(&self) -> String {
+        let (Point { x, y }, to) = (self.from, self.to);
+        let half = f64::midpoint(x, to.x);
+        format!("M{x:.1} {y:.1} C{half:.1} {y:.1} {half:.1} {:.1} {:.1} {:.1}", to.y, to.x, to.y)
+    }
 }
 
 /// A box, or a bend.
@@ -49,7 +58,7 @@ struct Item {
 }
 
 /// Lays boxes out, each of which has the width that its text needs; edges go from a box to a later one.
-pub(super) fn layout(widths: &[f64], edges: &[(usize, usize)]) -> Layout {
+pub(crate) fn layout(widths: &[f64], edges: &[(usize, usize)]) -> Layout {
     let mut items = boxes(widths.len(), edges);
     add_bends(&mut items, edges);
     let mut layers = layers(&items);

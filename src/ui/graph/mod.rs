@@ -6,6 +6,7 @@ mod svg;
 use serde_json::json;
 
 use super::units::{duration, plural};
+pub(crate) use layout::{BOX_HEIGHT, Layout, layout};
 pub(crate) use svg::svg;
 
 /// Stages, each after those it reads, and which reads which.

@@ -68,7 +68,8 @@ pub(crate) fn svg(graph: &Graph) -> String {
         MARGIN + HEADING_HEIGHT,
     );
     for line in &drawn.lines {
-        text += &path(line);
+        let tip = if line.arrow { " marker-end=\"url(#tip)\"" } else { "" };
+        text += &format!("<path class=\"line\" d=\"{}\"{tip}/>\n", line.curve());
     }
     for ((node, about), (at, width)) in graph.nodes.iter().zip(&abouts).zip(drawn.boxes.iter().zip(&drawn.widths)) {
         let (class, name) = (node.state().class(), escaped(&node.name));
@@ -85,16 +86,6 @@ pub(crate) fn svg(graph: &Graph) -> String {
         );
     }
     text + "</g>\n</svg>\n"
-}
-
-/// A line that leaves and arrives level.
-fn path(Line { from, to, arrow }: &Line) -> String {
-    let half = f64::midpoint(from.x, to.x);
-    let tip = if *arrow { " marker-end=\"url(#tip)\"" } else { "" };
-    format!(
-        "<path class=\"line\" d=\"M{:.1} {:.1} C{half:.1} {:.1} {half:.1} {:.1} {:.1} {:.1}\"{tip}/>\n",
-        from.x, from.y, from.y, to.y, to.x, to.y
-    )
 }
 
 fn escaped(text: &str) -> String {
