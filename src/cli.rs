@@ -162,8 +162,8 @@ pub(crate) struct RunArgs {
     /// Tell what happens as JSON, one object a line, on stdout
     ///
     /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
-    /// failed, skipped, pushed, trouble, downloading, awaiting_download, downloaded, download_stopped, stopping, stopped,
-    /// interrupted, finished, scores, comparison.
+    /// failed, skipped, pushed, trouble, downloading, awaiting, downloaded, abandoned, stopping, stopped, interrupted,
+    /// finished, scores, comparison.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -35,7 +35,9 @@ pub(super) fn fetch(
     let is_stopped = || messages.try_iter().any(|message| matches!(message, Message::Interrupted));
     let end = hub::fetch(hub, repositories, is_stopped, observers);
     if !matches!(end, Ok(true)) {
-        observers.iter_mut().for_each(|observer| observer.tell(&RunEvent::DownloadStopped));
+        for observer in &mut *observers {
+            observer.tell(&RunEvent::Abandoned);
+        }
     }
     let is_done = end?;
     if !is_done {

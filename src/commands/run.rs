@@ -76,9 +76,9 @@ fn watch_for_signals(groups: Groups, run: Sender<Message>) -> Result<()> {
     let act = move || {
         let is_first = first.swap(false, Ordering::Relaxed);
         if is_first {
-            groups.stop()
+            groups.stop();
         } else {
-            groups.kill()
+            groups.kill();
         }
         // A run that has ended needs not be told.
         _ = run.send(Message::Interrupted);

@@ -44,7 +44,7 @@ impl News {
             Self::File { repository, file, done, bytes } => {
                 RunEvent::Downloading { repository, file, done: *done, bytes: *bytes }
             }
-            Self::Waiting { repository, file } => RunEvent::AwaitingDownload { repository, file },
+            Self::Waiting { repository, file } => RunEvent::Awaiting { repository, file },
             Self::Repository { repository, files, bytes, seconds } => {
                 RunEvent::Downloaded { repository, files: *files, bytes: *bytes, seconds: *seconds }
             }
@@ -79,7 +79,9 @@ pub(crate) fn fetch(
         match told.recv_timeout(LOOK_EVERY) {
             Ok(news) => {
                 heard = Instant::now();
-                observers.iter_mut().for_each(|observer| observer.tell(&news.event()));
+                for observer in &mut *observers {
+                    observer.tell(&news.event());
+                }
             }
             Err(RecvTimeoutError::Timeout) if heard.elapsed() > hub.patience => {
                 let message = format!("the hub at `{}` has been silent for {} s", hub.endpoint, hub.patience.as_secs());

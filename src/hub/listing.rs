@@ -1,5 +1,8 @@
 //! What a repository holds at a revision.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use bam_contract::artifact::encoder::WEIGHTS;
 use bam_contract::fault::{Fault, closest};
 use hf_hub::api::RepoInfo;
@@ -71,7 +74,8 @@ pub(super) fn missing(listed: &RepoInfo, repository: &Repository) -> Option<Faul
     let lacks = |name: &str| !names.contains(&name);
     let file = repository.wanted.iter().find(|file| file.is_needed && lacks(&file.name))?;
     let (name, reference) = (&file.name, &repository.reference);
-    let is_pickle = |name: &&&str| name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".ckpt");
+    let ending = |name: &str| Path::new(name).extension().and_then(OsStr::to_str).map(ToOwned::to_owned);
+    let is_pickle = |name: &&&str| matches!(ending(name).as_deref(), Some("bin" | "pt" | "ckpt"));
     if name == WEIGHTS
         && let Some(pickle) = names.iter().find(is_pickle)
     {
@@ -79,13 +83,12 @@ pub(super) fn missing(listed: &RepoInfo, repository: &Repository) -> Option<Faul
         let hint = "a pickle can run code when it is opened: take a revision with safetensors, or convert it yourself";
         return Some(Fault::new(message, hint));
     }
-    let hint = match closest(name, names.iter().copied()) {
-        Some(near) => format!("it has `{near}`"),
-        None => {
-            let some: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
-            let more = names.len().checked_sub(5).filter(|more| *more > 0);
-            format!("it has {}{}", some.join(", "), more.map(|more| format!(" and {more} more")).unwrap_or_default())
-        }
+    let hint = if let Some(near) = closest(name, names.iter().copied()) {
+        format!("it has `{near}`")
+    } else {
+        let some: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
+        let more = names.len().checked_sub(5).filter(|more| *more > 0);
+        format!("it has {}{}", some.join(", "), more.map(|more| format!(" and {more} more")).unwrap_or_default())
     };
     Some(Fault::new(format!("`{reference}` has no file `{name}`"), hint))
 }

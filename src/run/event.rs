@@ -21,12 +21,12 @@ pub(crate) enum RunEvent<'a> {
         bytes: u64,
     },
     /// Another process brings the file from the hub.
-    AwaitingDownload {
+    Awaiting {
         repository: &'a str,
         file: &'a str,
     },
     /// The file didn't come, and nothing more will.
-    DownloadStopped,
+    Abandoned,
     /// What was lacking of a repository of the hub is there.
     Downloaded {
         repository: &'a str,

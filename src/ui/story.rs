@@ -244,10 +244,10 @@ impl Observer for Story {
                 let state = format!("{}  {}/{}  {file}", bar(*done, *all), bytes(*done), bytes(*all));
                 self.download(repository, &state);
             }
-            RunEvent::AwaitingDownload { repository, file } => {
+            RunEvent::Awaiting { repository, file } => {
                 self.download(repository, &format!("another process fetches {file}"));
             }
-            RunEvent::DownloadStopped => self.end_download(),
+            RunEvent::Abandoned => self.end_download(),
             RunEvent::Downloaded { repository, files, bytes: size, seconds } => {
                 self.end_download();
                 let verb = stderr().green().bold().apply_to(format!("{:>12}", "FETCHED"));
