@@ -104,7 +104,9 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
         .into_iter()
         .filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, &of_kinds, mistakes))
         .collect();
-    stages.iter_mut().for_each(|stage| stage.find_repository(hub, mistakes));
+    for stage in &mut stages {
+        stage.find_repository(hub, mistakes);
+    }
     let index = index_by_name(&stages, mistakes);
     let edges: Vec<Vec<Edge>> = stages
         .iter()

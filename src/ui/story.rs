@@ -176,6 +176,31 @@ impl Story {
         }
     }
 
+    /// Tells of what is fetched of the hub before the run.
+    fn tell_of_hub(&mut self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Downloading { repository, file, done, bytes: all } => {
+                let state = format!("{}  {}/{}  {file}", bar(*done, *all), bytes(*done), bytes(*all));
+                self.download(repository, &state);
+            }
+            RunEvent::Awaiting { repository, file } => {
+                self.download(repository, &format!("another process fetches {file}"));
+            }
+            RunEvent::Abandoned => self.end_download(),
+            RunEvent::Downloaded { repository, files, bytes: size, seconds } => {
+                self.end_download();
+                let verb = stderr().green().bold().apply_to(format!("{:>12}", "FETCHED"));
+                self.say(&format!(
+                    "{verb} {}  {repository}  {}, {}",
+                    time(*seconds),
+                    plural(*files, "file"),
+                    bytes(*size)
+                ));
+            }
+            _ => {}
+        }
+    }
+
     /// Tells how far a file of the hub is.
     fn download(&mut self, repository: &str, state: &str) {
         let verb = stderr().cyan().bold().apply_to(format!("{:>12}", "FETCHING"));
@@ -240,24 +265,10 @@ impl Story {
 impl Observer for Story {
     fn tell(&mut self, event: &RunEvent<'_>) {
         match event {
-            RunEvent::Downloading { repository, file, done, bytes: all } => {
-                let state = format!("{}  {}/{}  {file}", bar(*done, *all), bytes(*done), bytes(*all));
-                self.download(repository, &state);
-            }
-            RunEvent::Awaiting { repository, file } => {
-                self.download(repository, &format!("another process fetches {file}"));
-            }
-            RunEvent::Abandoned => self.end_download(),
-            RunEvent::Downloaded { repository, files, bytes: size, seconds } => {
-                self.end_download();
-                let verb = stderr().green().bold().apply_to(format!("{:>12}", "FETCHED"));
-                self.say(&format!(
-                    "{verb} {}  {repository}  {}, {}",
-                    time(*seconds),
-                    plural(*files, "file"),
-                    bytes(*size)
-                ));
-            }
+            RunEvent::Downloading { .. }
+            | RunEvent::Awaiting { .. }
+            | RunEvent::Abandoned
+            | RunEvent::Downloaded { .. } => self.tell_of_hub(event),
             RunEvent::Started { pipeline, stages } => {
                 self.stages = stages.len();
                 self.name_width =

@@ -61,7 +61,9 @@ impl Typed {
     /// Adds what the hub says of the files' bytes.
     pub(super) fn with_checksums(&self, mut files: Vec<External>) -> Vec<External> {
         if self.repository.is_some() {
-            files.iter_mut().for_each(|file| file.checksum = checksum_of(&file.path));
+            for file in &mut files {
+                file.checksum = checksum_of(&file.path);
+            }
         }
         files
     }

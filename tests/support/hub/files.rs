@@ -39,7 +39,7 @@ pub(crate) fn pairs(rows: usize, label: impl Fn(usize) -> i64, names: Option<&[&
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("sentence1", texts("A house of number", rows)),
         ("sentence2", texts("number", rows)),
-        ("label", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| label(row))))),
+        ("label", Arc::new(Int64Array::from_iter_values((0..rows).map(label)))),
         ("idx", Arc::new(Int32Array::from_iter_values(0..rows as i32))),
     ];
     table(columns, names)
@@ -101,12 +101,12 @@ pub(crate) fn first_release() -> BTreeMap<String, Vec<u8>> {
     let length = u64::from_le_bytes(weights[..8].try_into().expect("eight bytes")) as usize;
     let (header, tensors) = weights[8..].split_at(length);
     let header: serde_json::Map<String, Value> = serde_json::from_slice(header).expect("JSON");
-    let renamed = header.into_iter().map(|(name, entry)| match name.as_str() {
-        "__metadata__" => (name, entry),
-        _ => {
-            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-            (format!("bert.{name}"), entry)
+    let renamed = header.into_iter().map(|(name, entry)| {
+        if name == "__metadata__" {
+            return (name, entry);
         }
+        let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        (format!("bert.{name}"), entry)
     });
     let header = Value::Object(renamed.collect()).to_string().into_bytes();
     let weights = [&(header.len() as u64).to_le_bytes()[..], &header, tensors].concat();
