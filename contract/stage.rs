@@ -11,6 +11,7 @@ mod params;
 mod train;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -160,6 +161,28 @@ impl StageSpec {
             }
             Self::Submit(params) => listed("predictions", &params.predictions, &[Predictions]),
         }
+    }
+
+    /// The folder outside the store that the stage reads, and the parameter that names it.
+    pub fn folder(&self) -> Option<(&'static str, &Path)> {
+        match self {
+            Self::Data(params) => Some(("from", params.from.as_deref()?)),
+            Self::Tokenize(params) => Some(("encoder", &params.encoder)),
+            Self::Train(params) => Some(("encoder", params.encoder.as_deref()?)),
+            _ => None,
+        }
+    }
+
+    /// The same stage with another folder in the place of that one.
+    #[must_use]
+    pub fn with_folder(mut self, folder: PathBuf) -> Self {
+        match &mut self {
+            Self::Data(params) => params.from = Some(folder),
+            Self::Tokenize(params) => params.encoder = folder,
+            Self::Train(params) => params.encoder = Some(folder),
+            _ => {}
+        }
+        self
     }
 
     /// The files outside the store that the stage reads.

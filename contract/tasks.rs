@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::metric::Metric::{self, Accuracy, F1, Matthews, Pearson, Spearman};
-use crate::task::{Column, Columns, Split, TaskSpec};
+use crate::task::{Column, Columns, Format, Split, TaskSpec};
 
 /// One row of the table. A column is a name, or a number where the file has no header.
 struct Row {
@@ -23,6 +23,16 @@ struct Row {
     test_text: Option<&'static str>,
     /// The task whose head answers this one's rows, where it has none of its own.
     head: Option<&'static str>,
+    /// How the Hugging Face hub has it, where it does.
+    hub: Option<OnHub>,
+}
+
+/// A task in the hub's `nyu-mll/glue`: a folder of the task's own name, with Parquet files. Columns that differ from the
+/// classic download's are named here; the label's is `label` for all.
+struct OnHub {
+    files: &'static [(Split, &'static str)],
+    text: &'static str,
+    pair: Option<&'static str>,
 }
 
 const THREE: &[(Split, &str)] = &[(Split::Train, "train.tsv"), (Split::Dev, "dev.tsv"), (Split::Test, "test.tsv")];
@@ -33,6 +43,21 @@ const MATCHED: &[(Split, &str)] = &[
     (Split::Test, "test_matched.tsv"),
     (Split::TestMismatched, "test_mismatched.tsv"),
 ];
+const THREE_ON_HUB: &[(Split, &str)] = &[(Split::Train, "train"), (Split::Dev, "validation"), (Split::Test, "test")];
+const MATCHED_ON_HUB: &[(Split, &str)] = &[
+    (Split::Train, "train"),
+    (Split::Dev, "validation_matched"),
+    (Split::DevMismatched, "validation_mismatched"),
+    (Split::Test, "test_matched"),
+    (Split::TestMismatched, "test_mismatched"),
+];
+const SENTENCE: Option<OnHub> = Some(OnHub { files: THREE_ON_HUB, text: "sentence", pair: None });
+const SENTENCES: Option<OnHub> = Some(OnHub { files: THREE_ON_HUB, text: "sentence1", pair: Some("sentence2") });
+const QUESTIONS: Option<OnHub> = Some(OnHub { files: THREE_ON_HUB, text: "question1", pair: Some("question2") });
+const QUESTION: Option<OnHub> = Some(OnHub { files: THREE_ON_HUB, text: "question", pair: Some("sentence") });
+const PREMISE: Option<OnHub> = Some(OnHub { files: MATCHED_ON_HUB, text: "premise", pair: Some("hypothesis") });
+const DIAGNOSTIC: Option<OnHub> =
+    Some(OnHub { files: &[(Split::Test, "test")], text: "premise", pair: Some("hypothesis") });
 const NLI: &[&str] = &["entailment", "neutral", "contradiction"];
 const RTE: &[&str] = &["entailment", "not_entailment"];
 const ZERO_ONE: &[&str] = &["0", "1"];
@@ -51,22 +76,23 @@ const BLANK: Row = Row {
     metrics: &[Accuracy],
     test_text: None,
     head: None,
+    hub: None,
 };
 
 /// Label names and their order are those of the Hugging Face release of GLUE.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // CoLA's train and dev files have no header and are read by number; its test file has one.
-    Row { name: "cola", folder: "CoLA", text: "4", test_text: Some("sentence"), pair: None, label: Some("2"), labels: &["unacceptable", "acceptable"], spelled: ZERO_ONE, metrics: &[Matthews], ..BLANK },
-    Row { name: "sst2", folder: "SST-2", text: "sentence", pair: None, labels: &["negative", "positive"], spelled: ZERO_ONE, ..BLANK },
-    Row { name: "mrpc", folder: "MRPC", text: "#1 String", pair: Some("#2 String"), label: Some("Quality"), labels: &["not_equivalent", "equivalent"], spelled: ZERO_ONE, symmetric: true, metrics: &[Accuracy, F1], ..BLANK },
-    Row { name: "stsb", folder: "STS-B", label: Some("score"), range: Some([0.0, 5.0]), symmetric: true, metrics: &[Spearman, Pearson], ..BLANK },
-    Row { name: "qqp", folder: "QQP", text: "question1", pair: Some("question2"), label: Some("is_duplicate"), labels: &["not_duplicate", "duplicate"], spelled: ZERO_ONE, skip_broken: true, metrics: &[Accuracy, F1], ..BLANK },
-    Row { name: "mnli", folder: "MNLI", files: MATCHED, label: Some("gold_label"), labels: NLI, ..BLANK },
-    Row { name: "qnli", folder: "QNLI", text: "question", pair: Some("sentence"), labels: RTE, ..BLANK },
-    Row { name: "rte", folder: "RTE", labels: RTE, ..BLANK },
-    Row { name: "wnli", folder: "WNLI", labels: &["not_entailment", "entailment"], spelled: ZERO_ONE, ..BLANK },
-    Row { name: "ax", folder: "diagnostic", files: &[(Split::Test, "diagnostic.tsv")], label: None, labels: NLI, metrics: &[Matthews], head: Some("mnli"), ..BLANK },
+    Row { name: "cola", folder: "CoLA", text: "4", test_text: Some("sentence"), pair: None, label: Some("2"), labels: &["unacceptable", "acceptable"], spelled: ZERO_ONE, metrics: &[Matthews], hub: SENTENCE, ..BLANK },
+    Row { name: "sst2", folder: "SST-2", text: "sentence", pair: None, labels: &["negative", "positive"], spelled: ZERO_ONE, hub: SENTENCE, ..BLANK },
+    Row { name: "mrpc", folder: "MRPC", text: "#1 String", pair: Some("#2 String"), label: Some("Quality"), labels: &["not_equivalent", "equivalent"], spelled: ZERO_ONE, symmetric: true, metrics: &[Accuracy, F1], hub: SENTENCES, ..BLANK },
+    Row { name: "stsb", folder: "STS-B", label: Some("score"), range: Some([0.0, 5.0]), symmetric: true, metrics: &[Spearman, Pearson], hub: SENTENCES, ..BLANK },
+    Row { name: "qqp", folder: "QQP", text: "question1", pair: Some("question2"), label: Some("is_duplicate"), labels: &["not_duplicate", "duplicate"], spelled: ZERO_ONE, skip_broken: true, metrics: &[Accuracy, F1], hub: QUESTIONS, ..BLANK },
+    Row { name: "mnli", folder: "MNLI", files: MATCHED, label: Some("gold_label"), labels: NLI, hub: PREMISE, ..BLANK },
+    Row { name: "qnli", folder: "QNLI", text: "question", pair: Some("sentence"), labels: RTE, hub: QUESTION, ..BLANK },
+    Row { name: "rte", folder: "RTE", labels: RTE, hub: SENTENCES, ..BLANK },
+    Row { name: "wnli", folder: "WNLI", labels: &["not_entailment", "entailment"], spelled: ZERO_ONE, hub: SENTENCES, ..BLANK },
+    Row { name: "ax", folder: "diagnostic", files: &[(Split::Test, "diagnostic.tsv")], label: None, labels: NLI, metrics: &[Matthews], head: Some("mnli"), hub: DIAGNOSTIC, ..BLANK },
     // Written by the grammar of the `data` stage; their "folder" is never read.
     Row { name: "acceptability", text: "sentence", pair: None, labels: &["unacceptable", "acceptable"], metrics: &[Matthews], ..BLANK },
     Row { name: "sentiment", text: "sentence", pair: None, labels: &["negative", "positive"], ..BLANK },
@@ -81,6 +107,26 @@ pub const GRAMMAR_TASKS: &[&str] = &["acceptability", "sentiment", "paraphrase",
 /// The built-in task of that name.
 pub fn builtin(name: &str) -> Option<TaskSpec> {
     TABLE.iter().find(|row| row.name == name).map(Row::spec)
+}
+
+/// The built-in task of that name as the hub's `nyu-mll/glue` has it. How its files spell the labels is left open: they
+/// number them, and say themselves which number is which.
+pub fn on_hub(name: &str) -> Option<TaskSpec> {
+    let row = TABLE.iter().find(|row| row.name == name)?;
+    let OnHub { files, text, pair } = row.hub.as_ref()?;
+    let column = |name: &str| Column::Name(name.to_owned());
+    let columns = Columns { header: true, text: column(text), pair: pair.map(column), label: Some(column("label")) };
+    let path = |file: &str| format!("{name}/{file}-00000-of-00001.parquet");
+    Some(TaskSpec {
+        files: files.iter().map(|(split, file)| (*split, path(file))).collect(),
+        format: Some(Format::Parquet),
+        // Test files have the column too, with -1 in every row.
+        test_columns: Some(Columns { label: None, ..columns.clone() }),
+        columns,
+        spelled: Vec::new(),
+        skip_broken: false,
+        ..row.spec()
+    })
 }
 
 /// Names of all built-in tasks, in the table's order.
@@ -132,7 +178,8 @@ mod tests {
     fn every_row_is_sound_and_named_once() {
         let mut seen = std::collections::BTreeSet::new();
         for name in names() {
-            assert_eq!(builtin(name).unwrap().mistakes(), Vec::<String>::new());
+            let mistakes = [builtin(name), on_hub(name)].into_iter().flatten().flat_map(|task| task.mistakes());
+            assert_eq!(mistakes.collect::<Vec<_>>(), [""; 0]);
             assert!(seen.insert(name), "`{name}` stands twice");
         }
     }

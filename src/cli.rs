@@ -119,10 +119,10 @@ pub(crate) struct RemoteArgs {
     pub(crate) remote: Option<String>,
 }
 
-/// Whether the remote may be asked.
+/// Whether the remote and the hub may be asked.
 #[derive(Debug, Args)]
 pub(crate) struct OfflineArgs {
-    /// Do without the remote: ask nothing of it, bring nothing there
+    /// Do without the remote and the Hugging Face hub: ask nothing of them, bring nothing there
     #[arg(long, visible_alias = "no-remote")]
     pub(crate) offline: bool,
 }
@@ -162,7 +162,8 @@ pub(crate) struct RunArgs {
     /// Tell what happens as JSON, one object a line, on stdout
     ///
     /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
-    /// failed, skipped, pushed, trouble, stopping, stopped, interrupted, finished, scores, comparison.
+    /// failed, skipped, pushed, trouble, downloading, awaiting, downloaded, abandoned, stopping, stopped, interrupted,
+    /// finished, scores, comparison.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -8,15 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Digest;
+use bam_contract::external::External;
 use bam_contract::manifest::Key;
 use serde::{Deserialize, Serialize};
 
+use crate::hub;
 use crate::pipeline::Stage;
 
 /// The key of a stage whose inputs have this content, in the order of its edges.
 pub(crate) fn key(stage: &Stage, contents: &[Digest], digests: &mut Digests) -> Result<Key> {
     let kind = stage.spec.kind();
-    let external = stage.externals.iter().map(|file| Ok((file.slot.clone(), digests.of(&file.path)?)));
+    let external = stage.externals.iter().map(|file| Ok((file.slot.clone(), digests.of_external(file)?)));
     Ok(Key {
         kind: kind.name.to_owned(),
         version: kind.version,
@@ -67,8 +69,15 @@ impl Digests {
         std::mem::take(&mut self.changed).then(|| serde_json::to_vec(self).expect("digests are plain data"))
     }
 
-    /// Digest of a file's bytes.
-    pub(crate) fn of(&mut self, path: &Path) -> Result<Digest> {
+    /// Digest of the bytes of a file outside the store.
+    ///
+    /// # Errors
+    /// When it comes from a hub, is read for the first time, and isn't what the hub has.
+    pub(crate) fn of_external(&mut self, file: &External) -> Result<Digest> {
+        self.of(&file.path, file.checksum.as_deref())
+    }
+
+    fn of(&mut self, path: &Path, checksum: Option<&str>) -> Result<Digest> {
         let reading = || format!("reading `{}`", path.display());
         let metadata = fs::metadata(path).with_context(reading)?;
         let absolute = std::path::absolute(path).with_context(reading)?;
@@ -76,6 +85,7 @@ impl Digests {
         if let Some(entry) = self.files.get(&absolute).filter(|entry| entry.stamp == stamp) {
             return Ok(entry.digest);
         }
+        checksum.map_or(Ok(()), |checksum| hub::check(path, checksum))?;
         let now = SystemTime::now();
         let digest = Digest::of_file(path).with_context(reading)?;
         let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
@@ -109,19 +119,19 @@ mod tests {
         let path = dir.path().join("file");
         fs::write(&path, "one").unwrap();
         let mut digests = Digests::default();
-        assert_eq!(digests.of(&path).unwrap(), Digest::of(b"one"));
+        assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"one"));
         assert!(digests.take_changed().is_none());
 
         let old = SystemTime::now() - Duration::from_mins(1);
         fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-        digests.of(&path).unwrap();
+        digests.of(&path, None).unwrap();
         let cache = dir.path().join("cache");
         fs::write(&cache, digests.take_changed().unwrap()).unwrap();
         let mut digests = Digests::load(&cache);
         digests.files.values_mut().for_each(|entry| entry.digest = Digest::of(b"remembered"));
-        assert_eq!(digests.of(&path).unwrap(), Digest::of(b"remembered"));
+        assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"remembered"));
 
         fs::write(&path, "two").unwrap();
-        assert_eq!(digests.of(&path).unwrap(), Digest::of(b"two"));
+        assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"two"));
     }
 }

@@ -32,7 +32,8 @@ pub(crate) enum Decision {
         key: Key,
         reasons: Vec<Reason>,
     },
-    /// Stages that it reads run first. It is cached if their bytes stay the same, unless `reasons` are known already.
+    /// Stages that it reads run first, or files of a hub are to be fetched. It is cached if the bytes turn out to be
+    /// known, unless `reasons` are known already.
     Waits {
         on: Vec<usize>,
         reasons: Vec<Reason>,
@@ -113,10 +114,19 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Reads the files of a hub that weren't read before, which are held against its checksums then.
+    pub(crate) fn read_hub_files(&mut self) -> Result<()> {
+        let files = self.pipeline.stages.iter().flat_map(|stage| &stage.externals);
+        for file in files.filter(|file| file.checksum.is_some()) {
+            self.digests.of_external(file)?;
+        }
+        Ok(())
+    }
+
     /// A file that a stage reads and that is no longer what its key says.
     pub(crate) fn changed_since(&mut self, at: usize, key: &Key) -> Result<Option<&'a Path>> {
         for file in &self.pipeline.stages[at].externals {
-            if key.external.get(&file.slot) != Some(&self.digests.of(&file.path)?) {
+            if key.external.get(&file.slot) != Some(&self.digests.of_external(file)?) {
                 return Ok(Some(&file.path));
             }
         }
@@ -181,7 +191,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn decide(&mut self, at: usize, contents: &[Option<Digest>]) -> Result<Decision> {
         let stage = &self.pipeline.stages[at];
         let known: Option<Vec<Digest>> = stage.inputs.iter().map(|edge| contents[edge.stage]).collect();
-        let Some(known) = known else {
+        let Some(known) = known.filter(|_| stage.unfetched().is_none()) else {
             let mut on: Vec<usize> =
                 stage.inputs.iter().map(|edge| edge.stage).filter(|input| contents[*input].is_none()).collect();
             on.sort_unstable();
@@ -215,7 +225,8 @@ impl<'a> Planner<'a> {
             for (at, stage) in self.pipeline.stages.iter().enumerate().skip(at) {
                 let content = |edge: &Edge| contents.get(edge.stage).copied().flatten();
                 let known: Option<Vec<Digest>> = stage.inputs.iter().map(content).collect();
-                let Some(known) = known.filter(|_| !self.forced.contains(&at)) else { continue };
+                let is_open = !self.forced.contains(&at) && stage.unfetched().is_none();
+                let Some(known) = known.filter(|_| is_open) else { continue };
                 let key = fingerprint::key(stage, &known, &mut self.digests)?;
                 if !self.store.folder(&key.kind, key.fingerprint()).exists() {
                     keys.push((key.kind.clone(), key.fingerprint()));
@@ -242,8 +253,8 @@ impl<'a> Planner<'a> {
         if self.forced.contains(&at) {
             return Ok(vec![Reason::Forced]);
         }
-        if self.elsewhere.is_open() {
-            // Others may have made it, whatever it will be.
+        if self.elsewhere.is_open() || stage.unfetched().is_some() {
+            // It may have been made, here or by others, whatever it will be.
             return Ok(Vec::new());
         }
         let last = self.store.latest(&stage.name);

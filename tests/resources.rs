@@ -34,7 +34,11 @@ fn each_worker_sees_the_gpus_it_was_given() {
             "running" => {
                 for gpu in &gpus {
                     assert!(held.insert((gpu.to_string(), stage.clone())), "{event}");
-                    assert_eq!(held.iter().filter(|(held, _)| *held == gpu.to_string()).count(), 1, "{gpu} twice: {held:?}");
+                    assert_eq!(
+                        held.iter().filter(|(held, _)| *held == gpu.to_string()).count(),
+                        1,
+                        "{gpu} twice: {held:?}"
+                    );
                 }
                 let family = stage.split('@').next().unwrap();
                 let wanted = match family {
@@ -52,7 +56,8 @@ fn each_worker_sees_the_gpus_it_was_given() {
             "ran" => {
                 held.retain(|(_, holder)| *holder != stage);
                 let log = sandbox.read(&format!("artifacts/latest/{stage}/log.txt"));
-                let running = events.iter().find(|other| other["event"] == "running" && other["stage"] == event["stage"]);
+                let running =
+                    events.iter().find(|other| other["event"] == "running" && other["stage"] == event["stage"]);
                 let given: Vec<&str> =
                     running.unwrap()["gpus"].as_array().unwrap().iter().map(|gpu| gpu.as_str().unwrap()).collect();
                 assert!(log.contains(&format!("GPUs: {}\n", given.join(","))), "{stage}: {log}");

@@ -56,10 +56,12 @@ pub fn check_tokenizer(folder: &Path, rows: &TokenizerInfo, tokens: &str) -> Res
     Err(Fault::new(message, "make tokens and model from the same `encoder`").into())
 }
 
-/// What an encoder folder says of its sizes; nothing where a file is missing or isn't what it should be, which
+/// What an encoder folder says of its kind and its sizes; nothing where a file is missing or isn't what it should be, which
 /// whoever reads it whole will tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncoderSize {
+    /// `bert`, if the encoder is one.
+    pub model_type: Option<String>,
     pub layers: Option<usize>,
     /// Rows of the word embeddings.
     pub words: Option<usize>,
@@ -72,6 +74,7 @@ impl EncoderSize {
     pub fn read(folder: &Path) -> Self {
         #[derive(Default, Deserialize)]
         struct Config {
+            model_type: Option<String>,
             num_hidden_layers: Option<usize>,
             vocab_size: Option<usize>,
             max_position_embeddings: Option<usize>,
@@ -79,6 +82,7 @@ impl EncoderSize {
         let text = fs::read(folder.join(CONFIG)).unwrap_or_default();
         let config: Config = serde_json::from_slice(&text).unwrap_or_default();
         Self {
+            model_type: config.model_type,
             layers: config.num_hidden_layers,
             words: config.vocab_size,
             positions: config.max_position_embeddings,
@@ -174,6 +178,7 @@ mod tests {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny-bert");
         let size = EncoderSize::read(&tiny);
         let lines = fs::read_to_string(tiny.join(VOCABULARY)).unwrap().lines().count();
+        assert_eq!(size.model_type.as_deref(), Some("bert"));
         assert_eq!((size.layers, size.positions), (Some(3), Some(64)));
         assert_eq!((size.words, size.pieces), (Some(lines), Some(lines)));
 

@@ -105,7 +105,7 @@ impl ExecParams {
         let named = self.run.iter().enumerate().filter(|(at, word)| is_named(*at, word));
         let scripts = named.map(|(_, word)| Path::new(word)).filter(|path| path.is_file());
         found.extend(scripts.map(|path| (slot(path), path.to_owned())));
-        Ok(found.into_iter().map(|(slot, path)| External { slot, path }).collect())
+        Ok(found.into_iter().map(|(slot, path)| External::new(slot, &path)).collect())
     }
 
     pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {

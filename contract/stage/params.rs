@@ -20,7 +20,8 @@ use crate::tasks;
 pub struct DataParams {
     /// Name of a built-in task, or of one under `tasks:`.
     pub task: String,
-    /// Folder the task's files lie in (the GLUE folder, for its tasks).
+    /// Folder the task's files lie in (the GLUE folder, for its tasks); or `hub:owner/name@revision`, a data set of the
+    /// Hugging Face hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// Other file names for some splits, such as `{train: MNLI/train-partial.tsv}`.
@@ -70,25 +71,35 @@ impl DataParams {
         })
     }
 
+    /// Name of each split's file below `from`.
+    pub fn files(&self) -> Result<BTreeMap<Split, String>> {
+        let mut files = self.definition()?.files;
+        files.extend(self.files.clone());
+        Ok(files)
+    }
+
+    /// GLUE's test sets carry no labels and are often left out; only `submit` needs them.
+    pub fn may_lack(split: Split, files: &BTreeMap<Split, String>) -> bool {
+        split.is_test() && files.len() > 1
+    }
+
     /// File of each split, plain or gzipped; splits of the test kind may be missing.
     pub fn source_files(&self) -> Result<BTreeMap<Split, PathBuf>> {
-        let mut spec = self.definition()?;
-        spec.files.extend(self.files.clone());
+        let files = self.files()?;
         let from = self.from.as_deref().unwrap_or(Path::new("."));
         if !from.is_dir() {
             let hint = "name the data folder with `from:`, for example `--set vars.glue=DIR`";
             return Err(Fault::new(format!("data folder `{}` does not exist", from.display()), hint).into());
         }
         let mut found = BTreeMap::new();
-        for (split, file) in &spec.files {
+        for (split, file) in &files {
             let plain = from.join(file);
             let gzipped = PathBuf::from(format!("{}.gz", plain.display()));
             match [plain.clone(), gzipped].into_iter().find(|path| path.is_file()) {
                 Some(path) => {
                     found.insert(*split, path);
                 }
-                // GLUE's test sets carry no labels and are often left out; only `submit` needs them.
-                None if split.is_test() && spec.files.len() > 1 => {}
+                None if Self::may_lack(*split, &files) => {}
                 None => return Err(self.missing(*split, &plain)),
             }
         }
@@ -152,7 +163,7 @@ impl DataParams {
 pub struct TokenizeParams {
     /// The `data` stage that makes the rows.
     pub examples: StageRef,
-    /// Hugging Face folder whose tokenizer is used (`tokenizer.json`, or `vocab.txt`).
+    /// Hugging Face folder whose tokenizer is used (`tokenizer.json`, or `vocab.txt`); or `hub:owner/name@revision`.
     pub encoder: PathBuf,
     /// Most tokens in a row, `[CLS]` and `[SEP]` included; a pair too long loses tokens from its longer side.
     #[serde(default = "defaults::max_tokens")]

@@ -18,7 +18,8 @@ pub struct TrainParams {
     /// Predictions of teachers, at most one per task; a task without one learns from its labels alone.
     #[serde(default)]
     pub teachers: Vec<StageRef>,
-    /// Hugging Face folder to start from (config.json, model.safetensors, tokenizer).
+    /// Hugging Face folder to start from (config.json, model.safetensors, tokenizer); or `hub:owner/name@revision`, a
+    /// model of the Hugging Face hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<PathBuf>,
     /// Start from the checkpoint of another `train` stage instead of from `encoder`.

@@ -1,5 +1,6 @@
 //! One file per command: what it does, between the arguments and the terminal.
 
+mod fetch;
 mod gc;
 mod graph;
 mod init;

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::remote::remote;
 use super::run::{choose, limits};
 use crate::cli::PlanArgs;
-use crate::pipeline::Pipeline;
+use crate::hub::Hub;
+use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Decision, Estimate, Needed, Plan, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
@@ -19,7 +20,8 @@ use crate::ui::table::{Align, Table};
 use crate::ui::units::{duration, plural};
 
 pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
-    let (pipeline, forced) = choose(&args.source, &args.choice)?;
+    let hub = Hub::from_env(args.offline.offline);
+    let (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
     let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     let Some(stage) = &args.why else {
         return tell(&pipeline, store, remote.as_ref(), forced, &limits(&args.limits), args.json);
@@ -84,6 +86,7 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
             },
             Decision::Run { reasons, .. } => ("run", first(reasons)),
             Decision::Waits { reasons, .. } if !reasons.is_empty() => ("run", first(reasons)),
+            Decision::Waits { .. } if stage.unfetched().is_some() => ("may run", unfetched(stage)),
             Decision::Waits { on, .. } => {
                 let first = &pipeline.stages[on[0]].name;
                 let more = if on.len() > 1 { format!(" and {} more", on.len() - 1) } else { String::new() };
@@ -118,6 +121,12 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
     ui::data(&(line + "\n"));
 }
 
+/// Why it isn't known whether a stage runs that reads files of a hub.
+pub(super) fn unfetched(stage: &Stage) -> String {
+    let repository = stage.unfetched().map(|repository| repository.reference.to_string()).unwrap_or_default();
+    format!("{repository} is not fetched yet; cached if its bytes are known")
+}
+
 fn first(reasons: &[Reason]) -> String {
     match reasons {
         [] => String::new(),
@@ -150,7 +159,13 @@ fn print_json(pipeline: &Pipeline, plan: &Plan) {
             Decision::Waits { on, reasons } => {
                 let decision = if reasons.is_empty() { "may_run" } else { "run" };
                 let on: Vec<&str> = on.iter().map(|input| pipeline.stages[*input].name.as_str()).collect();
-                json!({"stage": stage.name, "decision": decision, "on": on, "reasons": reasons, "last_secs": last_secs})
+                let mut line = json!({
+                    "stage": stage.name, "decision": decision, "on": on, "reasons": reasons, "last_secs": last_secs,
+                });
+                if let Some(repository) = stage.unfetched() {
+                    line["unfetched"] = json!(repository.reference.to_string());
+                }
+                line
             }
         });
     }
@@ -168,7 +183,8 @@ impl Causes<'_> {
     /// Adds a stage's causes, and those of the stages it waits on below; each stage is told of once.
     fn add(&mut self, at: usize, depth: usize) {
         let indent = "  ".repeat(depth);
-        let name = &self.pipeline.stages[at].name;
+        let stage = &self.pipeline.stages[at];
+        let name = &stage.name;
         let (state, reasons, on): (_, &[Reason], &[usize]) = match &self.plan.decisions[at] {
             Decision::Cached(manifest) => (format!("is cached ({})", manifest.fingerprint.short()), &[], &[]),
             Decision::Remote { manifest, .. } => {
@@ -185,6 +201,9 @@ impl Causes<'_> {
             return;
         }
         self.text += &format!("{indent}{name} {state}\n");
+        if stage.unfetched().is_some() {
+            self.text += &format!("{indent}  because {}\n", unfetched(stage));
+        }
         for reason in reasons {
             self.text += &format!("{indent}  because {reason}\n");
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bam_contract::manifest::Manifest;
 
+use super::fetch::warn_of_unfetched;
 use super::remote::needed;
 use crate::cli::PullArgs;
 use crate::pipeline::Pipeline;
@@ -25,6 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
     let started = Instant::now();
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets, false)?;
+    warn_of_unfetched(&pipeline);
     let remote = needed(&args.source.remote, &pipeline, store)?;
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };

@@ -9,6 +9,7 @@ use anyhow::Result;
 use bam_contract::fault::Fault;
 use bam_contract::manifest::Manifest;
 
+use super::fetch::warn_of_unfetched;
 use super::remote::needed;
 use crate::cli::PushArgs;
 use crate::pipeline::Pipeline;
@@ -22,6 +23,7 @@ use crate::ui;
 pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
     let started = Instant::now();
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?.only(&args.targets, false)?;
+    warn_of_unfetched(&pipeline);
     let remote = needed(&args.source.remote, &pipeline, store)?;
     if !remote.is_writable() {
         let message = format!("remote `{}` is a web server, which only hands out what it has", remote.shown());

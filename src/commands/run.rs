@@ -14,9 +14,11 @@ use bam_contract::artifact::scores::Scores;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::fetch::{fetch, read_all, warn_of_branches};
 use super::remote::remote;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
 use crate::executor::{Groups, Local, Message};
+use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
 use crate::run::{self, Limits, Observer, Options, Outcome, RunEvent};
@@ -30,7 +32,8 @@ const INTERRUPTED: u8 = 130;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
-    let (pipeline, forced) = choose(&args.source, &args.choice)?;
+    let hub = Hub::from_env(args.offline.offline);
+    let (mut pipeline, mut forced) = choose(&args.source, &args.choice, &hub)?;
     let limits = limits(&args.limits);
     let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
@@ -44,6 +47,15 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let (sender, messages) = mpsc::channel();
     watch_for_signals(executor.groups(), sender.clone())?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
+    // What was fetched may show a mistake, which is told before more is fetched.
+    while !pipeline.unfetched().is_empty() {
+        if !fetch(&pipeline, &hub, &messages, observers)? {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
+    }
+    read_all(&pipeline, store)?;
+    warn_of_branches(&pipeline);
     let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers);
     if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
@@ -63,7 +75,11 @@ fn watch_for_signals(groups: Groups, run: Sender<Message>) -> Result<()> {
     let first = AtomicBool::new(true);
     let act = move || {
         let is_first = first.swap(false, Ordering::Relaxed);
-        if is_first { groups.stop() } else { groups.kill() }
+        if is_first {
+            groups.stop();
+        } else {
+            groups.kill();
+        }
         // A run that has ended needs not be told.
         _ = run.send(Message::Interrupted);
         if !is_first {
@@ -76,8 +92,9 @@ fn watch_for_signals(groups: Groups, run: Sender<Message>) -> Result<()> {
 }
 
 /// The stages asked for with all they need, and those of them that are forced.
-pub(super) fn choose(source: &PipelineArgs, choice: &ChoiceArgs) -> Result<(Pipeline, BTreeSet<usize>)> {
-    let pipeline = Pipeline::load(&source.pipeline, &source.overrides)?.only(&choice.targets, choice.downstream)?;
+pub(super) fn choose(source: &PipelineArgs, choice: &ChoiceArgs, hub: &Hub) -> Result<(Pipeline, BTreeSet<usize>)> {
+    let pipeline =
+        Pipeline::load_with(&source.pipeline, &source.overrides, hub)?.only(&choice.targets, choice.downstream)?;
     let mut forced = BTreeSet::new();
     for name in &choice.force {
         match (name.as_str(), choice.targets.is_empty()) {

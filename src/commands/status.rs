@@ -6,6 +6,7 @@ use anyhow::Result;
 use bam_contract::manifest::{Manifest, Provenance};
 use serde_json::{Value, json};
 
+use super::plan::unfetched;
 use super::remote::remote;
 use crate::cli::StatusArgs;
 use crate::pipeline::Pipeline;
@@ -69,7 +70,15 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
     let plan = planner.plan()?;
     planner.finish();
     let stages = pipeline.stages.iter().zip(plan.decisions);
-    Ok(stages.map(|(stage, decision)| standing(&stage.name, decision, store)).collect())
+    Ok(stages
+        .map(|(stage, decision)| {
+            let standing = standing(&stage.name, decision, store);
+            if standing.note.is_empty() && stage.unfetched().is_some() {
+                return Standing { note: unfetched(stage), ..standing };
+            }
+            standing
+        })
+        .collect())
 }
 
 fn standing(name: &str, decision: Decision, store: &Store) -> Standing {

@@ -4,6 +4,7 @@ mod encoders;
 mod files;
 mod judged;
 mod learning;
+mod outside;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -22,6 +23,7 @@ use super::resources::{self, Resources};
 use super::typed::{PLACEHOLDER, set_default, typed};
 use super::vars::{Origin, Sketch, family_of, lost_families};
 use super::{Edge, Stage};
+use crate::hub::{Hub, Repository};
 use encoders::Encoders;
 use files::Files;
 
@@ -31,6 +33,8 @@ struct Typed {
     spec: StageSpec,
     resources: Resources,
     origin: Origin,
+    /// The repository of the hub that it reads, where it does.
+    repository: Option<Repository>,
     /// Parameters already found wrong, which say nothing more.
     flawed: BTreeSet<String>,
 }
@@ -91,15 +95,18 @@ impl Typed {
 }
 
 /// The stages in an order in which each stands after those it reads; whatever is wrong goes into `mistakes`.
-pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, mistakes: &mut Mistakes) -> Vec<Stage> {
+pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &mut Mistakes) -> Vec<Stage> {
     let definitions = definitions(draft, mistakes);
     let of_kinds = resources::of_kinds(&draft.resources, mistakes);
     let names: BTreeSet<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
     let lost = lost_families(draft, &sketches);
-    let stages: Vec<Typed> = sketches
+    let mut stages: Vec<Typed> = sketches
         .into_iter()
         .filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, &of_kinds, mistakes))
         .collect();
+    for stage in &mut stages {
+        stage.find_repository(hub, mistakes);
+    }
     let index = index_by_name(&stages, mistakes);
     let edges: Vec<Vec<Edge>> = stages
         .iter()
@@ -210,7 +217,7 @@ fn type_stage(
         mistakes.add_in(owner, place, format!("`{param}` of stage `{}`: {sentence}", owner.0), None);
     }
     let resources = resources::of_stage(owner.0, &sketch.kind, sketch.resources.as_ref(), of_kinds, mistakes);
-    Some(Typed { name: sketch.name, spec, resources, origin: sketch.origin, flawed })
+    Some(Typed { name: sketch.name, spec, resources, origin: sketch.origin, repository: None, flawed })
 }
 
 /// Puts the pipeline's seed and the task's definition among the parameters, so that both are part of the key.
@@ -235,7 +242,10 @@ fn fill_defaults(
             let Some(task) = sketch.params.get("task").and_then(Value::as_str).map(ToOwned::to_owned) else {
                 return false;
             };
-            if let Some(task) = definitions.get(&task).cloned().or_else(|| tasks::builtin(&task)) {
+            let from = sketch.params.get("from").and_then(Value::as_str);
+            let on_hub = || from.filter(|from| from.starts_with("hub:")).and_then(|_| tasks::on_hub(&task));
+            let known = definitions.get(&task).cloned().or_else(on_hub).or_else(|| tasks::builtin(&task));
+            if let Some(task) = known {
                 set_default(
                     &mut sketch.params,
                     "definition",
@@ -357,9 +367,10 @@ fn assemble(stages: Vec<Typed>, edges: Vec<Vec<Edge>>, externals: Vec<Vec<Extern
         .enumerate()
         .map(|(old, ((stage, edges), externals))| {
             let inputs = edges.into_iter().map(|edge| Edge { stage: position[edge.stage], ..edge }).collect();
-            let Typed { name, spec, resources, origin, .. } = stage;
+            let spec = stage.resolved();
+            let Typed { name, repository, resources, origin, .. } = stage;
             let siblings = siblings[&origin.written];
-            (position[old], Stage { name, spec, inputs, externals, resources, siblings, origin })
+            (position[old], Stage { name, spec, inputs, externals, repository, resources, siblings, origin })
         })
         .collect();
     sorted.sort_by_key(|(position, _)| *position);

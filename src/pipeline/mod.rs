@@ -26,6 +26,7 @@ use bam_contract::external::External;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::stage::StageSpec;
 
+use crate::hub::{Hub, Repository};
 use crate::remote::Location;
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};
@@ -53,6 +54,8 @@ pub(crate) struct Stage {
     pub(crate) spec: StageSpec,
     pub(crate) inputs: Vec<Edge>,
     pub(crate) externals: Vec<External>,
+    /// The repository of the hub that they are of, where they are.
+    pub(crate) repository: Option<Repository>,
     pub(crate) resources: Resources,
     /// How many stages its line in the file stands for, itself among them.
     pub(crate) siblings: usize,
@@ -63,6 +66,11 @@ impl Stage {
     /// Its name as written, `teacher@task`, which may stand for several.
     pub(crate) fn written(&self) -> &str {
         &self.origin.written
+    }
+
+    /// What it reads of the hub, if some of it is still to be fetched: till then its key isn't known.
+    pub(crate) fn unfetched(&self) -> Option<&Repository> {
+        self.repository.as_ref().filter(|repository| !repository.lacks.is_empty())
     }
 }
 
@@ -81,9 +89,14 @@ impl Pipeline {
     /// # Errors
     /// [`Mistakes`], with all that is wrong.
     pub(crate) fn load(file: &Path, overrides: &[String]) -> Result<Self> {
+        Self::load_with(file, overrides, &Hub::from_env(false))
+    }
+
+    /// The same, with what the cache of this hub has.
+    pub(crate) fn load_with(file: &Path, overrides: &[String], hub: &Hub) -> Result<Self> {
         let (draft, mut mistakes) = Draft::read(file, overrides)?;
         let sketches = vars::expand(&draft, &mut mistakes);
-        let stages = check::check(&draft, sketches, &mut mistakes);
+        let stages = check::check(&draft, sketches, hub, &mut mistakes);
         let remote = remote(&draft, &mut mistakes);
         if !mistakes.list.is_empty() {
             return Err(mistakes.sorted().into());
@@ -119,6 +132,18 @@ impl Pipeline {
         }
         self.named = named.into_iter().map(renumber).collect();
         Ok(self)
+    }
+
+    /// What is to be fetched of the hub next, once for each repository.
+    pub(crate) fn unfetched(&self) -> Vec<Repository> {
+        let mut repositories: Vec<Repository> = Vec::new();
+        for wanted in self.stages.iter().filter_map(Stage::unfetched) {
+            match repositories.iter_mut().find(|repository| repository.reference == wanted.reference) {
+                Some(repository) => repository.merge(wanted.clone()),
+                None => repositories.push(wanted.clone()),
+            }
+        }
+        repositories
     }
 
     /// Whether a stage's artifact is what a run is for, and not only a step on the way: it was asked for by name, or

@@ -13,6 +13,27 @@ use crate::reason::Reason;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum RunEvent<'a> {
+    /// A file is on its way from the hub.
+    Downloading {
+        repository: &'a str,
+        file: &'a str,
+        done: u64,
+        bytes: u64,
+    },
+    /// Another process brings the file from the hub.
+    Awaiting {
+        repository: &'a str,
+        file: &'a str,
+    },
+    /// The file didn't come, and nothing more will.
+    Abandoned,
+    /// What was lacking of a repository of the hub is there.
+    Downloaded {
+        repository: &'a str,
+        files: usize,
+        bytes: u64,
+        seconds: f64,
+    },
     Started {
         pipeline: &'a str,
         stages: &'a [&'a str],

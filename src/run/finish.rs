@@ -59,7 +59,8 @@ impl Run<'_, '_> {
 
     /// Commits what a worker made, or tells why there is nothing.
     pub(super) fn end(&mut self, at: usize, end: &End) {
-        let Some(Working { key, reasons, pending, grant, started, metrics, last, .. }) = self.working.remove(&at) else {
+        let Some(Working { key, reasons, pending, grant, started, metrics, last, .. }) = self.working.remove(&at)
+        else {
             return;
         };
         let threads = grant.threads;

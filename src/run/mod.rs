@@ -238,9 +238,8 @@ impl Run<'_, '_> {
                 }
             }
             waits_for_others = self.start_ready() | self.start_fetches();
-            let is_decidable = |at: usize| {
-                self.states[at] == State::Waiting && !matches!(self.inputs_of(at), Inputs::Awaited)
-            };
+            let is_decidable =
+                |at: usize| self.states[at] == State::Waiting && !matches!(self.inputs_of(at), Inputs::Awaited);
             if !(0..self.states.len()).any(is_decidable) {
                 break;
             }

@@ -114,10 +114,8 @@ impl Capacity {
         let memory_bytes = needs.memory_bytes.min(self.limits.memory_bytes);
         let gpus = needs.gpus.min(self.limits.gpus.len());
         let mut free = self.free.borrow_mut();
-        let fits = free.jobs > 0
-            && threads <= free.threads
-            && memory_bytes <= free.memory_bytes
-            && gpus <= free.gpus.len();
+        let fits =
+            free.jobs > 0 && threads <= free.threads && memory_bytes <= free.memory_bytes && gpus <= free.gpus.len();
         if !fits {
             return None;
         }

@@ -83,7 +83,9 @@ impl Store {
         let stored: BTreeSet<Fingerprint> = self.names().into_iter().map(|(_, fingerprint)| fingerprint).collect();
         for entry in fs::read_dir(self.root.join("locks")).into_iter().flatten().flatten() {
             let Some(fingerprint) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            if !stored.contains(&fingerprint) && let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {
+            if !stored.contains(&fingerprint)
+                && let Ok(Asked::Held(_lock)) = self.lock(fingerprint)
+            {
                 _ = fs::remove_file(entry.path());
             }
         }

@@ -35,6 +35,8 @@ pub(crate) struct Story {
     /// line is not wiped away: it had better be this one.
     gap: ProgressBar,
     under_way: BTreeMap<usize, UnderWay>,
+    /// The live line of a file of the hub, and when its state was last told without a terminal.
+    downloading: Option<(ProgressBar, Instant)>,
     /// Seconds of the stages that ran.
     ran: Vec<(String, f64)>,
     tells_pushes: bool,
@@ -58,6 +60,7 @@ impl Story {
             live,
             gap: ProgressBar::hidden(),
             under_way: BTreeMap::new(),
+            downloading: None,
             ran: Vec::new(),
             tells_pushes: false,
         }
@@ -173,6 +176,53 @@ impl Story {
         }
     }
 
+    /// Tells of what is fetched of the hub before the run.
+    fn tell_of_hub(&mut self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Downloading { repository, file, done, bytes: all } => {
+                let state = format!("{}  {}/{}  {file}", bar(*done, *all), bytes(*done), bytes(*all));
+                self.download(repository, &state);
+            }
+            RunEvent::Awaiting { repository, file } => {
+                self.download(repository, &format!("another process fetches {file}"));
+            }
+            RunEvent::Abandoned => self.end_download(),
+            RunEvent::Downloaded { repository, files, bytes: size, seconds } => {
+                self.end_download();
+                let verb = stderr().green().bold().apply_to(format!("{:>12}", "FETCHED"));
+                self.say(&format!(
+                    "{verb} {}  {repository}  {}, {}",
+                    time(*seconds),
+                    plural(*files, "file"),
+                    bytes(*size)
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells how far a file of the hub is.
+    fn download(&mut self, repository: &str, state: &str) {
+        let verb = stderr().cyan().bold().apply_to(format!("{:>12}", "FETCHING"));
+        let line = format!("{verb} {repository}  {state}");
+        let (bar, said) = self.downloading.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg}").expect("a fixed template");
+            (self.live.add(ProgressBar::no_length().with_style(style)), Instant::now())
+        });
+        if !self.live.is_hidden() {
+            bar.set_message(truncate_str(&line, self.terminal.size().1.into(), "…").into_owned());
+        } else if said.elapsed() >= PLAIN_PERIOD {
+            *said = Instant::now();
+            story(&line);
+        }
+    }
+
+    fn end_download(&mut self) {
+        if let Some((bar, _)) = self.downloading.take() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn settle(&mut self, index: usize) {
         if let Some(under_way) = self.under_way.remove(&index) {
             under_way.bar.finish_and_clear();
@@ -215,6 +265,10 @@ impl Story {
 impl Observer for Story {
     fn tell(&mut self, event: &RunEvent<'_>) {
         match event {
+            RunEvent::Downloading { .. }
+            | RunEvent::Awaiting { .. }
+            | RunEvent::Abandoned
+            | RunEvent::Downloaded { .. } => self.tell_of_hub(event),
             RunEvent::Started { pipeline, stages } => {
                 self.stages = stages.len();
                 self.name_width =

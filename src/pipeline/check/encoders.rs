@@ -1,7 +1,7 @@
 //! Encoders, as far as their small files tell: depth, vocabulary and tokenizer of what a training starts from.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bam_contract::artifact::encoder::{EncoderSize, tokenizer_digest};
 use bam_contract::stage::StageSpec;
@@ -14,8 +14,10 @@ use crate::pipeline::mistake::Mistakes;
 pub(super) struct Encoders(BTreeMap<PathBuf, EncoderSize>);
 
 impl Encoders {
-    fn size(&mut self, folder: &Path) -> EncoderSize {
-        *self.0.entry(folder.to_owned()).or_insert_with(|| EncoderSize::read(folder))
+    /// Of the encoder that a stage names; nothing where it is still to be fetched.
+    fn size(&mut self, at: usize, stages: &Stages<'_>) -> EncoderSize {
+        let folder = stages.stages[at].folder().unwrap_or_default();
+        self.0.entry(folder).or_insert_with_key(|folder| EncoderSize::read(folder)).clone()
     }
 
     /// Layers that a model has, as far as is known.
@@ -31,7 +33,7 @@ impl Encoders {
     fn depth_before(&mut self, at: usize, stages: &Stages<'_>) -> Option<usize> {
         match (stages.spec(at), stages.reads(at, "init")) {
             (StageSpec::Train(_), Some(init)) => self.depth(init, stages),
-            (StageSpec::Train(train), None) => self.size(train.encoder.as_ref()?).layers,
+            (StageSpec::Train(_), None) => self.size(at, stages).layers,
             _ => None,
         }
     }
@@ -45,8 +47,14 @@ impl Encoders {
         {
             stages.mistake(at, &["layers"], format!("`layers` of stage `{name}`: {lack}"), None, mistakes);
         }
-        let Some(folder) = encoder_of(at, stages) else { return };
-        let size = self.size(folder);
+        let Some(first) = first_of(at, stages) else { return };
+        let size = self.size(first, stages);
+        let Some((_, folder)) = stages.spec(first).folder() else { return };
+        if let Some(other) = size.model_type.as_deref().filter(|model_type| *model_type != "bert") {
+            let message = format!("the encoder in `{}` is of type `{other}`", folder.display());
+            stages.mistake(at, &["encoder"], message, Some("encoders are of type `bert`, of any size"), mistakes);
+            return;
+        }
         if let (Some(pieces), Some(words)) = (size.pieces, size.words)
             && pieces > words
         {
@@ -68,7 +76,7 @@ impl Encoders {
                 );
                 stages.mistake(at, &place, message, Some("lower its `max_tokens`"), mistakes);
             }
-            if differ(&tokenize.encoder, folder) {
+            if differ(stages.stages[tokens].folder(), stages.stages[first].folder()) {
                 let message = format!(
                     "`{rows}` of stage `{name}` is tokenized by another tokenizer than that of `{}`",
                     folder.display()
@@ -80,16 +88,17 @@ impl Encoders {
     }
 }
 
-/// The folder that a model's tokenizer and first weights come from.
-fn encoder_of<'a>(at: usize, stages: &Stages<'a>) -> Option<&'a Path> {
+/// The training whose encoder a model's tokenizer and first weights come from.
+fn first_of(at: usize, stages: &Stages<'_>) -> Option<usize> {
     match (stages.spec(at), stages.reads(at, "init")) {
-        (StageSpec::Train(_), Some(init)) => encoder_of(init, stages),
-        (StageSpec::Train(train), None) => train.encoder.as_deref(),
+        (StageSpec::Train(_), Some(init)) => first_of(init, stages),
+        (StageSpec::Train(_), None) => Some(at),
         _ => None,
     }
 }
 
 /// Whether the tokenizers of two folders differ; a folder without one is told of elsewhere.
-fn differ(one: &Path, other: &Path) -> bool {
-    one != other && matches!((tokenizer_digest(one), tokenizer_digest(other)), (Ok(one), Ok(other)) if one != other)
+fn differ(one: Option<PathBuf>, other: Option<PathBuf>) -> bool {
+    let digest = |folder: Option<PathBuf>| tokenizer_digest(&folder?).ok();
+    one != other && matches!((digest(one), digest(other)), (Some(one), Some(other)) if one != other)
 }

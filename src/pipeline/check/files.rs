@@ -25,7 +25,8 @@ impl Files {
             StageSpec::Exec(_) => "files",
             _ => "encoder",
         };
-        if stage.flawed.contains(param) || stage.flawed.contains("task") {
+        let is_lacking = stage.repository.as_ref().is_some_and(|repository| !repository.lacks.is_empty());
+        if is_lacking || stage.flawed.contains(param) || stage.flawed.contains("task") {
             return Vec::new();
         }
         self.find(stage).unwrap_or_else(|error| {
@@ -37,7 +38,7 @@ impl Files {
     }
 
     fn find(&mut self, stage: &Typed) -> Result<Vec<External>> {
-        let files = stage.spec.external()?;
+        let files = stage.with_checksums(stage.resolved().external()?);
         files.iter().try_for_each(|file| self.try_to_read(&file.path))?;
         Ok(files)
     }
