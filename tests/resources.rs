@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use support::Sandbox;
@@ -26,43 +26,26 @@ fn each_worker_sees_the_gpus_it_was_given() {
     sandbox.edit("pipeline.yaml", "epochs: 6 } }", "epochs: 6 }, resources: { gpus: 2 } }");
     let two = [("CUDA_VISIBLE_DEVICES", "3,GPU-7"), ("BAM_JOBS", "8")];
     let events = events(&sandbox, &["run", "--json", "--threads", "8"], &two);
-    let mut held = BTreeSet::new();
+    let (mut holders, mut given) = (BTreeMap::new(), BTreeMap::new());
     for event in &events {
-        let stage = event["stage"].as_str().unwrap_or_default().to_owned();
-        let gpus = event["gpus"].as_array().cloned().unwrap_or_default();
-        match event["event"].as_str().unwrap() {
-            "running" => {
-                for gpu in &gpus {
-                    assert!(held.insert((gpu.to_string(), stage.clone())), "{event}");
-                    assert_eq!(
-                        held.iter().filter(|(held, _)| *held == gpu.to_string()).count(),
-                        1,
-                        "{gpu} twice: {held:?}"
-                    );
-                }
-                let family = stage.split('@').next().unwrap();
-                let wanted = match family {
-                    "teacher" | "predictions" | "scores" => 1,
-                    "student" => 2,
-                    _ => 0,
-                };
-                assert_eq!(gpus.len(), wanted, "{event}");
-                let told = gpus.iter().map(|gpu| gpu.as_str().unwrap()).collect::<Vec<_>>().join(",");
-                if wanted > 0 {
-                    let named = BTreeSet::from_iter(told.split(',').map(ToOwned::to_owned));
-                    assert!(named.is_subset(&BTreeSet::from(["3".to_owned(), "GPU-7".to_owned()])), "{told}");
-                }
+        let stage = event["stage"].as_str().unwrap_or_default();
+        if event["event"] == "running" {
+            let gpus: Vec<&str> = event["gpus"].as_array().unwrap().iter().map(|gpu| gpu.as_str().unwrap()).collect();
+            let wanted = match stage.split('@').next().unwrap() {
+                "teacher" | "predictions" | "scores" => 1,
+                "student" => 2,
+                _ => 0,
+            };
+            assert_eq!(gpus.len(), wanted, "{event}");
+            for gpu in &gpus {
+                assert!(["3", "GPU-7"].contains(gpu), "{event}");
+                assert_eq!(holders.insert(*gpu, stage), None, "{event}");
             }
-            "ran" => {
-                held.retain(|(_, holder)| *holder != stage);
-                let log = sandbox.read(&format!("artifacts/latest/{stage}/log.txt"));
-                let running =
-                    events.iter().find(|other| other["event"] == "running" && other["stage"] == event["stage"]);
-                let given: Vec<&str> =
-                    running.unwrap()["gpus"].as_array().unwrap().iter().map(|gpu| gpu.as_str().unwrap()).collect();
-                assert!(log.contains(&format!("GPUs: {}\n", given.join(","))), "{stage}: {log}");
-            }
-            _ => {}
+            given.insert(stage, gpus.join(","));
+        } else if event["event"] == "ran" {
+            holders.retain(|_, holder| *holder != stage);
+            let log = sandbox.read(&format!("artifacts/latest/{stage}/log.txt"));
+            assert!(log.contains(&format!("GPUs: {}\n", given[stage])), "{stage}: {log}");
         }
     }
     assert_eq!(stages_of(&events, "ran").len(), 11);

@@ -125,11 +125,10 @@ fn a_file_that_goes_while_stages_run_fails_those_that_read_it() {
 #[test]
 fn a_file_that_may_not_be_read_is_found_before_anything_runs() {
     let sandbox = Sandbox::with_small_pipeline();
-    let mut command = match sandbox.humble_command(&["run"]) {
-        Some(command) => command,
-        None => return println!("skipped: `setpriv` is not here to give up root's rights"),
+    let Some(mut command) = sandbox.humble_command(&["run"]) else {
+        return println!("skipped: `setpriv` is not here to give up root's rights");
     };
-    fs::set_permissions(sandbox.path("enc/model.safetensors"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(sandbox.path("enc/model.safetensors"), Permissions::from_mode(0o0)).unwrap();
     let run = said(&mut command);
     let told = "error: `enc/model.safetensors` cannot be read: Permission denied (os error 13)
   --> pipeline.yaml:3:18

@@ -110,5 +110,7 @@ pub(crate) fn guard() {
             leader => drop(leaders.insert(leader)),
         }
     }
-    leaders.into_iter().for_each(|leader| signal(leader, libc::SIGKILL));
+    for leader in leaders {
+        signal(leader, libc::SIGKILL);
+    }
 }

@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
             Event::MappingStart(anchor, _) | Event::SequenceStart(anchor, _) => anchor,
             _ => NO_ANCHOR,
         };
-        self.below(event, path)?;
+        self.below(&event, path)?;
         if anchor != NO_ANCHOR {
             let below = self.entries_below(path);
             self.anchors.insert(anchor, below);
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes what is below a node of which `event` is the first.
-    fn below(&mut self, event: Event<'a>, path: &mut EntryPath) -> Option<()> {
+    fn below(&mut self, event: &Event<'_>, path: &mut EntryPath) -> Option<()> {
         match event {
             Event::MappingStart(..) => loop {
                 match self.next()? {
@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
                 Some(())
             }
             Event::Alias(anchor) => {
-                let below = self.anchors.get(&anchor).cloned().unwrap_or_default();
+                let below = self.anchors.get(anchor).cloned().unwrap_or_default();
                 self.add(path, below);
                 Some(())
             }

@@ -136,7 +136,7 @@ mod tests {
     fn locks_that_nobody_holds_can_go() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let [held, idle] = ["held", "idle"].map(|key| Fingerprint::of(key));
+        let [held, idle] = ["held", "idle"].map(Fingerprint::of);
         let _lock = store.lock(held).unwrap();
         drop(store.lock(idle).unwrap());
         store.prune_locks();
