@@ -7,6 +7,7 @@ mod cli; // the command line
 mod commands; // one file per command
 mod executor; // where workers run
 mod fingerprint; // keys of stages, digests of files
+mod installed; // what lies beside an installed bam
 mod machine; // cores, memory, GPUs
 mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait

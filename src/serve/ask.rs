@@ -14,6 +14,8 @@ use super::engine::Engine;
 use super::error::ApiError;
 use super::queue::Refused;
 
+const MOST_RETRY_SECS: f64 = 60.0;
+
 /// What the model said.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -77,14 +79,14 @@ pub(super) fn check_number(app: &App, inputs: usize) -> Result<(), ApiError> {
 fn refusal(app: &App, refused: &Refused) -> ApiError {
     match refused {
         Refused::TooLarge => {
-            let message = format!("the inputs have more than {} tokens", app.settings.queue_tokens);
+            let message = format!("the inputs have more than {} tokens", app.settings.queue.queue_tokens);
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message, "send several requests")
         }
-        Refused::Full(waiting) => {
-            let message = format!("{waiting} tokens wait already");
+        Refused::Full { tokens, time } => {
+            let message = format!("{tokens} tokens wait already");
             let hint = "try again after the seconds that `retry-after` says";
             let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message, hint);
-            error.retry_after(app.metrics.retry_after_secs(*waiting))
+            error.retry_after(time.as_secs_f64().ceil().clamp(1.0, MOST_RETRY_SECS) as u64)
         }
     }
 }

@@ -49,7 +49,11 @@ pub(super) async fn predict(
     let result = |row: usize| {
         let of_head = |(head, logits): (&usize, &Vec<f32>)| {
             let task = &heads[*head];
-            let result = || (task.name.clone(), task_result(task, logits, request.top_k, request.raw));
+            let result = || {
+                let result = task_result(task, logits, request.top_k, request.raw);
+                app.metrics.prediction(&task.name, result.label.as_deref());
+                (task.name.clone(), result)
+            };
             fitting[row].contains(head).then(result)
         };
         let tasks = asked_of.iter().zip(&asked.logits[row]).filter_map(of_head).collect();

@@ -85,7 +85,13 @@ pub(super) async fn tei_predict(
     let task = &heads[chosen];
     inputs.iter().enumerate().try_for_each(|(number, input)| check_fit(task, input, number))?;
     let asked = ask(&app, &engine, inputs, vec![chosen]).await?;
-    let mut rows: Vec<_> = asked.logits.iter().map(|row| predictions(task, &row[0], request.raw_scores)).collect();
+    let of_row = |row: &Vec<Vec<f32>>| {
+        let predictions = predictions(task, &row[0], request.raw_scores);
+        let label = predictions.first().filter(|_| !task.is_regression()).map(|first| first.label.as_str());
+        app.metrics.prediction(&task.name, label);
+        predictions
+    };
+    let mut rows: Vec<_> = asked.logits.iter().map(of_row).collect();
     Ok(Json(if is_batch { TeiResponse::Batch(rows) } else { TeiResponse::One(rows.remove(0)) }))
 }
 
