@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 folder = pathlib.Path(os.environ["MODEL"])
 about = json.loads((folder / "bam.json").read_text())
-labels = {task["name"]: task["labels"] for task in about["tasks"]}
+labels = {task["name"]: task.get("labels") for task in about["tasks"]}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = int(os.environ["THREADS"])

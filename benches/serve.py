@@ -121,10 +121,11 @@ class Generator:
 
     def capacity(self, seconds):
         """Answers a second to clients that wait for each answer before they ask again."""
-        return self.call("-c", 32, "-z", f"{seconds}s")["summary"]["requestsPerSec"]
+        report = self.call("-c", 16, "-z", f"{seconds}s")
+        return report["statusCodeDistribution"].get("200", 0) / report["summary"]["total"]
 
     def at(self, rate, seconds):
-        report = self.call("-c", 512, "-q", round(rate), "--latency-correction", "-w", "-n", round(rate * seconds))
+        report = self.call("-c", 256, "-q", round(rate), "--latency-correction", "-w", "-n", round(rate * seconds))
         codes = {int(code): count for code, count in report["statusCodeDistribution"].items()}
         answered = report["latencyPercentilesSuccessful"]
         return {

@@ -143,7 +143,7 @@ pub(crate) struct BoundArgs {
     pub(crate) max_body: ByteSize,
 
     /// Most connections at a time; others wait to be accepted
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one())]
     pub(crate) connections: usize,
 
     /// A request is given up after this long, from its first byte on

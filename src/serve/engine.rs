@@ -68,6 +68,7 @@ impl Worker {
                 Ok(by_task) => self.answer(&batch, &by_task, started, started.elapsed()),
                 Err(error) => batch.iter().for_each(|row| row.request.fail(&format!("{error:#}"))),
             }
+            self.queue.computed(&batch, started.elapsed());
         }
     }
 
@@ -88,7 +89,6 @@ impl Worker {
     fn answer(&self, batch: &[Row], by_task: &[Vec<f32>], started: Instant, compute: Duration) {
         let lengths: Vec<usize> = batch.iter().map(|row| row.request.rows.tokens(row.index)).collect();
         self.metrics.batch(&lengths);
-        self.queue.computed(&lengths, compute);
         let heads = &self.model.info.tasks;
         for (place, row) in batch.iter().enumerate() {
             let of_head = |head: &usize| {

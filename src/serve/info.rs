@@ -70,6 +70,7 @@ pub(super) struct Limits {
 /// The tasks that the model answers
 #[utoipa::path(get, path = "/v1/tasks", tag = "about", responses(
     (status = 200, body = TasksResponse),
+    (status = 401, description = "a key is needed", body = ErrorBody),
     (status = 503, description = "not ready", body = ErrorBody),
 ))]
 pub(super) async fn tasks(State(app): State<Arc<App>>) -> Result<Json<TasksResponse>, ApiError> {
@@ -92,6 +93,7 @@ fn task_infos(engine: &Engine) -> Vec<TaskInfo> {
 /// The model, and the server's limits
 #[utoipa::path(get, path = "/v1/info", tag = "about", responses(
     (status = 200, body = InfoResponse),
+    (status = 401, description = "a key is needed", body = ErrorBody),
     (status = 503, description = "not ready", body = ErrorBody),
 ))]
 pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoResponse>, ApiError> {
@@ -135,7 +137,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
 }
 
 /// Counters, in the text format of Prometheus
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, body = String, content_type = "application/openmetrics-text"),
+    (status = 401, description = "a key is needed", body = ErrorBody),
+))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let waiting = app.engine().map_or((0, 0), |engine| engine.queue.waiting());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
     pub(crate) sessions: usize,
     pub(crate) threads_per_session: usize,
-    pub(super) queue: queue::Bounds,
+    pub(crate) queue: queue::Bounds,
     pub(crate) max_inputs: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) timeout: Duration,

@@ -1,4 +1,4 @@
-//! How fast a model's sessions are, to tell how long what waits will take.
+//! How fast a model's sessions are: how long what waits will take, and how much goes into a batch.
 
 use std::time::Duration;
 
@@ -28,5 +28,10 @@ impl Rate {
     pub(super) fn time_of(&self, tokens: usize) -> Duration {
         let all = self.tokens_per_sec.map_or(f64::INFINITY, |of_one| of_one * self.sessions as f64);
         Duration::from_secs_f64(tokens as f64 / all)
+    }
+
+    /// How much one session computes in a time; everything where nothing is known.
+    pub(super) fn tokens_in(&self, time: Duration) -> usize {
+        self.tokens_per_sec.map_or(usize::MAX, |of_one| (of_one * time.as_secs_f64()) as usize)
     }
 }

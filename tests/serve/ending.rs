@@ -11,7 +11,7 @@ use crate::{pairs, serve};
 #[test]
 fn sigterm_under_load_loses_nothing_that_was_accepted() {
     // One row a batch: the requests take long enough to be under way.
-    let server = serve(&["--batch-tokens", "1", "--threads", "1"]);
+    let server = serve(&["--batch-tokens", "1", "--threads", "1", "--max-wait", "1h"]);
     let body = json!({ "inputs": pairs(), "tasks": PAIRS_TASKS }).to_string();
     let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
     let mut streams: Vec<_> = (0..24)

@@ -67,7 +67,7 @@ fn thousands_of_broken_requests_leave_the_server_as_it_was() {
     storm(&server, 2000);
     wait_until_quiet(&server);
     let after = server.memory_bytes();
-    // Far less than a hundredth of what the clients sent would take, were it kept.
+    // A tenth of what the clients sent.
     assert!(after < before + (8 << 20), "{before} bytes before, {after} after");
     assert_eq!(server.results(&json!("still there?"), &["sentiment"]).len(), 1);
 }
