@@ -119,39 +119,42 @@ class Generator:
             sys.exit(f"oha failed:\n{done.stderr}{done.stdout}")
         return json.loads(done.stdout)
 
-    def capacity(self, seconds):
-        """Answers a second to clients that wait for each answer before they ask again."""
-        report = self.call("-c", 16, "-z", f"{seconds}s")
-        return report["statusCodeDistribution"].get("200", 0) / report["summary"]["total"]
-
     def at(self, rate, seconds):
         report = self.call("-c", 256, "-q", round(rate), "--latency-correction", "-w", "-n", round(rate * seconds))
         codes = {int(code): count for code, count in report["statusCodeDistribution"].items()}
-        answered = report["latencyPercentilesSuccessful"]
-        return {
-            "rate": rate,
-            "p50": answered["p50"] or 99.0,
-            "p95": answered["p95"] or 99.0,
-            "p99": answered["p99"] or 99.0,
-            "ok": codes.get(200, 0),
-            "refused": codes.get(429, 0),
-            "failed": sum(codes.values()) - codes.get(200, 0) - codes.get(429, 0) + sum(report["errorDistribution"].values()),
-        }
+        answered, refused = codes.pop(200, 0), codes.pop(429, 0)
+        failed = sum(codes.values()) + sum(report["errorDistribution"].values())
+        times = {name: report["latencyPercentilesSuccessful"][name] for name in ["p50", "p95", "p99"]}
+        return {**times, "answered": answered / report["summary"]["total"], "refused": refused, "failed": failed}
 
     def most(self, start, seconds, steps):
-        """The highest rate at which 99 of 100 requests take no longer than the limit and none fails, by bisection."""
-        low, high = 0.0, start * 1.3
-        best = None
-        for _ in range(steps):
-            rate = (low + high) / 2 if best or high < start else start * 0.9
+        """The highest rate at which 99 of 100 requests take no longer than the limit and none fails: by growth from one
+        that is surely kept, then by bisection."""
+        low, high = start, None
+        while steps > 0:
+            rate = low * 1.4 if high is None else (low + high) / 2
             found = self.at(rate, seconds)
-            keeps = found["p99"] <= LIMIT_SECS and found["refused"] + found["failed"] == 0
-            print(f"  {rate:6.0f}/s  p99 {found['p99'] * 1000:7.1f} ms  refused {found['refused']}  {'yes' if keeps else 'no'}", file=sys.stderr)
-            if keeps:
-                low, best = rate, found
-            else:
-                high = rate
+            keeps = found["refused"] + found["failed"] == 0 and found["p99"] <= LIMIT_SECS
+            print(f"  {rate:.0f}/s: {'kept' if keeps else 'not kept'}, {found}", file=sys.stderr)
+            low, high = (rate, high) if keeps else (low, rate)
+            steps -= high is not None
         return low
+
+
+def measure(generator, short, seconds, steps):
+    """A server's row of the table, from its second column on."""
+    alone_ms, rest_ms = one_at_a_time(short)
+    most = generator.most(500 / alone_ms, seconds, steps)
+    near, beyond = generator.at(most * 0.9, seconds), generator.at(most * 2, seconds)
+    times = " / ".join(f"{near[name] * 1000:.0f}" for name in ["p50", "p95", "p99"])
+    count = round(most * 2 * seconds)
+    return [
+        f"{alone_ms:.1f} ms",
+        "" if rest_ms is None else f"{rest_ms:.2f} ms",
+        f"{most:.0f}",
+        f"{times} ms, {near['refused'] + near['failed']} errors",
+        f"{beyond['answered']:.0f}/s in {beyond['p99'] * 1000:.0f} ms, {beyond['refused'] * 100 / count:.0f} % refused, {beyond['failed']} failed",
+    ]
 
 
 def main():
@@ -163,8 +166,7 @@ def main():
     arguments.add_argument("--server-cpus", default=",".join(map(str, cores[:-1] or cores)))
     arguments.add_argument("--client-cpus", default=str(cores[-1]))
     arguments.add_argument("--seconds", type=int, default=8, help="of each measurement")
-    arguments.add_argument("--steps", type=int, default=7, help="of the search for the highest rate")
-    arguments.add_argument("--only", help="a part of a server's name")
+    arguments.add_argument("--steps", type=int, default=5, help="of the search for the highest rate")
     arguments.add_argument("--serve", default="", help="more arguments of `bam serve`")
     given = arguments.parse_args()
     bam = given.bam.resolve()
@@ -174,26 +176,30 @@ def main():
         texts, short = bodies(model)
         (folder / "bodies.jsonl").write_text("\n".join(texts) + "\n")
         generator = Generator(given.oha, given.client_cpus, folder / "bodies.jsonl")
-        threads = len(subprocess.run(["taskset", "-c", given.server_cpus, "nproc"], capture_output=True, text=True, check=True).stdout) and int(
-            subprocess.run(["taskset", "-c", given.server_cpus, "nproc"], capture_output=True, text=True, check=True).stdout
-        )
-        uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", ROOT / "benches", "python_server:app", "--port", PORT, "--log-level", "warning"]
-        servers = [("bam serve", [bam, "serve", model, "--listen", f"127.0.0.1:{PORT}", *given.serve.split()], {})]
-        servers += [(f"FastAPI, 1 process of {threads} threads", uvicorn, {"MODEL": str(model), "THREADS": str(threads)})]
+        threads = len(os.sched_getaffinity(0) & cpus_of(given.server_cpus))
+        uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", ROOT / "benches", "python_server:app", "--port", PORT]
+        uvicorn += ["--log-level", "warning"]
+        one = {"MODEL": str(model), "THREADS": str(threads)}
+        servers = [
+            ("bam serve", [bam, "serve", model, "--listen", f"127.0.0.1:{PORT}", *given.serve.split()], {}),
+            (f"FastAPI, a process of {threads} threads", uvicorn, one),
+        ]
         if threads > 1:
             several = [*uvicorn, "--workers", threads]
-            servers += [(f"FastAPI, {threads} processes of 1 thread", several, {"MODEL": str(model), "THREADS": "1"})]
+            servers.append((f"FastAPI, {threads} processes of a thread", several, {**one, "THREADS": "1"}))
+        print(f"Server on processors {given.server_cpus}, generator on {given.client_cpus}; {given.seconds} s a measurement.\n")
+        print("| | one alone | beyond the model | most/s, p99 ≤ 100 ms | at 90 % of it: p50 / p95 / p99 | at twice: answered, p99 |")
+        print("|---|---|---|---|---|---|")
         for what, command, environment in servers:
-            if given.only and given.only not in what:
-                continue
             print(what, file=sys.stderr)
             with serving(command, environment, given.server_cpus):
-                alone_ms, rest_ms = one_at_a_time(short)
-                capacity = generator.capacity(given.seconds)
-                print(f"  alone {alone_ms:.2f} ms, beyond the model {rest_ms}, closed loop {capacity:.0f}/s", file=sys.stderr)
-                most = generator.most(capacity, given.seconds, given.steps)
-                for share in [0.9, 2]:
-                    print(f"  x{share}: {generator.at(most * share, given.seconds)}", file=sys.stderr)
+                print("| " + " | ".join([what, *measure(generator, short, given.seconds, given.steps)]) + " |", flush=True)
+
+
+def cpus_of(text):
+    """`0,2-3` as taskset reads it."""
+    ends = [part.split("-") for part in text.split(",")]
+    return {cpu for end in ends for cpu in range(int(end[0]), int(end[-1]) + 1)}
 
 
 if __name__ == "__main__":
