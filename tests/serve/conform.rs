@@ -1,4 +1,4 @@
-//! Whether the server is what its OpenAPI document says, tried by a tool that knows nothing of it but the document.
+//! Whether the server is what its `OpenAPI` document says, tried by a tool that knows nothing of it but the document.
 
 use std::process::{Command, Stdio};
 
