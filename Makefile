@@ -7,11 +7,16 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 LIB    := $(DESTDIR)$(PREFIX)/lib/bam
 SHARE  := $(DESTDIR)$(PREFIX)/share/bam
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ALL    := bam-$(VERSION)-linux-x86_64
+SERVE  := bam-serve-$(VERSION)-linux-x86_64
+# The text of the GNU GPL, version 3, where Debian and where Fedora keep it.
+GPL    := $(firstword $(wildcard /usr/share/common-licenses/GPL-3 /usr/share/licenses/libgcc/COPYING3))
 
 # Set by the user, even to nothing: then that library is his, and not ours to fetch or to install.
 own = $(filter-out undefined,$(origin $(1)))
 
-.PHONY: help setup build run test lint data bench install clean
+.PHONY: help setup build run test lint data bench conform install dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,16 +40,23 @@ lint: setup ## check the formatting, and clippy with warnings as errors
 data: ## fetch the sentiment ratings that pipelines/sentiment.yaml reads into .deps/data/
 	@$(PYTHON) setup/setup.py data
 
-bench: build ## measure against DVC, Snakemake and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
+bench: build ## measure against DVC, Snakemake, FastAPI and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
 	$(PYTHON) -m venv .deps/bench
 	.deps/bench/bin/pip install --quiet --requirement benches/requirements.txt
 	PATH="$(CURDIR)/.deps/bench/bin:$$PATH" .deps/bench/bin/python benches/noop.py --bam $(TARGET)/bam
+	$(CARGO) install --quiet --locked --version 1.16.0 --root .deps/bench oha
+	.deps/bench/bin/python benches/serve.py --bam $(TARGET)/bam --oha .deps/bench/bin/oha
 ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
 endif
 
-install: build ## install below PREFIX=/usr/local (and DESTDIR=): bin/bam, lib/bam, share/bam
-	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/pipelines $(SHARE)/encoders $(SHARE)/licenses
+conform: build ## have schemathesis try whether the server is what its OpenAPI document says (fetches it into .deps/conform)
+	$(PYTHON) -m venv .deps/conform
+	.deps/conform/bin/pip install --quiet --requirement tests/serve/requirements.txt
+	PATH="$(CURDIR)/.deps/conform/bin:$$PATH" $(CARGO) test --release --workspace --test serve conform -- --nocapture
+
+install: build data ## install below PREFIX=/usr/local (and DESTDIR=): bin/bam, lib/bam, share/bam
+	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/pipelines $(SHARE)/encoders $(SHARE)/data $(SHARE)/licenses
 	rm -f $(LIB)/*.so*
 	install -m 755 $(TARGET)/bam $(DESTDIR)$(PREFIX)/bin/bam
 	install -m 755 $(TARGET)/bam-stage $(LIB)/bam-stage
@@ -61,11 +73,33 @@ else
 	@echo "note: the installed bam-stage uses $(ORT_DYLIB_PATH); keep it there"
 endif
 	cp -R .deps/encoders/. $(SHARE)/encoders
-	install -m 644 LICENSE $(SHARE)/LICENSE
-	@# In the tree the encoders lie in .deps/, here beside pipeline.yaml.
-	sed 's#\.deps/encoders/#$(abspath $(PREFIX))/share/bam/encoders/#g' pipeline.yaml > $(SHARE)/pipeline.yaml
+	cp -R .deps/data/. $(SHARE)/data
 	cp -R pipelines/. $(SHARE)/pipelines
-	find $(SHARE)/pipelines -name '*.yaml' -exec sed -i 's#\.deps/encoders/#$(abspath $(PREFIX))/share/bam/encoders/#g' {} +
+	install -m 644 pipeline.yaml $(SHARE)/pipeline.yaml
+	install -m 644 LICENSE $(SHARE)/LICENSE
+	@# In the tree encoders and data lie in .deps/, and scripts beside the pipelines; installed, all lie in share/bam.
+	find $(SHARE) -name '*.yaml' -exec sed -i -e 's#: \.deps/#: $${bam:share}/#' -e 's#: pipelines/#: $${bam:share}/pipelines/#' {} +
+
+dist: ## two archives in dist/ that run where they are unpacked: all of bam, and what serving alone needs
+	@test -z "$(call own,LIBTORCH)$(call own,LIBTORCH_USE_PYTORCH)$(ORT_DYLIB_PATH)" || { \
+	    echo "error: an archive takes the libraries that make setup brings: unset LIBTORCH and ORT_DYLIB_PATH" >&2; exit 2; }
+	rm -rf dist
+	$(MAKE) install DESTDIR=$(CURDIR)/dist PREFIX=/$(ALL)
+	@# Of the C++ runtime only glibc itself is taken for granted.
+	cp -L $(shell $(CXX) -print-file-name=libstdc++.so.6) $(shell $(CXX) -print-file-name=libgcc_s.so.1) dist/$(ALL)/lib/bam
+	install -d dist/$(ALL)/share/bam/licenses/gcc-runtime
+	cp setup/gcc-runtime.txt $(GPL) dist/$(ALL)/share/bam/licenses/gcc-runtime
+	install -d dist/$(SERVE)/bin dist/$(SERVE)/lib/bam dist/$(SERVE)/share/bam/licenses
+	cp dist/$(ALL)/bin/bam dist/$(SERVE)/bin
+	cp $(addprefix dist/$(ALL)/lib/bam/,libonnxruntime.so libstdc++.so.6 libgcc_s.so.1) dist/$(SERVE)/lib/bam
+	cp -R dist/$(ALL)/share/bam/LICENSE dist/$(SERVE)/share/bam
+	cp -R $(addprefix dist/$(ALL)/share/bam/licenses/,onnxruntime gcc-runtime) dist/$(SERVE)/share/bam/licenses
+	$(PYTHON) setup/licenses.py bam bam-stages > dist/$(ALL)/share/bam/licenses/crates.txt
+	$(PYTHON) setup/licenses.py bam > dist/$(SERVE)/share/bam/licenses/crates.txt
+	for name in $(ALL) $(SERVE); do \
+	    tar -C dist --sort=name --owner=0 --group=0 --numeric-owner -czf dist/$$name.tar.gz $$name && rm -r dist/$$name || exit; \
+	done
+	cd dist && sha256sum *.tar.gz > SHA256SUMS
 
 clean: ## delete what cargo built (.deps/ and artifacts/ stay)
 	$(CARGO) clean

@@ -15,6 +15,7 @@ mod verified;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
@@ -112,6 +113,11 @@ impl Store {
         let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         folders.sort();
         folders.into_iter().filter_map(|folder| Some((folder.clone(), read_manifest(&folder).ok()?))).collect()
+    }
+
+    /// When an artifact of a kind last came or went.
+    pub(crate) fn changed(&self, kind: &str) -> Option<SystemTime> {
+        fs::metadata(self.root.join("store").join(kind)).ok()?.modified().ok()
     }
 
     /// Kinds and fingerprints of all that lies in the store, whole or not.

@@ -126,9 +126,13 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = at_least_one())]
     pub(crate) batch_tokens: usize,
 
-    /// Most tokens that wait; beyond them requests are refused with 429
+    /// Most tokens that wait, whatever they take; beyond them 429
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = at_least_one())]
     pub(crate) queue_tokens: usize,
+
+    /// Refuse with 429 what would wait longer for a session than this, and than 8 of its like take
+    #[arg(long, value_name = "TIME", default_value = "100ms")]
+    pub(crate) max_wait: humantime::Duration,
 
     /// Most inputs of one request
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one())]
@@ -139,7 +143,7 @@ pub(crate) struct BoundArgs {
     pub(crate) max_body: ByteSize,
 
     /// Most connections at a time; others wait to be accepted
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one())]
     pub(crate) connections: usize,
 
     /// A request is given up after this long, from its first byte on

@@ -83,7 +83,7 @@ pub(crate) fn schema() -> Value {
 
 fn variable() -> Value {
     json!({
-        "description": "A variable: `$name`, `${name}`, `${env:NAME}` or `${env:NAME:-default}`, alone or within text.",
+        "description": "A variable: `$name`, `${name}`, `${env:NAME}`, `${env:NAME:-default}` or `${bam:share}`, alone or within text.",
         "type": "string",
         "pattern": r"\$",
     })

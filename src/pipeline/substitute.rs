@@ -7,6 +7,7 @@ use super::draft::{Draft, did_you_mean};
 use super::graph;
 use super::mistake::Mistakes;
 use super::places::EntryPath;
+use crate::installed;
 
 /// Names with values.
 pub(super) type Bindings = Vec<(String, Value)>;
@@ -62,6 +63,10 @@ pub(super) fn unknown_variable(name: &str, place: &str, hint: Option<String>) ->
             format!("the environment variable `{name}`, used in {place}, is not set"),
             Some(format!("set it, or write a default: `${{env:{name}:-value}}`")),
         ),
+        None if name == SHARE => (
+            format!("`${{{SHARE}}}` in {place} is a folder of an installed `bam`, and this one is not installed"),
+            Some("`make install` installs it; write a path of your own here".to_owned()),
+        ),
         None => (format!("unknown variable `${name}` in {place}"), hint),
     }
 }
@@ -81,9 +86,14 @@ pub(super) fn lone_variable(text: &str) -> Option<&str> {
 
 /// Begins the name of a variable of the environment: `${env:NAME}`, `${env:NAME:-default}`.
 const ENVIRONMENT: &str = "env:";
+/// `${bam:share}`: the folder of encoders, pipelines and data that an installed `bam` brings.
+const SHARE: &str = "bam:share";
 
 /// The value of a variable: of the environment's, read as YAML is, or of the file's.
 fn value_of<'v>(name: &str, lookup: &dyn Fn(&str) -> Option<&'v Value>) -> Option<Value> {
+    if name == SHARE {
+        return Some(Value::String(installed::share()?.to_str()?.to_owned()));
+    }
     let Some(name) = name.strip_prefix(ENVIRONMENT) else { return lookup(name).cloned() };
     let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
     let text = std::env::var(name).ok().filter(|text| !text.is_empty()).or(default.map(ToOwned::to_owned))?;
@@ -96,8 +106,9 @@ fn split_variable(text: &str) -> Option<(&str, &str, &str)> {
     for (at, _) in text.match_indices('$') {
         let rest = &text[at + 1..];
         let braced = rest.strip_prefix('{');
-        if let Some((name, after)) =
-            braced.filter(|name| name.starts_with(ENVIRONMENT)).and_then(|rest| rest.split_once('}'))
+        if let Some((name, after)) = braced
+            .filter(|name| name.starts_with(ENVIRONMENT) || name.starts_with(SHARE))
+            .and_then(|rest| rest.split_once('}'))
         {
             return Some((&text[..at], name, after));
         }

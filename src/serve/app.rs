@@ -27,7 +27,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(settings: Settings, keys: Option<Keys>, artifacts: PathBuf, threads: usize) -> Arc<Self> {
-        let metrics = Metrics::new(settings.queue_tokens);
+        let metrics = Metrics::new(settings.queue.queue_tokens);
         let tokenizing = Arc::new(Semaphore::new(threads));
         let draining = AtomicBool::new(false);
         Arc::new(Self { settings, keys, artifacts, metrics, tokenizing, engine: RwLock::default(), draining })

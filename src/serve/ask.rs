@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::fault::closest;
 use bam_contract::task::TaskSpec;
-use bam_inference::model::Texts as Row;
+use bam_inference::model::{OnnxModel, Texts as Row};
 
 use super::api::{Texts, Timings};
 use super::app::App;
 use super::engine::Engine;
 use super::error::ApiError;
 use super::queue::Refused;
+
+/// So few bytes are cut sooner than another thread would begin.
+const AT_ONCE_BYTES: usize = 2048;
+const MOST_RETRY_SECS: f64 = 60.0;
 
 /// What the model said.
 #[derive(Debug)]
@@ -41,18 +46,7 @@ pub(super) async fn ask(
     tasks: Vec<usize>,
 ) -> Result<Asked, ApiError> {
     check_number(app, inputs.len())?;
-    let permit = app.tokenizing.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let started = Instant::now();
-    let model = engine.model.clone();
-    let rows = tokio::task::spawn_blocking(move || {
-        let texts: Vec<_> = inputs.iter().map(|input| Row { text: &input.text, pair: input.pair.as_deref() }).collect();
-        let rows = model.encode(&texts);
-        drop(permit);
-        rows
-    });
-    let rows = rows.await.map_err(|error| ApiError::internal(error.to_string()))?;
-    let rows = rows.map_err(|error| ApiError::internal(format!("{error:#}")))?;
-    let tokenize = started.elapsed();
+    let (rows, tokenize) = word_pieces(app, &engine.model, inputs).await?;
     app.metrics.phase("tokenize", tokenize);
     let tokens = (0..rows.len()).map(|row| (rows.tokens(row), rows.lost_tokens[row] as usize)).collect();
     let ticket = engine.queue.ask(rows, tasks).map_err(|refused| refusal(app, &refused))?;
@@ -60,6 +54,29 @@ pub(super) async fn ask(
     app.metrics.phase("queue", answered.wait);
     app.metrics.phase("compute", answered.compute);
     Ok(Asked { logits: answered.logits, tokens, tokenize, queue: answered.wait, compute: answered.compute })
+}
+
+/// Inputs as rows, and what cutting them took.
+async fn word_pieces(app: &App, model: &Arc<OnnxModel>, inputs: Vec<Texts>) -> Result<(TokenRows, Duration), ApiError> {
+    let bytes: usize = inputs.iter().map(|input| input.text.len() + input.pair.as_ref().map_or(0, String::len)).sum();
+    let (started, rows) = if bytes <= AT_ONCE_BYTES {
+        (Instant::now(), encode(model, &inputs))
+    } else {
+        let permit = app.tokenizing.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (started, model) = (Instant::now(), model.clone());
+        let rows = tokio::task::spawn_blocking(move || {
+            let rows = encode(&model, &inputs);
+            drop(permit);
+            rows
+        });
+        (started, rows.await.map_err(|error| ApiError::internal(error.to_string()))?)
+    };
+    Ok((rows.map_err(|error| ApiError::internal(format!("{error:#}")))?, started.elapsed()))
+}
+
+fn encode(model: &OnnxModel, inputs: &[Texts]) -> anyhow::Result<TokenRows> {
+    let texts: Vec<_> = inputs.iter().map(|input| Row { text: &input.text, pair: input.pair.as_deref() }).collect();
+    model.encode(&texts)
 }
 
 pub(super) fn check_number(app: &App, inputs: usize) -> Result<(), ApiError> {
@@ -77,14 +94,14 @@ pub(super) fn check_number(app: &App, inputs: usize) -> Result<(), ApiError> {
 fn refusal(app: &App, refused: &Refused) -> ApiError {
     match refused {
         Refused::TooLarge => {
-            let message = format!("the inputs have more than {} tokens", app.settings.queue_tokens);
+            let message = format!("the inputs have more than {} tokens", app.settings.queue.queue_tokens);
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message, "send several requests")
         }
-        Refused::Full(waiting) => {
-            let message = format!("{waiting} tokens wait already");
+        Refused::Full { tokens, time } => {
+            let message = format!("{tokens} tokens wait already");
             let hint = "try again after the seconds that `retry-after` says";
             let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message, hint);
-            error.retry_after(app.metrics.retry_after_secs(*waiting))
+            error.retry_after(time.as_secs_f64().ceil().clamp(1.0, MOST_RETRY_SECS) as u64)
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -31,6 +31,28 @@ struct ErrorDetail {
     message: String,
     #[schema(example = "did you mean `sentiment`?")]
     hint: String,
+}
+
+/// What may be wrong with any request that has a body.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "only the document is made from it")]
+pub(super) enum Refusals {
+    #[response(status = 400, description = "the body is no JSON")]
+    Malformed(ErrorBody),
+    #[response(status = 401, description = "a key is needed")]
+    NoKey(ErrorBody),
+    #[response(status = 413, description = "too many inputs, tokens or bytes")]
+    TooLarge(ErrorBody),
+    #[response(status = 415, description = "the body is not said to be JSON")]
+    NotJson(ErrorBody),
+    #[response(status = 422, description = "well-formed, but not to be answered")]
+    Invalid(ErrorBody),
+    #[response(status = 429, description = "too much waits already; `retry-after` says for how long")]
+    Busy(ErrorBody),
+    #[response(status = 500, description = "a fault of the server or the model")]
+    Internal(ErrorBody),
+    #[response(status = 503, description = "not ready, or it took too long")]
+    NotReady(ErrorBody),
 }
 
 impl ApiError {

@@ -62,6 +62,7 @@ pub(super) struct Limits {
     max_body_bytes: usize,
     queue_tokens: usize,
     batch_tokens: usize,
+    max_wait_secs: f64,
     sessions: usize,
     timeout_secs: f64,
 }
@@ -69,6 +70,7 @@ pub(super) struct Limits {
 /// The tasks that the model answers
 #[utoipa::path(get, path = "/v1/tasks", tag = "about", responses(
     (status = 200, body = TasksResponse),
+    (status = 401, description = "a key is needed", body = ErrorBody),
     (status = 503, description = "not ready", body = ErrorBody),
 ))]
 pub(super) async fn tasks(State(app): State<Arc<App>>) -> Result<Json<TasksResponse>, ApiError> {
@@ -83,13 +85,7 @@ fn task_infos(engine: &Engine) -> Vec<TaskInfo> {
         pair: task.is_pair(),
         labels: task.labels.clone(),
         range: task.range,
-        dev_scores: engine
-            .about
-            .dev_scores
-            .iter()
-            .filter(|score| score.task == task.name)
-            .map(|score| (score.metric.name(), score.value))
-            .collect(),
+        dev_scores: engine.about.dev_scores(&task.name),
     };
     engine.model.info.tasks.iter().map(info).collect()
 }
@@ -97,6 +93,7 @@ fn task_infos(engine: &Engine) -> Vec<TaskInfo> {
 /// The model, and the server's limits
 #[utoipa::path(get, path = "/v1/info", tag = "about", responses(
     (status = 200, body = InfoResponse),
+    (status = 401, description = "a key is needed", body = ErrorBody),
     (status = 503, description = "not ready", body = ErrorBody),
 ))]
 pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoResponse>, ApiError> {
@@ -104,7 +101,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoRespons
     let settings = &app.settings;
     Ok(Json(InfoResponse {
         model: engine.about.fingerprint.to_string(),
-        stage: engine.about.stage.clone(),
+        stage: engine.about.stage().map(ToOwned::to_owned),
         tasks: engine.model.info.tasks.iter().map(|task| task.name.clone()).collect(),
         max_tokens: engine.model.info.max_tokens,
         probes: engine.probes,
@@ -112,8 +109,9 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoRespons
         limits: Limits {
             max_inputs: settings.max_inputs,
             max_body_bytes: settings.max_body_bytes,
-            queue_tokens: settings.queue_tokens,
-            batch_tokens: settings.batch_tokens,
+            queue_tokens: settings.queue.queue_tokens,
+            batch_tokens: settings.queue.batch_tokens,
+            max_wait_secs: settings.queue.wait.as_secs_f64(),
             sessions: settings.sessions,
             timeout_secs: settings.timeout.as_secs_f64(),
         },
@@ -139,7 +137,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
 }
 
 /// Counters, in the text format of Prometheus
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, body = String, content_type = "application/openmetrics-text"),
+    (status = 401, description = "a key is needed", body = ErrorBody),
+))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let waiting = app.engine().map_or((0, 0), |engine| engine.queue.waiting());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

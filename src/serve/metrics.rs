@@ -1,7 +1,6 @@
 //! What happens, for Prometheus.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -12,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, line
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::engine::About;
+use super::about::About;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
@@ -33,13 +32,7 @@ pub(crate) struct Metrics {
     predictions: Family<Labels<2>, Counter>,
     models: Family<Labels<2>, Gauge>,
     reloads: Family<Labels<1>, Counter>,
-    /// Tokens computed a second, lately; the bits of an f64.
-    rate: Arc<AtomicU64>,
 }
-
-/// Of how much the last batch counts in the rate.
-const LAST_BATCH: f64 = 0.2;
-const MOST_RETRY_SECS: f64 = 60.0;
 
 impl Metrics {
     pub(super) fn new(queue_tokens: usize) -> Self {
@@ -59,7 +52,6 @@ impl Metrics {
             predictions: Family::default(),
             models: Family::default(),
             reloads: Family::default(),
-            rate: Arc::default(),
         };
         metrics.registry = Arc::new(metrics.register(queue_tokens));
         metrics
@@ -100,8 +92,8 @@ impl Metrics {
 
     pub(super) fn model(&self, about: &About) {
         self.models.clear();
-        let stage = about.stage.clone().unwrap_or_default();
-        self.models.get_or_create(&[("fingerprint", about.fingerprint.to_string()), ("stage", escaped(&stage))]).set(1);
+        let stage = about.stage().unwrap_or_default();
+        self.models.get_or_create(&[("fingerprint", about.fingerprint.to_string()), ("stage", escaped(stage))]).set(1);
     }
 
     pub(super) fn reload(&self, taken_up: bool) {
@@ -123,12 +115,14 @@ impl Metrics {
         self.phases.get_or_create(&[("phase", phase.to_owned())]).observe(time.as_secs_f64());
     }
 
-    pub(super) fn prediction(&self, task: &str, label: &str) {
-        self.predictions.get_or_create(&[("task", escaped(task)), ("label", escaped(label))]).inc();
+    /// Counts an answer; a regression's has no label.
+    pub(super) fn prediction(&self, task: &str, label: Option<&str>) {
+        let label = escaped(label.unwrap_or_default());
+        self.predictions.get_or_create(&[("task", escaped(task)), ("label", label)]).inc();
     }
 
     /// Counts a batch of rows of these lengths.
-    pub(super) fn batch(&self, lengths: &[usize], compute: Duration) {
+    pub(super) fn batch(&self, lengths: &[usize]) {
         let tokens: usize = lengths.iter().sum();
         let padded = lengths.len() * lengths.iter().max().copied().unwrap_or(0);
         self.batch_rows.observe(lengths.len() as f64);
@@ -136,19 +130,6 @@ impl Metrics {
         self.batch_padding.observe((padded - tokens) as f64 / padded.max(1) as f64);
         self.tokens.inc_by(tokens as u64);
         self.padding.inc_by((padded - tokens) as u64);
-        let (last, before) = (tokens as f64 / compute.as_secs_f64().max(1e-6), self.tokens_per_sec());
-        let rate = if before == 0.0 { last } else { before + LAST_BATCH * (last - before) };
-        self.rate.store(rate.to_bits(), Ordering::Relaxed);
-    }
-
-    /// After how many seconds so many waiting tokens may be done.
-    pub(super) fn retry_after_secs(&self, waiting_tokens: usize) -> u64 {
-        let seconds = waiting_tokens as f64 / self.tokens_per_sec().max(1.0);
-        seconds.ceil().clamp(1.0, MOST_RETRY_SECS) as u64
-    }
-
-    fn tokens_per_sec(&self) -> f64 {
-        f64::from_bits(self.rate.load(Ordering::Relaxed))
     }
 }
 

@@ -4,6 +4,7 @@
 //! takes the oldest row and those that go well with it ([`engine`]); each answer goes back to its request. [`listen`] bounds
 //! connections and ends them in order, [`reload`] takes up a newer model.
 
+mod about;
 mod api;
 mod app;
 mod ask;
@@ -17,6 +18,7 @@ mod metrics;
 mod pages;
 mod predict;
 mod queue;
+mod rate;
 mod reload;
 mod routes;
 mod tei;
@@ -48,8 +50,7 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
     pub(crate) sessions: usize,
     pub(crate) threads_per_session: usize,
-    pub(crate) batch_tokens: usize,
-    pub(crate) queue_tokens: usize,
+    pub(crate) queue: queue::Bounds,
     pub(crate) max_inputs: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) timeout: Duration,
@@ -73,8 +74,11 @@ pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<
         folder,
         sessions: args.sessions,
         threads_per_session: (threads / args.sessions).max(1),
-        batch_tokens: args.bounds.batch_tokens,
-        queue_tokens: args.bounds.queue_tokens,
+        queue: queue::Bounds {
+            queue_tokens: args.bounds.queue_tokens,
+            batch_tokens: args.bounds.batch_tokens,
+            wait: args.bounds.max_wait.into(),
+        },
         max_inputs: args.bounds.max_inputs,
         max_body_bytes: args.bounds.max_body.as_u64() as usize,
         timeout: args.bounds.timeout.into(),

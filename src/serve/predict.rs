@@ -11,7 +11,7 @@ use super::api::{LabelProbability, PredictRequest, PredictResponse, RowResult, T
 use super::app::App;
 use super::ask::{ask, check_fit, check_number, head};
 use super::body::Body;
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Refusals};
 
 /// Answer texts or pairs, by one task or several in one pass of the encoder
 #[utoipa::path(
@@ -19,16 +19,7 @@ use super::error::{ApiError, ErrorBody};
     path = "/v1/predict",
     tag = "predict",
     request_body = PredictRequest,
-    responses(
-        (status = 200, body = PredictResponse),
-        (status = 400, description = "the body is no JSON", body = ErrorBody),
-        (status = 401, description = "a key is needed", body = ErrorBody),
-        (status = 413, description = "too many inputs, tokens or bytes", body = ErrorBody),
-        (status = 415, description = "the body is not said to be JSON", body = ErrorBody),
-        (status = 422, description = "well-formed, but not to be answered", body = ErrorBody),
-        (status = 429, description = "too much waits already; `retry-after` says for how long", body = ErrorBody),
-        (status = 503, description = "not ready, or it took too long", body = ErrorBody),
-    )
+    responses((status = 200, body = PredictResponse), Refusals)
 )]
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
@@ -49,7 +40,11 @@ pub(super) async fn predict(
     let result = |row: usize| {
         let of_head = |(head, logits): (&usize, &Vec<f32>)| {
             let task = &heads[*head];
-            let result = || (task.name.clone(), task_result(task, logits, request.top_k, request.raw));
+            let result = || {
+                let result = task_result(task, logits, request.top_k, request.raw);
+                app.metrics.prediction(&task.name, result.label.as_deref());
+                (task.name.clone(), result)
+            };
             fitting[row].contains(head).then(result)
         };
         let tasks = asked_of.iter().zip(&asked.logits[row]).filter_map(of_head).collect();

@@ -1,4 +1,4 @@
-//! Rows that wait for a session, of all requests and tasks, bounded by their tokens.
+//! Rows that wait for a session, of all requests and tasks, bounded by their tokens and by how long those will take.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,24 +8,42 @@ use bam_contract::artifact::tokens::TokenRows;
 use bam_inference::padding::passes_within;
 use tokio::sync::oneshot;
 
+use super::rate::Rate;
+
 /// The oldest rows, among which a batch is chosen; bounds what the choice costs.
 const WINDOW_ROWS: usize = 256;
-/// What a pass of ONNX Runtime costs beside its tokens, in tokens. An estimate; it moves only what goes together.
-const PASS_OVERHEAD_TOKENS: usize = 32;
+/// What a pass of ONNX Runtime costs beside its tokens, in tokens: measured for a small encoder on one core and on two. It
+/// moves only what goes together.
+const PASS_OVERHEAD_TOKENS: usize = 16;
+/// A batch may take this share of the time that requests may wait, so that what comes during a batch is in the next.
+const BATCH_SHARE: f64 = 0.5;
+
+/// A request may wait for as many times its own tokens, however long they take: else large ones, and slow models, would
+/// have one client at a time.
+const TIMES_ITS_OWN: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
     /// Told when rows come, and when no more will.
     changed: Condvar,
-    most_tokens: usize,
-    batch_tokens: usize,
+    bounds: Bounds,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) queue_tokens: usize,
+    pub(crate) batch_tokens: usize,
+    pub(crate) wait: Duration,
+}
+
+#[derive(Debug)]
 struct State {
     rows: VecDeque<Row>,
+    /// Of the rows that wait, and of those that sessions have taken and not yet computed.
     tokens: usize,
+    taken_tokens: usize,
+    rate: Rate,
     closed: bool,
 }
 
@@ -72,8 +90,8 @@ pub(super) struct Answered {
 pub(super) enum Refused {
     /// They will never fit.
     TooLarge,
-    /// So many tokens wait already.
-    Full(usize),
+    /// So many tokens wait already, for so long.
+    Full { tokens: usize, time: Duration },
 }
 
 /// A request's place in the queue. Dropped, it takes with it what has not been computed.
@@ -127,14 +145,18 @@ impl Request {
 }
 
 impl Queue {
-    pub(super) fn new(most_tokens: usize, batch_tokens: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), most_tokens, batch_tokens })
+    /// A queue before so many sessions.
+    pub(super) fn new(bounds: Bounds, sessions: usize) -> Arc<Self> {
+        let state =
+            State { rows: VecDeque::new(), tokens: 0, taken_tokens: 0, rate: Rate::new(sessions), closed: false };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), bounds })
     }
 
     /// Takes in a request's rows, all or none.
     pub(super) fn ask(self: &Arc<Self>, rows: TokenRows, tasks: Vec<usize>) -> Result<Ticket, Refused> {
         let tokens = rows.input_ids.len();
-        if tokens > self.most_tokens {
+        let Bounds { queue_tokens, wait, .. } = self.bounds;
+        if tokens > queue_tokens {
             return Err(Refused::TooLarge);
         }
         let (done, answered) = oneshot::channel();
@@ -147,8 +169,10 @@ impl Queue {
         };
         let request = Arc::new(Request { rows, tasks, queued: Instant::now(), answers: Mutex::new(answers) });
         let mut state = lock(&self.state);
-        if state.tokens + tokens > self.most_tokens {
-            return Err(Refused::Full(state.tokens));
+        let before = state.tokens + state.taken_tokens;
+        let time = state.rate.time_of(before);
+        if state.tokens + tokens > queue_tokens || (time > wait && before > TIMES_ITS_OWN * tokens) {
+            return Err(Refused::Full { tokens: state.tokens, time });
         }
         state.tokens += tokens;
         state.rows.extend((0..request.rows.len()).map(|index| Row { request: request.clone(), index }));
@@ -170,14 +194,25 @@ impl Queue {
         let window = state.rows.len().min(WINDOW_ROWS);
         let oldest: Vec<Row> = state.rows.drain(..window).collect();
         let lengths: Vec<usize> = oldest.iter().map(Row::tokens).collect();
-        let chosen = with_the_oldest(&lengths, self.batch_tokens);
+        let in_time = state.rate.tokens_in(self.bounds.wait.mul_f64(BATCH_SHARE));
+        let chosen = with_the_oldest(&lengths, self.bounds.batch_tokens.min(in_time));
         let (batch, rest): (Vec<_>, Vec<_>) = oldest.into_iter().zip(chosen).partition(|(_, chosen)| *chosen);
         for (row, _) in rest.into_iter().rev() {
             state.rows.push_front(row);
         }
         let batch: Vec<Row> = batch.into_iter().map(|(row, _)| row).collect();
-        state.tokens -= batch.iter().map(Row::tokens).sum::<usize>();
+        let tokens: usize = batch.iter().map(Row::tokens).sum();
+        state.tokens -= tokens;
+        state.taken_tokens += tokens;
         Some(batch)
+    }
+
+    /// Notes that a batch is done, and how long it took.
+    pub(super) fn computed(&self, batch: &[Row], time: Duration) {
+        let longest = batch.iter().map(Row::tokens).max().unwrap_or(0);
+        let mut state = lock(&self.state);
+        state.taken_tokens -= batch.iter().map(Row::tokens).sum::<usize>();
+        state.rate.note(batch.len() * longest + PASS_OVERHEAD_TOKENS, time);
     }
 
     /// Lets sessions end when all is answered.
@@ -243,9 +278,13 @@ mod tests {
         batch.iter().map(Row::tokens).collect()
     }
 
+    fn queue(queue_tokens: usize) -> Arc<Queue> {
+        Queue::new(Bounds { queue_tokens, batch_tokens: 4096, wait: Duration::from_millis(100) }, 2)
+    }
+
     #[test]
     fn a_short_row_does_not_go_with_a_long_one_and_none_is_passed_over() {
-        let queue = Queue::new(10_000, 4096);
+        let queue = queue(10_000);
         let _first = queue.ask(rows(&[5, 128, 6]), vec![0]).unwrap();
         let _second = queue.ask(rows(&[120, 7]), vec![1]).unwrap();
         assert_eq!(lengths(&queue.take().unwrap()), [5, 6, 7]);
@@ -255,17 +294,36 @@ mod tests {
 
     #[test]
     fn the_budget_is_of_tokens_and_a_dropped_ticket_gives_its_share_back() {
-        let queue = Queue::new(100, 4096);
+        let queue = queue(100);
         let refused = |lengths: &[usize]| queue.ask(rows(lengths), vec![0]).unwrap_err();
         assert_eq!(refused(&[60, 50]), Refused::TooLarge);
         let first = queue.ask(rows(&[40, 40]), vec![0]).unwrap();
-        assert_eq!(refused(&[21]), Refused::Full(80));
+        assert_eq!(refused(&[21]), Refused::Full { tokens: 80, time: Duration::ZERO });
         let _second = queue.ask(rows(&[20]), vec![0]).unwrap();
         drop(first);
         assert_eq!(queue.waiting(), (1, 20));
         assert_eq!(lengths(&queue.take().unwrap()), [20]);
         queue.close();
         assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_time_but_for_requests_that_take_long_themselves() {
+        let queue = queue(100_000);
+        let _first = queue.ask(rows(&[50; 4]), vec![0]).unwrap();
+        let batch = queue.take().unwrap();
+        assert_eq!(batch.len(), 4);
+        // Two sessions of 1,000 tokens a second each.
+        queue.computed(&batch, Duration::from_millis(200 + PASS_OVERHEAD_TOKENS as u64));
+        let _within = queue.ask(rows(&[100; 2]), vec![0]).unwrap();
+        let _at_the_bound = queue.ask(rows(&[10]), vec![0]).unwrap();
+        let full = |tokens| Refused::Full { tokens, time: Duration::from_millis(105) };
+        assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full(210));
+        // A session takes no more than half the time's worth, and has still to compute it.
+        assert_eq!(lengths(&queue.take().unwrap()), [100]);
+        assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full(110));
+        let _of_its_like = queue.ask(rows(&[30]), vec![0]).unwrap();
+        assert_eq!(queue.waiting(), (3, 140));
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use super::api::Texts;
 use super::app::App;
 use super::ask::{ask, check_fit, head};
 use super::body::Body;
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Refusals};
 
 /// A text, a pair of texts, or a batch of lists of one text or two.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -59,12 +59,7 @@ pub(super) enum TeiResponse {
     tag = "predict",
     params(("task" = Option<String>, Query, description = "The task to answer; by default the model's first of classes")),
     request_body = TeiRequest,
-    responses(
-        (status = 200, body = TeiResponse),
-        (status = 413, description = "too many inputs, tokens or bytes", body = ErrorBody),
-        (status = 422, description = "well-formed, but not to be answered", body = ErrorBody),
-        (status = 429, description = "too much waits already; `retry-after` says for how long", body = ErrorBody),
-    )
+    responses((status = 200, body = TeiResponse), Refusals)
 )]
 pub(super) async fn tei_predict(
     State(app): State<Arc<App>>,
@@ -85,7 +80,13 @@ pub(super) async fn tei_predict(
     let task = &heads[chosen];
     inputs.iter().enumerate().try_for_each(|(number, input)| check_fit(task, input, number))?;
     let asked = ask(&app, &engine, inputs, vec![chosen]).await?;
-    let mut rows: Vec<_> = asked.logits.iter().map(|row| predictions(task, &row[0], request.raw_scores)).collect();
+    let of_row = |row: &Vec<Vec<f32>>| {
+        let predictions = predictions(task, &row[0], request.raw_scores);
+        let label = predictions.first().filter(|_| !task.is_regression()).map(|first| first.label.as_str());
+        app.metrics.prediction(&task.name, label);
+        predictions
+    };
+    let mut rows: Vec<_> = asked.logits.iter().map(of_row).collect();
     Ok(Json(if is_batch { TeiResponse::Batch(rows) } else { TeiResponse::One(rows.remove(0)) }))
 }
 

@@ -15,7 +15,7 @@ use super::api::{Inputs, Texts};
 use super::app::App;
 use super::ask::check_number;
 use super::body::Body;
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Refusals};
 
 /// Of what is cut off a text, so much is listed: an answer must not be many times as large as its request.
 const MOST_LOST: usize = 64;
@@ -62,11 +62,7 @@ pub(super) struct WordPiece {
     path = "/v1/tokenize",
     tag = "about",
     request_body = TokenizeRequest,
-    responses(
-        (status = 200, body = TokenizeResponse),
-        (status = 413, description = "too many inputs or bytes", body = ErrorBody),
-        (status = 422, description = "well-formed, but not to be answered", body = ErrorBody),
-    )
+    responses((status = 200, body = TokenizeResponse), Refusals)
 )]
 pub(super) async fn tokenize(
     State(app): State<Arc<App>>,

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use bam_contract::fault::Fault;
 
 use crate::cli::{InitArgs, TaskArgs};
+use crate::installed;
 use crate::ui;
 use guess::{Guess, quoted};
 use table::Table;
@@ -134,8 +135,8 @@ impl Encoder {
         let own = std::env::current_exe().context("finding the folder of `bam`")?;
         let folder = own.parent().unwrap_or(Path::new("/"));
         let name = Path::new(DEFAULT_ENCODER).file_name().unwrap_or_default();
-        let installed = folder.join("../share/bam/encoders").join(name);
-        let places = [installed, folder.join("../..").join(DEFAULT_ENCODER)];
-        Ok(places.iter().find_map(|place| place.canonicalize().ok()))
+        let installed = installed::share().map(|share| share.join("encoders").join(name));
+        let places = [installed, Some(folder.join("../..").join(DEFAULT_ENCODER))];
+        Ok(places.iter().flatten().find_map(|place| place.canonicalize().ok()))
     }
 }

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""`bam serve` beside a Python server (python_server.py), under a constant rate of arrivals, in one run.
+
+Both get the same model, texts and processors; the generator, oha, gets processors of its own. It sends at fixed times and
+counts a latency from when a request was due, so that a server that falls behind can't hide it.
+
+    python3 benches/serve.py --bam target/release/bam --oha .deps/bench/bin/oha --server-cpus 0 --client-cpus 1
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import random
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PORT = 18765
+LIMIT_SECS = 0.1
+# Weights do not matter for speed, so the model is trained for a moment only.
+PIPELINE = """
+seed: 17
+for: { task: [acceptability, sentiment, similarity, entailment] }
+stages:
+  examples@task: { data:     { task: $task, grammar: { train: 64, dev: 16 } } }
+  tokens@task:   { tokenize: { examples: examples@$task, encoder: ENCODER, max_tokens: 128 } }
+  student:       { train:    { tokens: [tokens@*], encoder: ENCODER, epochs: 1, learning_rate: 1e-4 } }
+  onnx:          { export:   { model: student } }
+"""
+
+
+def make_model(bam, folder):
+    encoder = ROOT / ".deps/encoders/all-MiniLM-L6-v2"
+    (folder / "pipeline.yaml").write_text(PIPELINE.replace("ENCODER", str(encoder)))
+    done = subprocess.run([bam, "run"], cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return folder / "artifacts/latest/onnx"
+
+
+def body(words):
+    return json.dumps({"inputs": " ".join(words), "tasks": ["sentiment"]})
+
+
+def bodies(model, count=2000):
+    """Texts of words that are one word piece each: as many as a short message has, seldom as a long one."""
+    pieces = (model / "vocab.txt").read_text().split("\n")
+    words = [piece for piece in pieces if re.fullmatch("[a-z]{3,8}", piece)]
+    dice = random.Random(17)
+    lengths = [min(62, 6 + int(dice.expovariate(1 / 12))) for _ in range(count)]
+    return [body(dice.choices(words, k=length)) for length in lengths], body(dice.choices(words, k=14))
+
+
+@contextlib.contextmanager
+def serving(command, environment, cpus):
+    """A server, from when it answers until the block ends."""
+    command = ["taskset", "-c", cpus, *map(str, command)]
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
+        try:
+            for _ in range(600):
+                time.sleep(0.1)
+                with contextlib.suppress(OSError):
+                    post(body(["fine"]))
+                    break
+                if child.poll() is not None:
+                    log.seek(0)
+                    sys.exit(f"{' '.join(command)} ended:\n{log.read().decode()}")
+            yield
+        finally:
+            child.terminate()
+            child.wait()
+
+
+def post(text):
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/predict", text.encode(), headers)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def one_at_a_time(text, count=500):
+    """Milliseconds that a request takes on a quiet server, and what of them is not the model's; medians."""
+    head = "POST /v1/predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(text)}\r\n\r\n{text}".encode()
+    times, rests = [], []
+    with socket.create_connection(("127.0.0.1", PORT)) as stream:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(count):
+            time.sleep(0.002)
+            start = time.perf_counter()
+            stream.sendall(request)
+            answer = stream.recv(65536)
+            while not answer.endswith(b"}"):
+                answer += stream.recv(65536)
+            times.append((time.perf_counter() - start) * 1000)
+            compute_ms = json.loads(answer.split(b"\r\n\r\n", 1)[1]).get("timings", {}).get("compute_ms")
+            rests += [] if compute_ms is None else [times[-1] - compute_ms]
+    return statistics.median(times), statistics.median(rests) if rests else None
+
+
+class Generator:
+    def __init__(self, oha, cpus, file):
+        self.command = ["taskset", "-c", cpus, oha, "--no-tui", "--output-format", "json", "-m", "POST"]
+        self.command += ["-T", "application/json", "-Z", file, "-t", "30s", "--stats-success-breakdown"]
+
+    def call(self, *arguments):
+        command = [*self.command, *arguments, f"http://127.0.0.1:{PORT}/v1/predict"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"oha failed:\n{done.stderr}{done.stdout}")
+        return json.loads(done.stdout)
+
+    def at(self, rate, seconds):
+        report = self.call("-c", 256, "-q", round(rate), "--latency-correction", "-w", "-n", round(rate * seconds))
+        codes = {int(code): count for code, count in report["statusCodeDistribution"].items()}
+        answered, refused = codes.pop(200, 0), codes.pop(429, 0)
+        failed = sum(codes.values()) + sum(report["errorDistribution"].values())
+        times = {name: report["latencyPercentilesSuccessful"][name] for name in ["p50", "p95", "p99"]}
+        return {**times, "answered": answered / report["summary"]["total"], "refused": refused, "failed": failed}
+
+    def most(self, start, seconds, steps):
+        """The highest rate at which 99 of 100 requests take no longer than the limit and none fails: by growth from one
+        that is surely kept, then by bisection."""
+        low, high = start, None
+        while steps > 0:
+            rate = low * 1.4 if high is None else (low + high) / 2
+            found = self.at(rate, seconds)
+            keeps = found["refused"] + found["failed"] == 0 and found["p99"] <= LIMIT_SECS
+            print(f"  {rate:.0f}/s: {'kept' if keeps else 'not kept'}, {found}", file=sys.stderr)
+            low, high = (rate, high) if keeps else (low, rate)
+            steps -= high is not None
+        return low
+
+
+def measure(generator, short, seconds, steps):
+    """A server's row of the table, from its second column on."""
+    alone_ms, rest_ms = one_at_a_time(short)
+    most = generator.most(500 / alone_ms, seconds, steps)
+    near, beyond = generator.at(most * 0.9, seconds), generator.at(most * 2, seconds)
+    times = " / ".join(f"{near[name] * 1000:.0f}" for name in ["p50", "p95", "p99"])
+    count = round(most * 2 * seconds)
+    return [
+        f"{alone_ms:.1f} ms",
+        "" if rest_ms is None else f"{rest_ms:.2f} ms",
+        f"{most:.0f}",
+        f"{times} ms, {near['refused'] + near['failed']} errors",
+        f"{beyond['answered']:.0f}/s in {beyond['p99'] * 1000:.0f} ms, {beyond['refused'] * 100 / count:.0f} % refused, {beyond['failed']} failed",
+    ]
+
+
+def main():
+    cores = sorted(os.sched_getaffinity(0))
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--bam", type=pathlib.Path, default=ROOT / "target/release/bam")
+    arguments.add_argument("--oha", default="oha")
+    arguments.add_argument("--model", type=pathlib.Path, help="the folder of a model.onnx; by default one is made")
+    arguments.add_argument("--server-cpus", default=",".join(map(str, cores[:-1] or cores)))
+    arguments.add_argument("--client-cpus", default=str(cores[-1]))
+    arguments.add_argument("--seconds", type=int, default=8, help="of each measurement")
+    arguments.add_argument("--steps", type=int, default=5, help="of the search for the highest rate")
+    arguments.add_argument("--serve", default="", help="more arguments of `bam serve`")
+    given = arguments.parse_args()
+    bam = given.bam.resolve()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        model = (given.model or make_model(bam, folder)).resolve()
+        texts, short = bodies(model)
+        (folder / "bodies.jsonl").write_text("\n".join(texts) + "\n")
+        generator = Generator(given.oha, given.client_cpus, folder / "bodies.jsonl")
+        threads = len(os.sched_getaffinity(0) & cpus_of(given.server_cpus))
+        uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", ROOT / "benches", "python_server:app", "--port", PORT]
+        uvicorn += ["--log-level", "warning"]
+        one = {"MODEL": str(model), "THREADS": str(threads)}
+        servers = [
+            ("bam serve", [bam, "serve", model, "--listen", f"127.0.0.1:{PORT}", *given.serve.split()], {}),
+            (f"FastAPI, a process of {threads} threads", uvicorn, one),
+        ]
+        if threads > 1:
+            several = [*uvicorn, "--workers", threads]
+            servers.append((f"FastAPI, {threads} processes of a thread", several, {**one, "THREADS": "1"}))
+        print(f"Server on processors {given.server_cpus}, generator on {given.client_cpus}; {given.seconds} s a measurement.\n")
+        print("| | one alone | beyond the model | most/s, p99 ≤ 100 ms | at 90 % of it: p50 / p95 / p99 | at twice: answered, p99 |")
+        print("|---|---|---|---|---|---|")
+        for what, command, environment in servers:
+            print(what, file=sys.stderr)
+            with serving(command, environment, given.server_cpus):
+                print("| " + " | ".join([what, *measure(generator, short, given.seconds, given.steps)]) + " |", flush=True)
+
+
+def cpus_of(text):
+    """`0,2-3` as taskset reads it."""
+    ends = [part.split("-") for part in text.split(",")]
+    return {cpu for end in ends for cpu in range(int(end[0]), int(end[-1]) + 1)}
+
+
+if __name__ == "__main__":
+    main()
