@@ -79,14 +79,14 @@ fn score(export: &Export, precision: GraphPrecision, max_drop: f64) -> (Result<O
 fn variants_of_a_sound_checkpoint_lose_little_and_are_told() {
     let export = Export::of(nli_and_sim(), RegressionOutput::Linear);
     for precision in [GraphPrecision::Fp32, GraphPrecision::Fp16, GraphPrecision::Int8] {
-        let (outcome, scores) = score(&export, precision, 1.0);
+        let (outcome, scores) = score(&export, precision, 5.0);
         let (summary, scores) = (outcome.unwrap().summary, scores.unwrap());
         assert_eq!(scores.variants.len(), 1);
         let variant = &scores.variants[0];
         assert_eq!((variant.model.as_str(), variant.precision), ("onnx", Some(precision)));
         assert!(variant.bytes > 0 && scores.rows_per_second["onnx"] > 0.0);
         assert_eq!(variant.losses.len(), 1);
-        assert!(variant.losses[0].points().abs() <= 1.0, "{:?}", variant.losses);
+        assert!(variant.losses[0].points().abs() <= 5.0, "{:?}", variant.losses);
         assert_eq!(scores.exact_differences().count(), usize::from(precision == GraphPrecision::Fp32));
         let ending = if precision == GraphPrecision::Fp32 { " of libtorch" } else { " points lost" };
         assert!(summary.starts_with("1 models on 1 dev sets, ") && summary.ends_with(ending), "{summary}");
