@@ -35,10 +35,11 @@ lint: setup ## check the formatting, and clippy with warnings as errors
 data: ## fetch the sentiment ratings that pipelines/sentiment.yaml reads into .deps/data/
 	@$(PYTHON) setup/setup.py data
 
-bench: build ## measure against DVC, Snakemake and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
+bench: build ## measure against DVC, Snakemake, onnxruntime and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
 	$(PYTHON) -m venv .deps/bench
 	.deps/bench/bin/pip install --quiet --requirement benches/requirements.txt
 	PATH="$(CURDIR)/.deps/bench/bin:$$PATH" .deps/bench/bin/python benches/noop.py --bam $(TARGET)/bam
+	.deps/bench/bin/python benches/variants.py --bam $(TARGET)/bam
 ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
 endif

@@ -15,8 +15,9 @@ const COMPARED: (&str, &str) = ("teacher", "student");
 
 /// The tables for a person.
 pub(crate) fn tables(scores: &Scores) -> String {
-    let variants = if scores.variants.is_empty() { String::new() } else { format!("\n{}", of_variants(scores)) };
-    of_tasks(scores) + &variants
+    // One that answers as its checkpoint does has nothing to be weighed.
+    let weighed = !scores.variants.iter().all(Variant::is_exact);
+    of_tasks(scores) + &if weighed { format!("\n{}", of_variants(scores)) } else { String::new() }
 }
 
 /// The dev scores, in points of 100; several models of a family (seeds) are averaged, but not those of several precisions.
@@ -71,7 +72,7 @@ fn of_tasks(scores: &Scores) -> String {
 }
 
 /// A model's family, and its precision where the family has several.
-fn column(model: &str, scores: &Scores) -> String {
+pub(crate) fn column(model: &str, scores: &Scores) -> String {
     let family = family_of(model);
     let of_family = scores.variants.iter().filter(|variant| family_of(&variant.model) == family);
     let several = of_family.map(|variant| variant.precision).collect::<BTreeSet<_>>().len() > 1;

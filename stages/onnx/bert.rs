@@ -215,8 +215,12 @@ impl Bert<'_, '_> {
     /// of these.
     fn product_of_steps(&mut self, x: &str, name: &str, inputs: usize, outputs: usize) -> Result<String> {
         let weight = format!("{name}.weight");
-        let [steps, step, zero] =
-            self.graph.node_of_many("DynamicQuantizeLinear", &[x], &format!("{x}.quantized"), ["steps", "step", "zero"]);
+        let [steps, step, zero] = self.graph.node_of_many(
+            "DynamicQuantizeLinear",
+            &[x],
+            &format!("{x}.quantized"),
+            ["steps", "step", "zero"],
+        );
         let scales = self.graph.scales(&weight, [outputs, inputs], Steps::MATRIX, &[outputs])?;
         let weight = self.graph.matrix(&weight, inputs, outputs, Form::Int8(Steps::MATRIX))?;
         let sums = self.graph.node("MatMulInteger", &[&steps, &weight, &zero], format!("{name}.sums"));

@@ -87,7 +87,13 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn of(tasks: Vec<TaskSpec>, regression_output: RegressionOutput) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let info = ModelInfo { fingerprint: Fingerprint::of("checkpoint"), tasks, regression_output, max_tokens: 64, precision: None };
+        let info = ModelInfo {
+            fingerprint: Fingerprint::of("checkpoint"),
+            tasks,
+            regression_output,
+            max_tokens: 64,
+            precision: None,
+        };
         let export = Self { folder, info };
         fs::create_dir(export.model()).unwrap();
         fs::create_dir(export.output()).unwrap();

@@ -77,14 +77,7 @@ impl<'a> Graph<'a> {
         outputs
     }
 
-    fn push(
-        &mut self,
-        op: &str,
-        inputs: &[&str],
-        name: String,
-        output: Vec<String>,
-        attribute: Vec<AttributeProto>,
-    ) {
+    fn push(&mut self, op: &str, inputs: &[&str], name: String, output: Vec<String>, attribute: Vec<AttributeProto>) {
         let input = inputs.iter().map(|input| (*input).to_owned()).collect();
         self.proto.node.push(NodeProto { input, output, name, op_type: op.to_owned(), attribute });
     }

@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
 use super::bert::Bert;
-use super::fixture::{Export, floats, fixtures, inputs, nli_and_sim, reference, row_of};
+use super::fixture::{Export, fixtures, floats, inputs, nli_and_sim, reference, row_of};
 use super::graph::Graph;
 use super::proto::{FLOAT, FLOAT16, INT8};
 use crate::encoder::BertConfig;
@@ -101,10 +101,13 @@ fn a_checkpoint_without_finite_answers_is_not_exported() {
 #[test]
 fn products_of_the_greatest_numbers_are_exact() {
     const INPUTS_OF_LAYER: usize = 64;
-    let weights: [fn(usize) -> f32; 4] =
-        [|_| 1.0, |_| -1.0, |column| if column % 2 == 0 { 1.0 } else { -1.0 }, |column| if column < 2 { 0.5 } else { 0.0 }];
-    let weight: Vec<f32> =
-        weights.iter().flat_map(|weight| (0..INPUTS_OF_LAYER).map(weight)).collect();
+    let weights: [fn(usize) -> f32; 4] = [
+        |_| 1.0,
+        |_| -1.0,
+        |column| if column % 2 == 0 { 1.0 } else { -1.0 },
+        |column| if column < 2 { 0.5 } else { 0.0 },
+    ];
+    let weight: Vec<f32> = weights.iter().flat_map(|weight| (0..INPUTS_OF_LAYER).map(weight)).collect();
     let bytes: Vec<u8> = weight.iter().flat_map(|value| value.to_le_bytes()).collect();
     let zeros = [0; 4 * 4];
     let checkpoint = serialize(
@@ -143,7 +146,10 @@ fn products_of_the_greatest_numbers_are_exact() {
         for (output, of_output) in weight.chunks(INPUTS_OF_LAYER).enumerate() {
             let exact: f32 = x.iter().zip(of_output).map(|(x, weight)| *x as f32 * weight).sum();
             let answer = answers[row * weights.len() + output];
-            assert!((answer - exact).abs() <= exact.abs() * 1e-6, "row {row}, output {output}: {answer} is not {exact}");
+            assert!(
+                (answer - exact).abs() <= exact.abs() * 1e-6,
+                "row {row}, output {output}: {answer} is not {exact}"
+            );
         }
     }
 }

@@ -51,7 +51,10 @@ impl<'a> Weight<'a> {
         ensure!(
             floats(bytes).all(|value| value.abs() <= bound),
             Fault::new(
-                format!("tensor `{name}` holds values that {} can't", if form == Form::Float16 { "fp16" } else { "int8" }),
+                format!(
+                    "tensor `{name}` holds values that {} can't",
+                    if form == Form::Float16 { "fp16" } else { "int8" }
+                ),
                 "export it with `precision: fp32`"
             )
         );

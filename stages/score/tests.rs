@@ -106,10 +106,7 @@ fn a_head_that_int8_ruins_fails_by_name_and_only_there() {
     assert!(text.starts_with("ONNX model `onnx` loses "), "{text}");
     assert!(text.contains(" points of pearson on `sim` against its checkpoint (100.0 → "), "{text}");
     assert!(text.ends_with(", 24 rows); 1 is allowed"), "{text}");
-    assert_eq!(
-        hint_of(&error),
-        Some("export it with another `precision`, or raise `max_drop` if that is no matter")
-    );
+    assert_eq!(hint_of(&error), Some("export it with another `precision`, or raise `max_drop` if that is no matter"));
     assert!(scores.is_err(), "nothing is written");
 
     let (outcome, scores) = score(&export, GraphPrecision::Int8, 200.0);
