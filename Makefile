@@ -40,10 +40,11 @@ lint: setup ## check the formatting, and clippy with warnings as errors
 data: ## fetch the sentiment ratings that pipelines/sentiment.yaml reads into .deps/data/
 	@$(PYTHON) setup/setup.py data
 
-bench: build ## measure against DVC, Snakemake, FastAPI and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
+bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
 	$(PYTHON) -m venv .deps/bench
 	.deps/bench/bin/pip install --quiet --requirement benches/requirements.txt
 	PATH="$(CURDIR)/.deps/bench/bin:$$PATH" .deps/bench/bin/python benches/noop.py --bam $(TARGET)/bam
+	.deps/bench/bin/python benches/variants.py --bam $(TARGET)/bam
 	$(CARGO) install --quiet --locked --version 1.16.0 --root .deps/bench oha
 	.deps/bench/bin/python benches/serve.py --bam $(TARGET)/bam --oha .deps/bench/bin/oha
 ifneq ($(GLUE),)

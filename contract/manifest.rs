@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::artifact::{ArtifactKind, history};
+use crate::artifact::{ArtifactKind, history, scores};
 use crate::digest::{Digest, Fingerprint};
 
 /// The name of a computation, spelt out. Its canonical JSON is what a [`Fingerprint`] is the hash of,
@@ -85,11 +85,15 @@ pub struct Provenance {
 }
 
 impl Manifest {
-    /// Digest of an artifact's content: of its files' names and content digests, in order of name, without a
-    /// checkpoint's history, which tells how it came about and holds times; no stage reads it.
+    /// Digest of an artifact's content: of its files' names and content digests, in order of name, without records, such as
+    /// a checkpoint's history: they tell how it came about and hold times, and no stage reads them.
     pub fn content_of(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Digest {
-        let is_record = |name: &str| artifact == ArtifactKind::Checkpoint && name == history::FILE;
-        let content = files.iter().filter(|(name, _)| !is_record(name));
+        let record = match artifact {
+            ArtifactKind::Checkpoint => Some(history::FILE),
+            ArtifactKind::Scores => Some(scores::SPEEDS),
+            _ => None,
+        };
+        let content = files.iter().filter(|(name, _)| Some(name.as_str()) != record);
         let lines: String = content.map(|(name, entry)| format!("{} {name}\n", entry.content)).collect();
         Digest::of(lines.as_bytes())
     }

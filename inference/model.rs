@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use bam_contract::artifact::checkpoint::ModelInfo;
-use bam_contract::artifact::onnx::Probe;
+use bam_contract::artifact::onnx::{Probe, Probes};
 use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::fault::Fault;
 use bam_contract::task::TaskSpec;
@@ -13,10 +13,6 @@ use crate::padding::Padded;
 use crate::row::row;
 use crate::session::OnnxSession;
 use crate::word_pieces::WordPieces;
-
-/// How far a session's answer to a probe may be from the checkpoint's. Between two correct runtimes there are a few
-/// millionths; a wrong tokenizer, graph or kernel is off by far more.
-const PROBE_TOLERANCE: f32 = 1e-3;
 
 /// Everything of a model but the sessions.
 #[derive(Debug)]
@@ -64,8 +60,7 @@ impl OnnxModel {
     /// # Errors
     /// When the answers differ. A model without such rows must give finite numbers of the right shape.
     pub fn test(&self, session: &mut OnnxSession) -> Result<usize> {
-        let probes = Probe::read(&self.folder)?;
-        if probes.is_empty() {
+        let Some(probes) = Probes::read(&self.folder)? else {
             let rows = self.encode(&[Texts { text: "Is anybody there?", pair: None }])?;
             for task in &self.info.tasks {
                 let outputs = self.run(session, &[(&rows, 0)], &[&task.name])?.remove(0);
@@ -76,9 +71,9 @@ impl OnnxModel {
                 )?;
             }
             return Ok(0);
-        }
-        for (number, probe) in probes.iter().enumerate() {
-            let rows = self.encode(&[Texts { text: &probe.text, pair: probe.pair.as_deref() }])?;
+        };
+        for (number, probe) in probes.rows.iter().enumerate() {
+            let rows = self.rows_of(probe)?;
             ensure!(
                 rows.input_ids(0) == probe.input_ids,
                 Fault::new(
@@ -90,14 +85,37 @@ impl OnnxModel {
                 )
             );
             for task in &self.info.tasks {
-                let outputs = self.run(session, &[(&rows, 0)], &[&task.name])?.remove(0);
-                let expected = probe.logits.get(&task.name).map_or(&[][..], Vec::as_slice);
-                let close = |(a, b): (&f32, &f32)| (a - b).abs() <= PROBE_TOLERANCE;
-                let as_before = outputs.len() == expected.len() && outputs.iter().zip(expected).all(close);
-                self.expect(as_before, task, number)?;
+                let difference = self.difference(session, probe, &rows, task)?;
+                self.expect(difference <= probes.tolerance, task, number)?;
             }
         }
-        Ok(probes.len())
+        Ok(probes.rows.len())
+    }
+
+    /// How far a session's answers to probes are from the checkpoint's at most: not a finite number where one of either is
+    /// none, or where they are of different shapes.
+    pub fn greatest_difference(&self, session: &mut OnnxSession, probes: &[Probe]) -> Result<f32> {
+        let mut greatest = 0.0;
+        for probe in probes {
+            let rows = self.rows_of(probe)?;
+            for task in &self.info.tasks {
+                greatest = greater(greatest, self.difference(session, probe, &rows, task)?);
+            }
+        }
+        Ok(greatest)
+    }
+
+    fn rows_of(&self, probe: &Probe) -> Result<TokenRows> {
+        self.encode(&[Texts { text: &probe.text, pair: probe.pair.as_deref() }])
+    }
+
+    fn difference(&self, session: &mut OnnxSession, probe: &Probe, rows: &TokenRows, task: &TaskSpec) -> Result<f32> {
+        let outputs = self.run(session, &[(rows, 0)], &[&task.name])?.remove(0);
+        let expected = probe.logits.get(&task.name).map_or(&[][..], Vec::as_slice);
+        if outputs.len() != expected.len() {
+            return Ok(f32::INFINITY);
+        }
+        Ok(outputs.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, greater))
     }
 
     fn expect(&self, sound: bool, task: &TaskSpec, probe: usize) -> Result<()> {
@@ -109,6 +127,11 @@ impl OnnxModel {
         ensure!(sound, Fault::new(message, "export it again, or use the ONNX Runtime that `make setup` brings"));
         Ok(())
     }
+}
+
+/// The greater of two numbers. NaN, which `f32::max` would drop, is greater than all.
+fn greater(one: f32, other: f32) -> f32 {
+    if other.is_nan() || other > one { other } else { one }
 }
 
 /// Texts as rows of at most `max_tokens` tokens; ids count from 0.

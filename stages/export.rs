@@ -4,15 +4,16 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::ModelInfo;
 use bam_contract::artifact::encoder::{CONFIG, TOKENIZER_FILES, WEIGHTS};
-use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, Probe, TASKS};
+use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, PRECISION, Probe, Probes, TASKS};
+use bam_contract::fault::Fault;
 use bam_contract::job::Job;
-use bam_contract::stage::{ExportParams, Precision};
+use bam_contract::stage::{ExportParams, GraphPrecision, Precision};
 use bam_contract::task::TaskSpec;
-use bam_inference::model::{Texts, encode};
+use bam_inference::model::{OnnxModel, Texts, encode};
 use bam_inference::word_pieces::WordPieces;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -32,25 +33,49 @@ const PROBED: [(&str, Option<&str>); 3] = [
 /// How often the text is repeated that is longer than any model takes.
 const REPEATED: usize = 600;
 
+/// How far a model's answers to its probes may ever be from the checkpoint's. Between two correct runtimes of fp32 there
+/// are a few millionths; a wrong tokenizer, graph or kernel is off by far more.
+const TOLERANCE: f32 = 1e-3;
+/// The same for other precisions, in what they differ by when they are exported: another processor rounds elsewhere, and
+/// is then off by as much again.
+const TOLERANCE_BEYOND_EXPORT: f32 = 4.0;
+
 /// Writes `model.onnx`, the tokenizer's files, `config.json`, `bam.json` and `probes.json`.
-pub(crate) fn run(_params: &ExportParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
+pub(crate) fn run(params: &ExportParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
     let model = &job.input("model")?.path;
     let info = ModelInfo::read(model)?;
     reporter.progress(0, 1, "graph", "");
-    write_graph(model, &info, job)?;
+    write_graph(model, &info, params.precision, job)?;
     for name in TOKENIZER_FILES.into_iter().chain([CONFIG]).filter(|name| model.join(name).is_file()) {
         fs::copy(model.join(name), job.output.join(name)).with_context(|| format!("copying `{name}`"))?;
     }
     let bytes = fs::metadata(job.output.join(GRAPH))?.len();
     let heads = info.tasks.len();
-    let info = ModelInfo { fingerprint: job.fingerprint, ..info };
+    let info = ModelInfo { fingerprint: job.fingerprint, precision: Some(params.precision), ..info };
     info.write(&job.output)?;
-    Probe::write(&probes(model, &info)?, &job.output)?;
+    let rows = probes(model, &info)?;
+    Probes { tolerance: tolerance(&rows, params.precision, job)?, rows }.write(&job.output)?;
     reporter.progress(1, 1, "graph", "");
-    Ok(Outcome::from(format!("{heads} head{}, {:.1} MB", if heads == 1 { "" } else { "s" }, bytes as f64 / 1e6)))
+    let heads = format!("{heads} head{}", if heads == 1 { "" } else { "s" });
+    Ok(Outcome::from(format!("{heads}, {}, {:.1} MB", params.precision, bytes as f64 / 1e6)))
 }
 
-fn write_graph(model: &Path, info: &ModelInfo, job: &Job) -> Result<()> {
+/// Asks the exported model its probes, and tells how far it may be from the checkpoint when it is asked again.
+fn tolerance(probes: &[Probe], precision: GraphPrecision, job: &Job) -> Result<f32> {
+    let model = OnnxModel::open(&job.output)?;
+    let difference = model.greatest_difference(&mut model.session(job.threads)?, probes)?;
+    let sound = difference.is_finite() && (precision != GraphPrecision::Fp32 || difference <= TOLERANCE);
+    ensure!(
+        sound,
+        Fault::new(
+            format!("the exported graph's answers differ from its checkpoint's by {difference:.1e}"),
+            "are the checkpoint's weights finite, and is ONNX Runtime the one that `make setup` brings?"
+        )
+    );
+    Ok(TOLERANCE.max(if precision == GraphPrecision::Fp32 { 0.0 } else { TOLERANCE_BEYOND_EXPORT * difference }))
+}
+
+fn write_graph(model: &Path, info: &ModelInfo, precision: GraphPrecision, job: &Job) -> Result<()> {
     let config = BertConfig::read(model)?;
     let weights = model.join(WEIGHTS);
     let weights_file = File::open(&weights).with_context(|| format!("opening `{}`", weights.display()))?;
@@ -64,8 +89,9 @@ fn write_graph(model: &Path, info: &ModelInfo, job: &Job) -> Result<()> {
         // By content, not by fingerprint: a checkpoint made again with the same bytes gives the same graph.
         (CHECKPOINT, job.input("model")?.digest.to_string()),
         (TASKS, serde_json::to_string(&info.tasks)?),
+        (PRECISION, precision.to_string()),
     ];
-    let graph = bert::graph(&config, info, &checkpoint)?;
+    let graph = bert::graph(&config, info, precision, &checkpoint)?;
     let path = job.output.join(GRAPH);
     let mut file = BufWriter::new(File::create(&path).with_context(|| format!("creating `{}`", path.display()))?);
     graph.write(&metadata, &mut file)?;

@@ -1,23 +1,28 @@
-//! `score`: metrics of models on dev splits, and the proof that an ONNX model answers as its checkpoint does.
+//! `score`: metrics of models on dev splits, and the proof that an ONNX model answers as its checkpoint does, or nearly.
+
+mod variant;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use bam_contract::artifact::checkpoint::{ModelInfo, head_for};
+use bam_contract::artifact::checkpoint::head_for;
 use bam_contract::artifact::encoder::check_tokenizer;
 use bam_contract::artifact::onnx::GRAPH;
-use bam_contract::artifact::scores::{LogitDifference, Score, Scores};
+use bam_contract::artifact::scores::{Score, Scores};
 use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, Tokens};
 use bam_contract::fault::Fault;
 use bam_contract::job::{Job, JobInput};
+use bam_contract::metric::Metric;
 use bam_contract::stage::{Precision, ScoreParams};
 use bam_contract::task::{Split, TaskSpec};
 
 use crate::encoder::{Model, device};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
-use bam_inference::session::OnnxSession;
 
 /// Labelled rows of one task's dev split.
 struct DevSet {
@@ -41,14 +46,13 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
     for (index, input) in models.iter().enumerate() {
         reporter.progress(index as u64, models.len() as u64, "model", input.stage.clone());
         let answers = if is_onnx(&input.path) {
-            let answers = onnx_answers(input, &sets, job)?;
             // One that a program of the user's made has no checkpoint that is known here.
             let slot = format!("reference.{}", input.stage);
-            if let Some(source) = job.inputs.iter().find(|input| input.slot == slot) {
-                let expected = checkpoint_answers(&source.path, &source.stage, &sets, job, &mut checkpoints)?;
-                scores.logit_differences.extend(differences(input, &sets, &answers, &expected));
-            }
-            answers
+            let source = job.inputs.iter().find(|input| input.slot == slot);
+            let expected = source
+                .map(|source| checkpoint_answers(&source.path, &source.stage, &sets, job, &mut checkpoints))
+                .transpose()?;
+            variant::answers(input, &sets, expected.as_ref(), job, &mut scores)?
         } else {
             checkpoint_answers(&input.path, &input.stage, &sets, job, &mut checkpoints)?
         };
@@ -63,16 +67,16 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
             .scores
             .extend(sets.iter().zip(&answers).filter_map(|(set, logits)| set.score(input, logits.as_deref()?)));
     }
-    check_differences(&scores, params.tolerance)?;
+    variant::check_differences(&scores, params.tolerance)?;
+    variant::check_losses(&scores, params.max_drop)?;
     for score in &scores.scores {
         for (metric, value) in &score.metrics {
             reporter.metric(&format!("{}/{}/{}/{}", score.model, score.task, score.split, metric.name()), *value);
         }
     }
     scores.write(&job.output)?;
-    let greatest = scores.logit_differences.iter().map(|difference| difference.max_abs_difference).reduce(f64::max);
-    let exact = greatest.map(|greatest| format!(", ONNX within {greatest:.1e} of libtorch")).unwrap_or_default();
-    let outcome = Outcome::from(format!("{} models on {} dev sets{exact}", models.len(), sets.len()));
+    let summary = format!("{} models on {} dev sets{}", models.len(), sets.len(), variant::summary(&scores));
+    let outcome = Outcome::from(summary);
     Ok(outcome.with("device", device::name(device::by_name(&job.device)?)))
 }
 
@@ -106,8 +110,12 @@ impl DevSet {
         Ok(head)
     }
 
+    fn metrics(&self, logits: &[f32]) -> Vec<(Metric, f64)> {
+        infer::metrics(&self.task, &self.rows.labels, logits)
+    }
+
     fn score(&self, model: &JobInput, logits: &[f32]) -> Option<Score> {
-        let metrics = infer::metrics(&self.task, &self.rows.labels, logits);
+        let metrics = self.metrics(logits);
         let (model, task) = (model.stage.clone(), self.task.name.clone());
         (!metrics.is_empty()).then(|| Score { model, task, split: self.split, rows: self.rows.len(), metrics })
     }
@@ -131,54 +139,4 @@ fn checkpoint_answers(
     let answers = sets.iter().map(answer).collect::<Result<Answers>>()?;
     known.insert(folder.to_owned(), answers.clone());
     Ok(answers)
-}
-
-fn onnx_answers(input: &JobInput, sets: &[DevSet], job: &Job) -> Result<Answers> {
-    let info = ModelInfo::read(&input.path)?;
-    let mut session = OnnxSession::open(&input.path, job.threads)?;
-    let answer = |set: &DevSet| {
-        let head = set.head(&info.tasks, &input.path, &input.stage)?;
-        head.map(|head| infer::onnx_logits(&mut session, &info.tasks[head], &set.rows, set.tokenizer.pad_id))
-            .transpose()
-    };
-    sets.iter().map(answer).collect()
-}
-
-fn differences(model: &JobInput, sets: &[DevSet], answers: &Answers, expected: &Answers) -> Vec<LogitDifference> {
-    let mut differences = Vec::new();
-    for ((set, answer), expected) in sets.iter().zip(answers).zip(expected) {
-        if let (Some(answer), Some(expected)) = (answer, expected) {
-            differences.push(LogitDifference {
-                model: model.stage.clone(),
-                task: set.task.name.clone(),
-                split: set.split,
-                rows: set.rows.len(),
-                max_abs_difference: greatest_difference(answer, expected),
-            });
-        }
-    }
-    differences
-}
-
-/// NaN where either side has one: it must not pass for a small difference, as it would through `f64::max`.
-fn greatest_difference(a: &[f32], b: &[f32]) -> f64 {
-    let differences = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
-    differences.fold(0.0, |greatest, each| if each.is_nan() || each > greatest { each } else { greatest })
-}
-
-fn check_differences(scores: &Scores, tolerance: f64) -> Result<()> {
-    for difference in &scores.logit_differences {
-        let within = difference.max_abs_difference <= tolerance;
-        ensure!(
-            within,
-            Fault::new(
-                format!(
-                    "ONNX model `{}` differs from its checkpoint by {:.1e} on `{}` ({} rows); {tolerance:.0e} is allowed",
-                    difference.model, difference.max_abs_difference, difference.task, difference.rows
-                ),
-                "its logits are not to be trusted; raise `tolerance` only for a variant of lower precision"
-            )
-        );
-    }
-    Ok(())
 }

@@ -101,6 +101,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         tasks: set.tasks().cloned().collect(),
         regression_output: params.regression_output,
         max_tokens: set.max_tokens(),
+        precision: None,
     };
     write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: start }, &model, &info)?;
     progress.history.write(&job.output, job.fingerprint)?;

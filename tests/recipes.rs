@@ -98,6 +98,37 @@ fn run(recipe: &str, settings: &[&str], stages: &[&str]) -> Vec<String> {
     stages.iter().map(|stage| sandbox.manifest(stage)["summary"].as_str().unwrap().to_owned()).collect()
 }
 
+#[test]
+fn variants_stand_side_by_side_and_each_answers() {
+    let sandbox = set_up(&root().join("pipelines/variants.yaml"));
+    // Of eight dev rows, one is worth more than any loss that is allowed elsewhere.
+    let settings = [ONE_TASK, "vars.epochs=1", "vars.student_epochs=1", "vars.max_drop=100"];
+    let said = bam(&sandbox, "run", &settings);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for column in ["ONNX FP32", "ONNX FP16", "ONNX INT8", "ONNX MODEL", "SIZE", "ROWS/S", "LOSES MOST"] {
+        assert!(said.stdout.contains(column), "{}", said.stdout);
+    }
+    sandbox.write("pairs.jsonl", "{\"text\": \"a dog\", \"pair\": \"the dog\"}\n");
+    let mut sizes = Vec::new();
+    for precision in ["fp32", "fp16", "int8"] {
+        let stage = format!("onnx@{precision}");
+        let summary = sandbox.manifest(&stage)["summary"].as_str().unwrap().to_owned();
+        assert!(summary.starts_with(&format!("1 head, {precision}, ")), "{summary}");
+        sizes.push(sandbox.path(&format!("artifacts/latest/{stage}/model.onnx")).metadata().unwrap().len());
+        // Its probes are asked before that.
+        let answered = sandbox.bam(&["predict", &stage, "--input", "pairs.jsonl", "--text", "text", "--pair", "pair"]);
+        assert_eq!((answered.code, answered.stdout.lines().count()), (0, 1), "{}", answered.stderr);
+    }
+    assert!(sizes.is_sorted_by(|larger, smaller| larger > smaller), "{sizes:?}");
+    // Other times were taken, and they are no content.
+    let content = || sandbox.manifest("scores")["content"].as_str().unwrap().to_owned();
+    let before = content();
+    fs::remove_dir_all(sandbox.path("artifacts/store/score")).unwrap();
+    let again = bam(&sandbox, "run", &settings);
+    assert_eq!((again.code, again.stages("RAN")), (0, vec!["scores".to_owned()]), "{}", again.stderr);
+    assert_eq!(content(), before);
+}
+
 const ONE_TASK: &str = "for.task=[mrpc]";
 
 /// Each as small as can be; those that only put the same stages together otherwise are planned above.

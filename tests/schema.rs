@@ -149,8 +149,8 @@ stages:
     resources: { threads: $threads, gpus: 1 }
   n: { train: { tokens: [t@rte], encoder: e, anneal: cosine, precision: bf16, layers: 4 } }
   p: { predict: { model: n, tokens: t@rte, splits: [train, dev] } }
-  o: { export: { model: n } }
-  s: { score: { models: [n, o], tokens: [t@rte], tolerance: 1e-3 } }
+  o: { export: { model: n, precision: int8 } }
+  s: { score: { models: [n, o], tokens: [t@rte], tolerance: 1e-3, max_drop: 0.5 } }
 ";
     assert!(validator().is_valid(&values(yaml)));
 }
@@ -174,6 +174,7 @@ fn what_the_program_refuses_is_invalid() {
         "stages: { x: { train: { tokens: [t], encoder: e, batch: 1.5 } } }",
         "stages: { x: { export: { model: m }, predict: { model: m, tokens: t } } }",
         "stages: { x: { resources: { threads: 1 } } }",
+        "stages: { x: { export: { model: m, precision: bf16 } } }",
         "stages: { x: { export: { model: m }, resources: { cores: 1 } } }",
         "stages: { x/y: { export: { model: m } } }",
         "resources: { trian: { threads: 1 } }",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::encoder;
 use crate::digest::Fingerprint;
 use crate::fault::Fault;
-use crate::stage::RegressionOutput;
+use crate::stage::{GraphPrecision, RegressionOutput};
 use crate::task::TaskSpec;
 
 const FILE: &str = "bam.json";
@@ -24,6 +24,9 @@ pub struct ModelInfo {
     pub tasks: Vec<TaskSpec>,
     pub regression_output: RegressionOutput,
     pub max_tokens: usize,
+    /// How an ONNX graph holds its large weights; a checkpoint says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<GraphPrecision>,
 }
 
 impl ModelInfo {

@@ -16,9 +16,10 @@ pub const GRAPH: &str = "model.onnx";
 pub const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
 /// Names under which the graph's own metadata holds the tasks, as JSON, and the digest of
-/// the source checkpoint's content.
+/// the source checkpoint's content, and the precision.
 pub const TASKS: &str = "bam.tasks";
 pub const CHECKPOINT: &str = "bam.checkpoint";
+pub const PRECISION: &str = "bam.precision";
 
 /// Holds a model that another program wrote against the format, as far as can be told without ONNX Runtime.
 pub(super) fn check(folder: &Path) -> Result<()> {
@@ -29,8 +30,15 @@ pub(super) fn check(folder: &Path) -> Result<()> {
 
 const PROBES: &str = "probes.json";
 
-/// A row that the checkpoint answered when it was exported. Whoever opens the model later asks it again first: another
+/// Rows that the checkpoint answered when it was exported. Whoever opens the model later asks it again first: another
 /// tokenizer, another ONNX Runtime or another machine must not answer otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probes {
+    /// How far the model's answers may be from the checkpoint's; what fits depends on its precision.
+    pub tolerance: f32,
+    pub rows: Vec<Probe>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     pub text: String,
@@ -42,20 +50,21 @@ pub struct Probe {
     pub logits: BTreeMap<String, Vec<f32>>,
 }
 
-impl Probe {
+impl Probes {
     /// The probes of a model; none of one that was exported without.
-    pub fn read(folder: &Path) -> Result<Vec<Self>> {
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(PROBES);
         if !path.is_file() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let text = fs::read_to_string(&path).with_context(|| format!("reading `{}`", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("`{}` holds no probes", path.display()))
+        let probes = serde_json::from_str(&text).with_context(|| format!("`{}` holds no probes", path.display()))?;
+        Ok(Some(probes))
     }
 
-    pub fn write(probes: &[Self], folder: &Path) -> Result<()> {
+    pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(PROBES);
-        fs::write(&path, serde_json::to_string_pretty(probes)? + "\n")
+        fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
             .with_context(|| format!("writing `{}`", path.display()))
     }
 }

@@ -1,6 +1,7 @@
 //! Parameters of each stage kind but `train`, with their defaults and their limits.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -246,6 +247,33 @@ impl EnsembleParams {
 pub struct ExportParams {
     /// The `train` stage whose model it is.
     pub model: StageRef,
+    /// Number format of the encoder's matrices and word embeddings; all else stays fp32.
+    #[serde(default)]
+    pub precision: GraphPrecision,
+}
+
+/// How an exported graph holds its large weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GraphPrecision {
+    /// As the checkpoint does; answers are its answers.
+    #[default]
+    Fp32,
+    /// Half the size. They are widened when the model is loaded, so it is as fast as fp32.
+    Fp16,
+    /// A quarter of the size, and faster: products are of whole numbers, by scales of each output and of each input's
+    /// range. Whether a head bears it, `score` tells.
+    Int8,
+}
+
+impl fmt::Display for GraphPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        })
+    }
 }
 
 /// Parameters of `score`.
@@ -256,9 +284,12 @@ pub struct ScoreParams {
     pub models: Vec<StageRef>,
     /// The `tokenize` stages whose dev rows are scored, one per task.
     pub tokens: Vec<StageRef>,
-    /// Greatest allowed difference of an ONNX model's logits from those of its checkpoint under libtorch.
+    /// Greatest allowed difference of an fp32 ONNX model's logits from those of its checkpoint under libtorch.
     #[serde(default = "defaults::tolerance")]
     pub tolerance: f64,
+    /// How much of a task's first metric an ONNX model of any precision may lose against its checkpoint, in points of 100.
+    #[serde(default = "defaults::max_drop")]
+    pub max_drop: f64,
 }
 
 impl ScoreParams {
@@ -273,6 +304,9 @@ impl ScoreParams {
         if self.tolerance.is_nan() || self.tolerance <= 0.0 {
             mistakes.push(("tolerance", "must be above 0".to_owned()));
         }
+        if self.max_drop.is_nan() || self.max_drop < 0.0 {
+            mistakes.push(("max_drop", "is a number of points, at least 0".to_owned()));
+        }
         mistakes
     }
 }
@@ -286,5 +320,8 @@ mod defaults {
     }
     pub(super) fn tolerance() -> f64 {
         1e-4
+    }
+    pub(super) fn max_drop() -> f64 {
+        1.0
     }
 }

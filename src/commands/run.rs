@@ -128,7 +128,7 @@ fn tell_results(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bo
         let folder = store.latest_link(&stage.name);
         let (event, mut line, table) = if stage.spec.writes() == ArtifactKind::Scores {
             let scores = Scores::read(&folder)?;
-            ("scores", serde_json::to_value(&scores)?, ui::scores::table(&scores))
+            ("scores", serde_json::to_value(&scores)?, ui::scores::tables(&scores))
         } else {
             let comparison = Comparison::read(&folder)?;
             ("comparison", serde_json::to_value(&comparison)?, ui::comparison::tables(&comparison))

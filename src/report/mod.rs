@@ -64,6 +64,9 @@ pub(crate) struct NamedComparison {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScoreLine {
     pub(crate) model: String,
+    /// Under which tables show it: several models of a family (seeds) share one.
+    #[serde(skip)]
+    pub(crate) column: String,
     pub(crate) task: String,
     pub(crate) split: Split,
     pub(crate) metric: Metric,

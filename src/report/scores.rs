@@ -9,18 +9,21 @@ use super::answers::Answers;
 use super::gather::Sources;
 use super::{Interval, IntervalMethod, ScoreLine};
 use crate::pipeline::family_of;
+use crate::ui::scores::column;
 
 /// Of the standard normal distribution, at 97.5%.
 const Z_95: f64 = 1.959_963_984_540_054;
 
 pub(super) fn lines(sources: &Sources<'_>, scored: &[Scores], answers: &[Answers]) -> Vec<ScoreLine> {
     let mut lines: Vec<ScoreLine> = Vec::new();
-    for score in scored.iter().flat_map(|scores| &scores.scores).filter(|score| score.split.is_dev()) {
+    let scores = scored.iter().flat_map(|scores| scores.scores.iter().map(move |score| (scores, score)));
+    for (scores, score) in scores.filter(|(_, score)| score.split.is_dev()) {
         for (metric, value) in &score.metrics {
             add(
                 &mut lines,
                 ScoreLine {
                     model: score.model.clone(),
+                    column: column(&score.model, scores),
                     task: score.task.clone(),
                     split: score.split,
                     metric: *metric,
@@ -37,6 +40,7 @@ pub(super) fn lines(sources: &Sources<'_>, scored: &[Scores], answers: &[Answers
                 &mut lines,
                 ScoreLine {
                     model: answer.model.clone(),
+                    column: family_of(&answer.model).to_owned(),
                     task: answer.task.clone(),
                     split: answer.split,
                     metric: *metric,
@@ -106,9 +110,8 @@ impl<'a> Pivot<'a> {
         let mut families: Vec<&str> = Vec::new();
         let mut subjects = Vec::new();
         for line in lines {
-            let family = family_of(&line.model);
-            if !families.contains(&family) {
-                families.push(family);
+            if !families.contains(&line.column.as_str()) {
+                families.push(&line.column);
             }
             let subject = (&line.task, line.split, line.metric, line.rows);
             if !subjects.contains(&subject) {
@@ -119,7 +122,7 @@ impl<'a> Pivot<'a> {
             let of_subject = |line: &&ScoreLine| (&line.task, line.split, line.metric) == (task, split, metric);
             let cell = |family: &&str| {
                 let lines: Vec<&ScoreLine> =
-                    lines.iter().filter(of_subject).filter(|line| family_of(&line.model) == *family).collect();
+                    lines.iter().filter(of_subject).filter(|line| line.column == *family).collect();
                 let models = lines.len();
                 let value = lines.iter().map(|line| line.value).sum::<f64>() / models as f64;
                 let interval = lines.first().filter(|_| models == 1).and_then(|line| line.interval);

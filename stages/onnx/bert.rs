@@ -7,30 +7,37 @@ use anyhow::Result;
 use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
 use bam_contract::artifact::onnx::INPUTS;
 use bam_contract::fault::Fault;
-use bam_contract::stage::RegressionOutput;
+use bam_contract::stage::{GraphPrecision, RegressionOutput};
 use safetensors::SafeTensors;
 
 use crate::encoder::BertConfig;
 
-use super::graph::{Graph, float, int, ints};
-
-/// Added to the attention scores of padding: e to its power is 0 in float32, and it fits into float16 too.
-const MASKED: f32 = -10_000.0;
+use super::graph::{Graph, float, int, text};
+use super::proto::{BOOL, FLOAT};
+use super::weight::{Form, Steps};
 
 /// The whole model: a shared encoder, and one output per task, `[batch, outputs]`, with the task's name.
 ///
 /// # Errors
 /// When the checkpoint lacks a tensor that the configuration calls for, or uses an activation that has no graph here.
-pub(crate) fn graph<'a>(config: &BertConfig, info: &ModelInfo, checkpoint: &'a SafeTensors<'a>) -> Result<Graph<'a>> {
-    let mut bert = Bert { config, graph: Graph::new("bert", checkpoint) };
+pub(crate) fn graph<'a>(
+    config: &BertConfig,
+    info: &ModelInfo,
+    precision: GraphPrecision,
+    checkpoint: &'a SafeTensors<'a>,
+) -> Result<Graph<'a>> {
+    let mut bert = Bert { config, precision, graph: Graph::new("bert", checkpoint) };
     for input in INPUTS {
         bert.graph.input(input);
     }
     let mask_b11l = bert.mask();
     let mut hidden_bld = bert.embeddings()?;
     let last = config.num_hidden_layers.saturating_sub(1);
-    for layer in 0..last {
-        hidden_bld = bert.layer(layer, &hidden_bld, &hidden_bld, &mask_b11l)?;
+    if last > 0 {
+        let mask_b1ll = bert.mask_of_all(&mask_b11l);
+        for layer in 0..last {
+            hidden_bld = bert.layer(layer, &hidden_bld, &hidden_bld, &mask_b1ll)?;
+        }
     }
     // Only [CLS] of the last layer is looked at: the other tokens are keys and values there, never queries.
     let mut cls_b1d = bert.first_token(&hidden_bld);
@@ -51,22 +58,26 @@ pub(crate) fn graph<'a>(config: &BertConfig, info: &ModelInfo, checkpoint: &'a S
     Ok(bert.graph)
 }
 
-struct Bert<'a, 'c> {
-    config: &'c BertConfig,
-    graph: Graph<'a>,
+pub(super) struct Bert<'a, 'c> {
+    pub(super) config: &'c BertConfig,
+    pub(super) precision: GraphPrecision,
+    pub(super) graph: Graph<'a>,
 }
 
 impl Bert<'_, '_> {
-    /// What to add to attention scores: 0 for tokens, [`MASKED`] for padding. [B, 1, 1, L]
+    /// Which tokens each query attends to: those that are no padding. [B, 1, 1, L]
     fn mask(&mut self) -> String {
         let axes = self.graph.integers("bert.mask.axes", &[1, 2]);
-        let mask = self.graph.node("Unsqueeze", &["attention_mask", &axes], "bert.mask.per_score");
-        let mask =
-            self.graph.node_with("Cast", &[&mask], "bert.mask.float", vec![int("to", super::proto::FLOAT.into())]);
-        let one = self.graph.scalar("bert.one", 1.0);
-        let padding = self.graph.node("Sub", &[&one, &mask], "bert.mask.padding");
-        let masked = self.graph.scalar("bert.mask.masked", MASKED);
-        self.graph.node("Mul", &[&padding, &masked], "bert.mask")
+        let mask = self.graph.node("Unsqueeze", &["attention_mask", &axes], "bert.mask.per_query");
+        self.cast(&mask, "bert.mask", BOOL)
+    }
+
+    /// The mask once more for each query, for ONNX Runtime asks for its whole shape. [B, 1, L, L]
+    fn mask_of_all(&mut self, mask_b11l: &str) -> String {
+        let one = self.graph.integers("bert.first", &[1]);
+        let shape = vec![int("axis", 0)];
+        let shape = self.graph.node_with("Concat", &[&one, &one, "bert.length", &one], "bert.mask.of_all.shape", shape);
+        self.graph.node("Expand", &[mask_b11l, &shape], "bert.mask.of_all")
     }
 
     /// Sum of word, position and token-type embeddings, normalized. [B, L, D]
@@ -74,8 +85,7 @@ impl Bert<'_, '_> {
         let config = self.config;
         let width = config.hidden_size;
         let table = |name: &str| format!("bert.embeddings.{name}.weight");
-        let words = self.graph.weight(&table("word_embeddings"), &[config.vocab_size, width])?;
-        let words = self.graph.node("Gather", &[&words, "input_ids"], "bert.embeddings.word_embeddings");
+        let words = self.words("bert.embeddings.word_embeddings")?;
         let positions = self.graph.weight(&table("position_embeddings"), &[config.max_position_embeddings, width])?;
         let length = vec![int("start", 1), int("end", 2)];
         let length = self.graph.node_with("Shape", &["input_ids"], "bert.length", length);
@@ -85,17 +95,37 @@ impl Bert<'_, '_> {
         let types = self.graph.weight(&table("token_type_embeddings"), &[config.type_vocab_size, width])?;
         let types = self.graph.node("Gather", &[&types, "token_type_ids"], "bert.embeddings.token_type_embeddings");
         let sum = self.graph.node("Add", &[&words, &positions], "bert.embeddings.words_and_positions");
-        // The slice's length is known only at run time. Saying what the sum is lets optimizers fuse what follows.
-        self.graph.annotate(&sum, width);
         let sum = self.graph.node("Add", &[&sum, &types], "bert.embeddings");
         self.norm(&sum, "bert.embeddings.LayerNorm")
     }
 
+    /// The words' rows of their table, widened once they are looked up. [B, L, D]
+    fn words(&mut self, name: &str) -> Result<String> {
+        let (table, size) = (format!("{name}.weight"), [self.config.vocab_size, self.config.hidden_size]);
+        let form = match self.precision {
+            GraphPrecision::Fp32 => Form::Float32,
+            GraphPrecision::Fp16 => Form::Float16,
+            GraphPrecision::Int8 => Form::Int8(Steps::TABLE),
+        };
+        let weight = self.graph.table(&table, &size, form)?;
+        if self.precision == GraphPrecision::Fp32 {
+            return Ok(self.graph.node("Gather", &[&weight, "input_ids"], name));
+        }
+        let narrow = self.graph.node("Gather", &[&weight, "input_ids"], format!("{name}.narrow"));
+        if self.precision == GraphPrecision::Fp16 {
+            return Ok(self.cast(&narrow, name, FLOAT));
+        }
+        let steps = self.cast(&narrow, &format!("{name}.steps"), FLOAT);
+        let scales = self.graph.scales(&table, size, Steps::TABLE, &[size[0], 1])?;
+        let scales = self.graph.node("Gather", &[&scales, "input_ids"], format!("{name}.scales"));
+        Ok(self.graph.node("Mul", &[&steps, &scales], name))
+    }
+
     /// One encoder layer, for the tokens of `queries` (Q of them), which attend to those of `hidden`. [B, Q, D]
-    fn layer(&mut self, layer: usize, queries_bqd: &str, hidden_bld: &str, mask_b11l: &str) -> Result<String> {
+    fn layer(&mut self, layer: usize, queries_bqd: &str, hidden_bld: &str, mask_b1ql: &str) -> Result<String> {
         let (width, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let name = format!("bert.encoder.layer.{layer}");
-        let context_bqd = self.attention(&format!("{name}.attention.self"), queries_bqd, hidden_bld, mask_b11l)?;
+        let context_bqd = self.attention(&format!("{name}.attention.self"), queries_bqd, hidden_bld, mask_b1ql)?;
 
         let output = format!("{name}.attention.output");
         let attended = self.linear(&context_bqd, &format!("{output}.dense"), width, width)?;
@@ -110,32 +140,14 @@ impl Bert<'_, '_> {
         self.norm(&fed, &format!("{output}.LayerNorm"))
     }
 
-    /// softmax(Q·Kᵀ / √(D/H) + mask) · V, head by head, heads side by side again. [B, Q, D]
-    fn attention(&mut self, name: &str, queries_bqd: &str, hidden_bld: &str, mask_b11l: &str) -> Result<String> {
-        let per_head = self.config.hidden_size / self.config.num_attention_heads;
-        let query = self.heads(queries_bqd, &format!("{name}.query"), &[0, 2, 1, 3])?;
-        let key = self.heads(hidden_bld, &format!("{name}.key"), &[0, 2, 3, 1])?;
-        let value = self.heads(hidden_bld, &format!("{name}.value"), &[0, 2, 1, 3])?;
-        let scores_bhql = self.graph.node("MatMul", &[&query, &key], format!("{name}.products"));
-        let scale = self.graph.scalar("bert.attention.scale", (per_head as f32).sqrt());
-        let scores_bhql = self.graph.node("Div", &[&scores_bhql, &scale], format!("{name}.scores"));
-        let scores_bhql = self.graph.node("Add", &[&scores_bhql, mask_b11l], format!("{name}.masked"));
-        let shares = vec![int("axis", -1)];
-        let shares_bhql = self.graph.node_with("Softmax", &[&scores_bhql], format!("{name}.probabilities"), shares);
-        let context = self.graph.node("MatMul", &[&shares_bhql, &value], format!("{name}.context"));
-        let order = vec![ints("perm", &[0, 2, 1, 3])];
-        let context = self.graph.node_with("Transpose", &[&context], format!("{name}.context.by_token"), order);
-        let shape = self.graph.integers("bert.attention.merged", &[0, 0, self.config.hidden_size as i64]);
-        Ok(self.graph.node("Reshape", &[&context, &shape], name))
-    }
-
-    /// A linear layer whose outputs are split among the heads, axes then permuted from [B, L, H, D/H].
-    fn heads(&mut self, input: &str, name: &str, order: &[i64]) -> Result<String> {
-        let (width, heads) = (self.config.hidden_size, self.config.num_attention_heads);
-        let made = self.linear(input, name, width, width)?;
-        let shape = self.graph.integers("bert.attention.split", &[0, 0, heads as i64, (width / heads) as i64]);
-        let split = self.graph.node("Reshape", &[&made, &shape], format!("{name}.split"));
-        Ok(self.graph.node_with("Transpose", &[&split], format!("{name}.by_head"), vec![ints("perm", order)]))
+    /// softmax(Q·Kᵀ / √(D/H) where the mask allows) · V, head by head, heads side by side again. [B, Q, D]
+    fn attention(&mut self, name: &str, queries_bqd: &str, hidden_bld: &str, mask_b1ql: &str) -> Result<String> {
+        let (width, heads) = (self.config.hidden_size, self.config.num_attention_heads as i64);
+        let query = self.linear(queries_bqd, &format!("{name}.query"), width, width)?;
+        let key = self.linear(hidden_bld, &format!("{name}.key"), width, width)?;
+        let value = self.linear(hidden_bld, &format!("{name}.value"), width, width)?;
+        let heads = vec![int("q_num_heads", heads), int("kv_num_heads", heads)];
+        Ok(self.graph.node_with("Attention", &[&query, &key, &value, mask_b1ql], name, heads))
     }
 
     fn first_token(&mut self, hidden_bld: &str) -> String {
@@ -154,24 +166,9 @@ impl Bert<'_, '_> {
     fn activation(&mut self, x: &str, name: &str) -> Result<String> {
         let graph = &mut self.graph;
         match self.config.hidden_act.as_str() {
-            // x/2 · (1 + erf(x/√2)), in the form that ONNX Runtime fuses together with the bias before it.
-            "gelu" => {
-                let root = graph.scalar("bert.gelu.root_two", std::f32::consts::SQRT_2);
-                let erf = graph.node("Div", &[x, &root], format!("{name}.gelu.scaled"));
-                let erf = graph.node("Erf", &[&erf], format!("{name}.gelu.erf"));
-                Ok(self.gated(x, &erf, name))
-            }
-            // The same with tanh(√(2/π) · (x + 0.044715·x³)) in place of erf.
+            "gelu" => Ok(graph.node("Gelu", &[x], name)),
             "gelu_new" | "gelu_pytorch_tanh" => {
-                let three = graph.scalar("bert.gelu.three", 3.0);
-                let factor = graph.scalar("bert.gelu.cubic", 0.044_715);
-                let root = graph.scalar("bert.gelu.root_two_over_pi", (2.0 / std::f32::consts::PI).sqrt());
-                let cube = graph.node("Pow", &[x, &three], format!("{name}.gelu.cube"));
-                let cubic = graph.node("Mul", &[&cube, &factor], format!("{name}.gelu.cubic"));
-                let inner = graph.node("Add", &[x, &cubic], format!("{name}.gelu.sum"));
-                let inner = graph.node("Mul", &[&inner, &root], format!("{name}.gelu.scaled"));
-                let tanh = graph.node("Tanh", &[&inner], format!("{name}.gelu.tanh"));
-                Ok(self.gated(x, &tanh, name))
+                Ok(graph.node_with("Gelu", &[x], name, vec![text("approximate", "tanh")]))
             }
             "relu" => Ok(graph.node("Relu", &[x], name)),
             "tanh" => Ok(graph.node("Tanh", &[x], name)),
@@ -186,14 +183,6 @@ impl Bert<'_, '_> {
         }
     }
 
-    /// x · (1 + gate) / 2.
-    fn gated(&mut self, x: &str, gate: &str, name: &str) -> String {
-        let (one, half) = (self.graph.scalar("bert.one", 1.0), self.graph.scalar("bert.gelu.half", 0.5));
-        let gate = self.graph.node("Add", &[gate, &one], format!("{name}.gelu.gate"));
-        let product = self.graph.node("Mul", &[x, &gate], format!("{name}.gelu.gated"));
-        self.graph.node("Mul", &[&product, &half], name)
-    }
-
     fn norm(&mut self, x: &str, name: &str) -> Result<String> {
         let width = [self.config.hidden_size];
         let scale = self.graph.weight(&format!("{name}.weight"), &width)?;
@@ -202,12 +191,46 @@ impl Bert<'_, '_> {
         Ok(self.graph.node_with("LayerNormalization", &[x, &scale, &shift], name, attributes))
     }
 
-    /// A linear layer on [B, L, inputs]: `MatMul` and `Add`, the form whose parts ONNX Runtime fuses with what follows.
-    fn linear(&mut self, x: &str, name: &str, inputs: usize, outputs: usize) -> Result<String> {
-        let weight = self.graph.transposed_weight(&format!("{name}.weight"), inputs, outputs)?;
+    /// A linear layer of the encoder.
+    pub(super) fn linear(&mut self, x: &str, name: &str, inputs: usize, outputs: usize) -> Result<String> {
+        let (weight, product) = (format!("{name}.weight"), format!("{name}.product"));
+        let product = match self.precision {
+            GraphPrecision::Fp32 => {
+                let weight = self.graph.matrix(&weight, inputs, outputs, Form::Float32)?;
+                self.graph.node("MatMul", &[x, &weight], product)
+            }
+            // ONNX Runtime computes this cast once, when it loads the model.
+            GraphPrecision::Fp16 => {
+                let weight = self.graph.matrix(&weight, inputs, outputs, Form::Float16)?;
+                let weight = self.cast(&weight, &format!("{weight}.wide"), FLOAT);
+                self.graph.node("MatMul", &[x, &weight], product)
+            }
+            GraphPrecision::Int8 => self.product_of_steps(x, name, inputs, outputs)?,
+        };
         let bias = self.graph.weight(&format!("{name}.bias"), &[outputs])?;
-        let product = self.graph.node("MatMul", &[x, &weight], format!("{name}.product"));
         Ok(self.graph.node("Add", &[&product, &bias], name))
+    }
+
+    /// x·W in whole numbers: of x by the range that it has, of W by that of each output. ONNX Runtime makes one operator
+    /// of these.
+    fn product_of_steps(&mut self, x: &str, name: &str, inputs: usize, outputs: usize) -> Result<String> {
+        let weight = format!("{name}.weight");
+        let [steps, step, zero] = self.graph.node_of_many(
+            "DynamicQuantizeLinear",
+            &[x],
+            &format!("{x}.quantized"),
+            ["steps", "step", "zero"],
+        );
+        let scales = self.graph.scales(&weight, [outputs, inputs], Steps::MATRIX, &[outputs])?;
+        let weight = self.graph.matrix(&weight, inputs, outputs, Form::Int8(Steps::MATRIX))?;
+        let sums = self.graph.node("MatMulInteger", &[&steps, &weight, &zero], format!("{name}.sums"));
+        let sums = self.cast(&sums, &format!("{name}.sums.float"), FLOAT);
+        let scales = self.graph.node("Mul", &[&step, &scales], format!("{name}.scales"));
+        Ok(self.graph.node("Mul", &[&sums, &scales], format!("{name}.product")))
+    }
+
+    pub(super) fn cast(&mut self, x: &str, name: &str, data_type: i32) -> String {
+        self.graph.node_with("Cast", &[x], name, vec![int("to", data_type.into())])
     }
 
     /// A linear layer on [B, D].

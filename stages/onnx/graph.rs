@@ -1,6 +1,5 @@
 //! An ONNX graph under construction, and its file, written tensor by tensor.
 
-use std::borrow::Cow;
 use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
@@ -13,11 +12,12 @@ use super::proto::{
     OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto,
 };
+use super::weight::{Form, Steps, Weight, scales};
 
-/// The first with `LayerNormalization`; later ones bring a BERT nothing that ONNX Runtime runs faster.
-const OPSET: i64 = 17;
+/// The first with `Attention`; `Gelu` and `LayerNormalization` are older. All operators are the standard's own.
+const OPSET: i64 = 23;
 /// The file format's version that came with that opset.
-const IR_VERSION: i64 = 8;
+const IR_VERSION: i64 = 11;
 /// Protobuf's limit on a message.
 const LIMIT_BYTES: usize = i32::MAX as usize;
 
@@ -31,10 +31,12 @@ pub(crate) struct Graph<'a> {
 struct Initializer<'a> {
     name: String,
     dims: Vec<usize>,
-    data_type: i32,
-    bytes: Cow<'a, [u8]>,
-    /// Whether `bytes` holds float32 of shape `[dims[1], dims[0]]`.
-    transposed: bool,
+    data: Data<'a>,
+}
+
+enum Data<'a> {
+    Own { data_type: i32, bytes: Vec<u8> },
+    Stored(Weight<'a>),
 }
 
 impl<'a> Graph<'a> {
@@ -56,14 +58,28 @@ impl<'a> Graph<'a> {
         attribute: Vec<AttributeProto>,
     ) -> String {
         let name = name.into();
-        self.proto.node.push(NodeProto {
-            input: inputs.iter().map(|input| (*input).to_owned()).collect(),
-            output: vec![name.clone()],
-            name: name.clone(),
-            op_type: op.to_owned(),
-            attribute,
-        });
+        self.push(op, inputs, name.clone(), vec![name.clone()], attribute);
         name
+    }
+
+    /// Adds a node with several outputs, unless it is there already.
+    pub(crate) fn node_of_many<const N: usize>(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        name: &str,
+        outputs: [&str; N],
+    ) -> [String; N] {
+        let outputs = outputs.map(|output| format!("{name}.{output}"));
+        if !self.proto.node.iter().any(|node| node.name == name) {
+            self.push(op, inputs, name.to_owned(), outputs.to_vec(), Vec::new());
+        }
+        outputs
+    }
+
+    fn push(&mut self, op: &str, inputs: &[&str], name: String, output: Vec<String>, attribute: Vec<AttributeProto>) {
+        let input = inputs.iter().map(|input| (*input).to_owned()).collect();
+        self.proto.node.push(NodeProto { input, output, name, op_type: op.to_owned(), attribute });
     }
 
     /// A tensor of the checkpoint, under its name.
@@ -71,14 +87,33 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// When there is none of that name, or it isn't float32 of that shape.
     pub(crate) fn weight(&mut self, name: &str, dims: &[usize]) -> Result<String> {
-        let bytes = self.stored(name, dims)?;
-        Ok(self.initializer(name, dims, FLOAT, Cow::Borrowed(bytes), false))
+        self.table(name, dims, Form::Float32)
     }
 
-    /// A matrix that the checkpoint holds as `[outputs, inputs]`, in the form that `MatMul` takes: `[inputs, outputs]`.
-    pub(crate) fn transposed_weight(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<String> {
-        let bytes = self.stored(name, &[outputs, inputs])?;
-        Ok(self.initializer(name, &[inputs, outputs], FLOAT, Cow::Borrowed(bytes), true))
+    /// The same in another form.
+    pub(crate) fn table(&mut self, name: &str, dims: &[usize], form: Form) -> Result<String> {
+        let columns = dims.last().copied().unwrap_or(1);
+        let weight = Weight::new(name, self.stored(name, dims)?, columns, form, false)?;
+        Ok(self.initializer(name, dims, Data::Stored(weight)))
+    }
+
+    /// A matrix that the checkpoint holds as `[outputs, inputs]`, as products take it: `[inputs, outputs]`.
+    pub(crate) fn matrix(&mut self, name: &str, inputs: usize, outputs: usize, form: Form) -> Result<String> {
+        let weight = Weight::new(name, self.stored(name, &[outputs, inputs])?, inputs, form, true)?;
+        Ok(self.initializer(name, &[inputs, outputs], Data::Stored(weight)))
+    }
+
+    /// The scales of a tensor's rows, which the checkpoint holds as `[rows, columns]`, in the shape `dims`.
+    pub(crate) fn scales(
+        &mut self,
+        name: &str,
+        rows_and_columns: [usize; 2],
+        steps: Steps,
+        dims: &[usize],
+    ) -> Result<String> {
+        let scales = scales(self.stored(name, &rows_and_columns)?, rows_and_columns[1], steps);
+        let bytes = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        Ok(self.initializer(&format!("{name}.scale"), dims, Data::Own { data_type: FLOAT, bytes }))
     }
 
     fn stored(&self, name: &str, dims: &[usize]) -> Result<&'a [u8]> {
@@ -100,33 +135,16 @@ impl<'a> Graph<'a> {
         Ok(tensor.data())
     }
 
-    pub(crate) fn scalar(&mut self, name: &str, value: f32) -> String {
-        self.initializer(name, &[], FLOAT, Cow::Owned(value.to_le_bytes().to_vec()), false)
-    }
-
     /// A vector of integers.
     pub(crate) fn integers(&mut self, name: &str, values: &[i64]) -> String {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.initializer(name, &[values.len()], INT64, Cow::Owned(bytes), false)
+        self.initializer(name, &[values.len()], Data::Own { data_type: INT64, bytes })
     }
 
-    fn initializer(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        data_type: i32,
-        bytes: Cow<'a, [u8]>,
-        transposed: bool,
-    ) -> String {
+    fn initializer(&mut self, name: &str, dims: &[usize], data: Data<'a>) -> String {
         let known = self.initializers.iter().any(|initializer| initializer.name == name);
         if !known {
-            self.initializers.push(Initializer {
-                name: name.to_owned(),
-                dims: dims.to_vec(),
-                data_type,
-                bytes,
-                transposed,
-            });
+            self.initializers.push(Initializer { name: name.to_owned(), dims: dims.to_vec(), data });
         }
         name.to_owned()
     }
@@ -139,12 +157,6 @@ impl<'a> Graph<'a> {
     /// A float32 output of the graph, of shape [batch, `outputs`].
     pub(crate) fn output(&mut self, name: &str, outputs: usize) {
         self.proto.output.push(value_info(name, FLOAT, &[named("batch"), Dimension::Fixed(outputs as i64)]));
-    }
-
-    /// Says that a value in between is float32 of shape [batch, length, `width`].
-    pub(crate) fn annotate(&mut self, name: &str, width: usize) {
-        let dims = [named("batch"), named("length"), Dimension::Fixed(width as i64)];
-        self.proto.value_info.push(value_info(name, FLOAT, &dims));
     }
 
     /// Writes the model's file. At any time it holds one tensor of the weights in memory, besides the mapped checkpoint.
@@ -190,14 +202,20 @@ const GRAPH_FIELD: u8 = (7 << 3) | 2;
 
 impl Initializer<'_> {
     fn tensor(&self) -> TensorProto {
-        let raw_data = if self.transposed { transpose(&self.bytes, self.dims[1]) } else { self.bytes.to_vec() };
+        let raw_data = match &self.data {
+            Data::Own { bytes, .. } => bytes.clone(),
+            Data::Stored(weight) => weight.to_bytes(),
+        };
         TensorProto { raw_data, ..self.header() }
     }
 
     fn header(&self) -> TensorProto {
         TensorProto {
             dims: self.dims.iter().map(|dim| *dim as i64).collect(),
-            data_type: self.data_type,
+            data_type: match &self.data {
+                Data::Own { data_type, .. } => *data_type,
+                Data::Stored(weight) => weight.data_type(),
+            },
             name: self.name.clone(),
             raw_data: Vec::new(),
         }
@@ -205,23 +223,13 @@ impl Initializer<'_> {
 
     /// Bytes of the tensor as a field of the graph, without making it. All keys here are one byte long.
     fn field_len(&self) -> usize {
-        let tensor = self.header().encoded_len() + 1 + length_delimiter_len(self.bytes.len()) + self.bytes.len();
+        let bytes = match &self.data {
+            Data::Own { bytes, .. } => bytes.len(),
+            Data::Stored(weight) => weight.len(),
+        };
+        let tensor = self.header().encoded_len() + 1 + length_delimiter_len(bytes) + bytes;
         1 + length_delimiter_len(tensor) + tensor
     }
-}
-
-/// The transpose of a float32 matrix of so many rows.
-fn transpose(bytes: &[u8], rows: usize) -> Vec<u8> {
-    const WIDTH: usize = size_of::<f32>();
-    let columns = bytes.len() / WIDTH / rows;
-    let mut transposed = Vec::with_capacity(bytes.len());
-    for column in 0..columns {
-        for row in 0..rows {
-            let at = (row * columns + column) * WIDTH;
-            transposed.extend_from_slice(&bytes[at..at + WIDTH]);
-        }
-    }
-    transposed
 }
 
 pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
@@ -229,9 +237,9 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.to_owned(), i: Some(value), r#type, ..AttributeProto::default() }
 }
 
-pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    let r#type = AttributeType::Ints as i32;
-    AttributeProto { name: name.to_owned(), ints: values.to_vec(), r#type, ..AttributeProto::default() }
+pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
+    let r#type = AttributeType::String as i32;
+    AttributeProto { name: name.to_owned(), s: Some(value.to_owned()), r#type, ..AttributeProto::default() }
 }
 
 pub(crate) fn float(name: &str, value: f32) -> AttributeProto {

@@ -6,7 +6,10 @@ use prost::{Message, Oneof};
 
 /// `TensorProto.DataType`.
 pub(crate) const FLOAT: i32 = 1;
+pub(crate) const INT8: i32 = 3;
 pub(crate) const INT64: i32 = 7;
+pub(crate) const BOOL: i32 = 9;
+pub(crate) const FLOAT16: i32 = 10;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelProto {
@@ -52,9 +55,6 @@ pub(crate) struct GraphProto {
     pub(crate) input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub(crate) output: Vec<ValueInfoProto>,
-    /// Types of values in between, where inference alone would lose them.
-    #[prost(message, repeated, tag = "13")]
-    pub(crate) value_info: Vec<ValueInfoProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -79,8 +79,9 @@ pub(crate) struct AttributeProto {
     pub(crate) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub(crate) i: Option<i64>,
-    #[prost(int64, repeated, packed = "false", tag = "8")]
-    pub(crate) ints: Vec<i64>,
+    /// Bytes by the standard; those written here are UTF-8.
+    #[prost(string, optional, tag = "4")]
+    pub(crate) s: Option<String>,
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub(crate) r#type: i32,
 }
@@ -91,7 +92,7 @@ pub(crate) enum AttributeType {
     Undefined = 0,
     Float = 1,
     Int = 2,
-    Ints = 7,
+    String = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -99,7 +100,7 @@ pub(crate) struct TensorProto {
     /// Empty for a scalar.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub(crate) dims: Vec<i64>,
-    /// [`FLOAT`] or [`INT64`].
+    /// One of the constants above.
     #[prost(int32, tag = "2")]
     pub(crate) data_type: i32,
     #[prost(string, tag = "8")]

@@ -1,170 +1,22 @@
-//! A tiny random BERT, exported and run, against what `PyTorch` computed (`tests/fixtures/make_tiny_bert.py`).
+//! A tiny random BERT, exported and run, against what `PyTorch` computed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use bam_contract::artifact::FINGERPRINT;
-use bam_contract::artifact::checkpoint::{ModelInfo, head_prefix};
-use bam_contract::artifact::encoder::{CONFIG, TOKENIZER_FILES, WEIGHTS};
-use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, INPUTS, TASKS};
+use bam_contract::artifact::checkpoint::ModelInfo;
+use bam_contract::artifact::encoder::{CONFIG, WEIGHTS};
+use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, INPUTS, PRECISION, TASKS};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::hint_of;
-use bam_contract::job::{Job, JobInput};
-use bam_contract::stage::{ExportParams, RegressionOutput, StageRef, StageSpec};
+use bam_contract::stage::{GraphPrecision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use prost::Message;
-use safetensors::tensor::TensorView;
-use safetensors::{SafeTensors, serialize_to_file};
-use tempfile::TempDir;
+use safetensors::SafeTensors;
 
-use super::proto::{FLOAT, ModelProto, TensorProto};
-use crate::report::Reporter;
-use bam_inference::padding::Padded;
-use bam_inference::session::OnnxSession;
+use super::fixture::{Export, floats, inputs, nli_and_sim, reference, row_of};
+use super::proto::{FLOAT, TensorProto};
 
 const TOLERANCE: f32 = 1e-5;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
-}
-
-fn reference() -> Vec<u8> {
-    fs::read(fixtures().join("tiny-bert-reference.safetensors")).unwrap()
-}
-
-fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let data = tensors.tensor(name).unwrap().data();
-    data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
-}
-
-/// The reference's inputs, as they were padded there.
-fn inputs(tensors: &SafeTensors<'_>) -> Padded {
-    let integers = |name: &str| -> Vec<i64> {
-        let data = tensors.tensor(name).unwrap().data();
-        data.chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect()
-    };
-    let shape = tensors.tensor("input_ids").unwrap().shape().to_vec();
-    Padded {
-        rows: shape[0],
-        length: shape[1],
-        input_ids: integers("input_ids"),
-        token_type_ids: integers("token_type_ids"),
-        attention_mask: integers("attention_mask"),
-    }
-}
-
-/// One row of them, without its padding.
-fn row_of(padded: &Padded, row: usize) -> Padded {
-    let places = row * padded.length..(row + 1) * padded.length;
-    let length = padded.attention_mask[places.clone()].iter().sum::<i64>() as usize;
-    let part = |values: &[i64]| values[places.start..places.start + length].to_vec();
-    Padded {
-        rows: 1,
-        length,
-        input_ids: part(&padded.input_ids),
-        token_type_ids: part(&padded.token_type_ids),
-        attention_mask: part(&padded.attention_mask),
-    }
-}
-
-fn nli_and_sim() -> Vec<TaskSpec> {
-    let task = |json: &str| serde_json::from_str(json).unwrap();
-    vec![
-        task(
-            r#"{"name": "nli", "files": {"train": "nli.tsv"}, "columns": {"text": "a", "pair": "b", "label": "label"},
-                "labels": ["entailment", "neutral", "contradiction"], "metrics": ["accuracy"]}"#,
-        ),
-        task(
-            r#"{"name": "sim", "files": {"train": "sim.tsv"}, "columns": {"text": "a", "pair": "b", "label": "score"},
-                "range": [0, 5], "metrics": ["pearson"]}"#,
-        ),
-    ]
-}
-
-/// A stage `export` of the tiny BERT with the reference's heads.
-struct Export {
-    folder: TempDir,
-    info: ModelInfo,
-}
-
-impl Export {
-    fn of(tasks: Vec<TaskSpec>, regression_output: RegressionOutput) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let info = ModelInfo { fingerprint: Fingerprint::of("checkpoint"), tasks, regression_output, max_tokens: 64 };
-        let export = Self { folder, info };
-        fs::create_dir(export.model()).unwrap();
-        fs::create_dir(export.output()).unwrap();
-        export.info.write(&export.model()).unwrap();
-        for name in TOKENIZER_FILES.into_iter().chain([CONFIG]) {
-            let from = fixtures().join("tiny-bert").join(name);
-            if from.is_file() {
-                fs::copy(from, export.model().join(name)).unwrap();
-            }
-        }
-        export.write_weights(|_| true);
-        export
-    }
-
-    fn model(&self) -> PathBuf {
-        self.folder.path().join("model")
-    }
-
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("output")
-    }
-
-    /// Writes the checkpoint's tensors, those that are to be kept.
-    fn write_weights(&self, keep: impl Fn(&str) -> bool) {
-        let (encoder, reference) = (fs::read(fixtures().join("tiny-bert").join(WEIGHTS)).unwrap(), reference());
-        let (encoder, reference) =
-            (SafeTensors::deserialize(&encoder).unwrap(), SafeTensors::deserialize(&reference).unwrap());
-        let mut tensors: Vec<(String, TensorView<'_>)> =
-            encoder.iter().map(|(name, tensor)| (format!("bert.{name}"), tensor)).collect();
-        for task in &self.info.tasks {
-            for part in ["weight", "bias"] {
-                let tensor = reference.tensor(&format!("heads.{}.{part}", task.name)).unwrap();
-                tensors.push((format!("{}.{part}", head_prefix(&self.info.tasks, task)), tensor));
-            }
-        }
-        tensors.retain(|(name, _)| keep(name));
-        serialize_to_file(tensors, None, &self.model().join(WEIGHTS)).unwrap();
-    }
-
-    fn set_config(&self, name: &str, value: &str) {
-        let path = self.model().join(CONFIG);
-        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        config[name] = serde_json::from_str(value).unwrap();
-        fs::write(path, config.to_string()).unwrap();
-    }
-
-    fn run(&self) -> anyhow::Result<String> {
-        let params = ExportParams { model: StageRef("student".to_owned()) };
-        let job = Job {
-            stage: "onnx".to_owned(),
-            fingerprint: Fingerprint::of("export"),
-            spec: StageSpec::Export(params.clone()),
-            inputs: vec![JobInput {
-                slot: "model".to_owned(),
-                stage: "student".to_owned(),
-                path: self.model(),
-                digest: Digest::of(b""),
-            }],
-            output: self.output(),
-            resume: PathBuf::new(),
-            threads: 1,
-            device: "cpu".to_owned(),
-        };
-        Ok(crate::export::run(&params, &job, &Reporter::default())?.summary)
-    }
-
-    fn session(&self) -> OnnxSession {
-        OnnxSession::open(&self.output(), 1).unwrap()
-    }
-
-    fn proto(&self) -> ModelProto {
-        ModelProto::decode(fs::read(self.output().join(GRAPH)).unwrap().as_slice()).unwrap()
-    }
-}
 
 #[track_caller]
 fn assert_close(actual: &[f32], expected: &[f32]) {
@@ -177,7 +29,7 @@ fn assert_close(actual: &[f32], expected: &[f32]) {
 #[test]
 fn logits_are_those_of_pytorch() {
     let export = Export::of(nli_and_sim(), RegressionOutput::Linear);
-    assert_eq!(export.run().unwrap(), "2 heads, 0.2 MB");
+    assert_eq!(export.run().unwrap(), "2 heads, fp32, 0.2 MB");
     let (reference, mut session) = (reference(), export.session());
     let reference = SafeTensors::deserialize(&reference).unwrap();
     for task in ["nli", "sim"] {
@@ -203,7 +55,7 @@ fn a_row_alone_has_the_logits_that_it_has_beside_longer_ones() {
 #[test]
 fn a_single_head_may_end_in_a_sigmoid() {
     let export = Export::of(nli_and_sim().split_off(1), RegressionOutput::Sigmoid);
-    assert_eq!(export.run().unwrap(), "1 head, 0.2 MB");
+    assert_eq!(export.run().unwrap(), "1 head, fp32, 0.2 MB");
     let (reference, mut session) = (reference(), export.session());
     let reference = SafeTensors::deserialize(&reference).unwrap();
     let expected: Vec<f32> = floats(&reference, "logits.sim").iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect();
@@ -232,7 +84,9 @@ fn the_artifact_says_what_it_is() {
     assert_eq!(property(FINGERPRINT), Fingerprint::of("export").to_string());
     assert_eq!(property(CHECKPOINT), Digest::of(b"").to_string());
     assert_eq!(serde_json::from_str::<Vec<TaskSpec>>(&property(TASKS)).unwrap(), nli_and_sim());
-    let expected = ModelInfo { fingerprint: Fingerprint::of("export"), ..export.info.clone() };
+    assert_eq!(property(PRECISION), "fp32");
+    let fingerprint = Fingerprint::of("export");
+    let expected = ModelInfo { fingerprint, precision: Some(GraphPrecision::Fp32), ..export.info.clone() };
     assert_eq!(ModelInfo::read(&export.output()).unwrap(), expected);
     for name in ["tokenizer.json", "vocab.txt", "tokenizer_config.json", CONFIG] {
         assert_eq!(fs::read(export.output().join(name)).unwrap(), fs::read(export.model().join(name)).unwrap());

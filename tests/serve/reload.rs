@@ -33,7 +33,7 @@ fn a_newer_model_is_taken_up_and_no_request_fails() {
     }
     let probes = sandbox.read("broken/probes.json");
     let mut probes: Value = serde_json::from_str(&probes).unwrap();
-    probes[0]["logits"]["sentiment"][0] = json!(99.0);
+    probes["rows"][0]["logits"]["sentiment"][0] = json!(99.0);
     sandbox.write("broken/probes.json", &probes.to_string());
     let turn = |to: &str| {
         symlink(to, sandbox.path("next")).unwrap();

@@ -141,7 +141,7 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
         }
     }
     let result = match manifest.artifact {
-        ArtifactKind::Scores => Scores::read(folder).ok().map(|scores| ui::scores::table(&scores)),
+        ArtifactKind::Scores => Scores::read(folder).ok().map(|scores| ui::scores::tables(&scores)),
         ArtifactKind::Comparison => Comparison::read(folder).ok().map(|found| ui::comparison::tables(&found)),
         _ => None,
     };

@@ -1,0 +1,134 @@
+//! ONNX models beside the checkpoint that they were exported from.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use bam_contract::artifact::checkpoint::ModelInfo;
+use bam_contract::artifact::onnx::GRAPH;
+use bam_contract::artifact::scores::{LogitDifference, Loss, Scores, Variant};
+use bam_contract::fault::Fault;
+use bam_contract::job::{Job, JobInput};
+use bam_inference::session::OnnxSession;
+
+use super::{Answers, DevSet};
+use crate::infer;
+
+/// What an ONNX model answers, and in `scores` how near that is to what its checkpoint answers, if that is known.
+pub(super) fn answers(
+    input: &JobInput,
+    sets: &[DevSet],
+    expected: Option<&Answers>,
+    job: &Job,
+    scores: &mut Scores,
+) -> Result<Answers> {
+    let info = ModelInfo::read(&input.path)?;
+    let mut session = OnnxSession::open(&input.path, job.threads)?;
+    let (mut rows, mut secs) = (0, 0.0);
+    let mut answer = |set: &DevSet| {
+        let Some(head) = set.head(&info.tasks, &input.path, &input.stage)? else { return Ok(None) };
+        let started = Instant::now();
+        let logits = infer::onnx_logits(&mut session, &info.tasks[head], &set.rows, set.tokenizer.pad_id)?;
+        rows += set.rows.len();
+        secs += started.elapsed().as_secs_f64();
+        Ok(Some(logits))
+    };
+    let answers = sets.iter().map(&mut answer).collect::<Result<Answers>>()?;
+    if rows > 0 {
+        scores.rows_per_second.insert(input.stage.clone(), rows as f64 / secs);
+    }
+    let mut variant = Variant {
+        model: input.stage.clone(),
+        precision: info.precision,
+        bytes: fs::metadata(input.path.join(GRAPH))?.len(),
+        losses: Vec::new(),
+    };
+    for ((set, answer), expected) in sets.iter().zip(&answers).zip(expected.into_iter().flatten()) {
+        let (Some(answer), Some(expected)) = (answer, expected) else { continue };
+        scores.logit_differences.push(difference(input, set, answer, expected));
+        variant.losses.extend(loss(set, answer, expected));
+    }
+    scores.variants.push(variant);
+    Ok(answers)
+}
+
+fn difference(model: &JobInput, set: &DevSet, answer: &[f32], expected: &[f32]) -> LogitDifference {
+    LogitDifference {
+        model: model.stage.clone(),
+        task: set.task.name.clone(),
+        split: set.split,
+        rows: set.rows.len(),
+        max_abs_difference: greatest_difference(answer, expected),
+    }
+}
+
+/// NaN where either side has one: it must not pass for a small difference, as it would through `f64::max`.
+fn greatest_difference(a: &[f32], b: &[f32]) -> f64 {
+    let differences = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
+    differences.fold(0.0, |greatest, each| if each.is_nan() || each > greatest { each } else { greatest })
+}
+
+fn loss(set: &DevSet, answer: &[f32], expected: &[f32]) -> Option<Loss> {
+    let (metric, before) = *set.metrics(expected).first()?;
+    let (_, after) = *set.metrics(answer).first()?;
+    let (task, split, rows) = (set.task.name.clone(), set.split, set.rows.len());
+    Some(Loss { task, split, rows, metric, values: [before, after] })
+}
+
+pub(super) fn check_differences(scores: &Scores, tolerance: f64) -> Result<()> {
+    for difference in scores.exact_differences() {
+        let within = difference.max_abs_difference <= tolerance;
+        ensure!(
+            within,
+            Fault::new(
+                format!(
+                    "ONNX model `{}` differs from its checkpoint by {:.1e} on `{}` ({} rows); {tolerance:.0e} is allowed",
+                    difference.model, difference.max_abs_difference, difference.task, difference.rows
+                ),
+                "its logits are not to be trusted; raise `tolerance` only if the checkpoint's are very large"
+            )
+        );
+    }
+    Ok(())
+}
+
+/// Fails by the model and task that have lost most, if that is too much.
+pub(super) fn check_losses(scores: &Scores, max_drop: f64) -> Result<()> {
+    let Some((variant, loss)) = greatest_loss(scores) else { return Ok(()) };
+    // NaN, the score of a model that answers NaN, is no small loss.
+    let within = loss.points() <= max_drop;
+    let [before, after] = loss.values.map(|value| value * 100.0);
+    ensure!(
+        within,
+        Fault::new(
+            format!(
+                "ONNX model `{}` loses {:.1} points of {} on `{}` against its checkpoint ({before:.1} → {after:.1}, {} \
+                 rows); {max_drop} is allowed",
+                variant.model,
+                loss.points(),
+                loss.metric.name(),
+                loss.task,
+                loss.rows
+            ),
+            "export it with another `precision`, or raise `max_drop` if that is no matter"
+        )
+    );
+    Ok(())
+}
+
+fn greatest_loss(scores: &Scores) -> Option<(&Variant, &Loss)> {
+    let losses = scores.variants.iter().filter_map(|variant| Some((variant, variant.greatest_loss()?)));
+    losses.max_by(|(_, one), (_, other)| one.points().total_cmp(&other.points()))
+}
+
+/// How near the ONNX models are to their checkpoints, for the stage's line.
+pub(super) fn summary(scores: &Scores) -> String {
+    let greatest = scores.exact_differences().map(|difference| difference.max_abs_difference).reduce(f64::max);
+    let mut summary = greatest.map(|greatest| format!(", ONNX within {greatest:.1e} of libtorch")).unwrap_or_default();
+    if let Some((_, loss)) = greatest_loss(scores)
+        && !scores.variants.iter().all(Variant::is_exact)
+    {
+        summary += &format!(", at most {:.1} points lost", loss.points().max(0.0));
+    }
+    summary
+}
