@@ -53,8 +53,8 @@ endif
 
 conform: build ## have schemathesis try whether the server is what its OpenAPI document says (fetches it into .deps/conform)
 	$(PYTHON) -m venv .deps/conform
-	.deps/conform/bin/pip install --quiet --requirement tests/serve/requirements.txt
-	PATH="$(CURDIR)/.deps/conform/bin:$$PATH" $(CARGO) test --release --workspace --test serve conform -- --nocapture
+	.deps/conform/bin/pip install --quiet --requirement tests/it/serve/requirements.txt
+	PATH="$(CURDIR)/.deps/conform/bin:$$PATH" $(CARGO) test --release --workspace --test it serve::conform -- --nocapture
 
 install: build data ## install below PREFIX=/usr/local (and DESTDIR=): bin/bam, lib/bam, share/bam
 	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/pipelines $(SHARE)/encoders $(SHARE)/data $(SHARE)/licenses

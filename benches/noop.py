@@ -18,7 +18,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WORKER = ROOT / "tests/support/fake_stage.py"
+WORKER = ROOT / "tests/it/support/fake_stage.py"
 TASKS = ["acceptability", "sentiment", "paraphrase", "similarity", "entailment"]
 
 

@@ -1,0 +1,189 @@
+//! The default experiment at a tiny size with the real worker: text in, scores out, and only what changed again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Said, Sandbox};
+use serde_json::Value;
+
+const PIPELINE: &str = "\
+name: tiny
+seed: 17
+vars: { encoder: ENCODER, rows: { train: 96, dev: 40 }, epochs: 2 }
+for:  { task: [acceptability, similarity, entailment] }
+stages:
+  examples@task:    { data:     { task: $task, grammar: $rows } }
+  tokens@task:      { tokenize: { examples: examples@$task, encoder: $encoder, max_tokens: 48 } }
+  teacher@task:     { train:    { tokens: [tokens@$task], encoder: $encoder, layers: 2, epochs: 1, learning_rate: 1e-3 } }
+  predictions@task: { predict:  { model: teacher@$task, tokens: tokens@$task } }
+  student:
+    train:
+      tokens: [tokens@*]
+      teachers: [predictions@*]
+      encoder: $encoder
+      epochs: $epochs
+      learning_rate: 1e-3
+      layer_decay: 0.9
+      keep: best
+  onnx:             { export:   { model: student } }
+  scores:           { score:    { models: [teacher@*, student, onnx], tokens: [tokens@*] } }
+";
+
+fn sandbox() -> Sandbox {
+    let worker = Path::new(env!("CARGO_BIN_EXE_bam")).with_file_name("bam-stage");
+    assert!(worker.is_file(), "`bam-stage` is not built: run `cargo build --workspace` with the same profile first");
+    let sandbox = Sandbox::new();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    sandbox.write("pipeline.yaml", &PIPELINE.replace("ENCODER", encoder));
+    sandbox
+}
+
+fn succeeded(run: Said) -> Said {
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run
+}
+
+#[test]
+fn from_text_to_scores_and_then_only_what_changed() {
+    let sandbox = sandbox();
+    let first = succeeded(sandbox.bam(&["run", "--threads", "1"]));
+    assert_eq!(first.stages("RAN").len(), 15, "{}", first.stderr);
+    for column in ["TASK", "METRIC", "TEACHER", "STUDENT", "ONNX"] {
+        assert!(first.stdout.contains(column), "{}", first.stdout);
+    }
+    let made = sandbox.contents();
+    assert_eq!(made.len(), 15);
+    scores_are_whole(&sandbox);
+
+    let second = succeeded(sandbox.bam(&["run"]));
+    assert_eq!((second.stages("RAN").len(), second.stages("CACHED").len()), (0, 15), "{}", second.stderr);
+    assert_eq!(first.stdout, second.stdout);
+
+    sandbox.edit("pipeline.yaml", "seed: 17\n", "seed: 17 # a comment reruns nothing\n");
+    assert_eq!(succeeded(sandbox.bam(&["run"])).stages("RAN"), [""; 0]);
+
+    let third = succeeded(sandbox.bam(&["run", "--set", "vars.epochs=1"]));
+    assert_eq!(third.stages("RAN"), ["student", "onnx", "scores"]);
+    assert!(third.stderr.contains("because param epochs: 2 → 1"), "{}", third.stderr);
+
+    // All of it again elsewhere: the same seed and number of threads give the same bytes.
+    let again = self::sandbox();
+    succeeded(again.bam(&["run", "--threads", "1"]));
+    assert_eq!(again.contents(), made);
+}
+
+fn scores_are_whole(sandbox: &Sandbox) {
+    let scores: Value = serde_json::from_str(&sandbox.read("artifacts/latest/scores/scores.json")).unwrap();
+    // Three teachers on a task each, the student and its ONNX model on all three.
+    assert_eq!(scores["scores"].as_array().unwrap().len(), 9);
+    let differences = scores["logit_differences"].as_array().unwrap();
+    assert_eq!(differences.len(), 3);
+    for difference in differences {
+        assert!(difference["max_abs_difference"].as_f64().unwrap() <= 1e-4, "{difference}");
+        assert_eq!(difference["rows"], 40);
+    }
+}
+
+#[test]
+fn a_teacher_that_does_not_cover_the_training_rows_is_refused_before_training() {
+    let sandbox = sandbox();
+    sandbox.edit(
+        "pipeline.yaml",
+        "model: teacher@$task, tokens: tokens@$task }",
+        "model: teacher@$task, tokens: short@$task }",
+    );
+    sandbox.edit(
+        "pipeline.yaml",
+        "  teacher@task:",
+        "  few@task:         { data:     { task: $task, grammar: { train: 50, dev: 40 } } }
+  short@task:       { tokenize: { examples: few@$task, encoder: $encoder, max_tokens: 48 } }
+  teacher@task:",
+    );
+    let run = sandbox.bam(&["run"]);
+    assert_eq!(run.code, 1);
+    let error = "error: teacher `predictions@acceptability` doesn't cover the training rows of `acceptability`: \
+                 46 of 96 rows are missing, the first is id 50\n";
+    assert!(run.stderr.contains(error), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("hint: let it predict the same `tokenize` stage that is trained on\n"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.stages("FAILED"), ["student"]);
+    assert_eq!(run.stages("SKIPPED"), ["onnx", "scores"]);
+    assert_eq!(run.stages("RAN").len(), 18);
+}
+
+const OWN_TASK: &str = "\
+name: own
+vars: { encoder: ENCODER }
+tasks:
+  mood:
+    files: { train: train.tsv, dev: dev.tsv }
+    columns: { text: text, label: mood }
+    labels: [sad, glad]
+    metrics: [accuracy]
+stages:
+  examples: { data: { task: mood, from: . } }
+  tokens:   { tokenize: { examples: examples, encoder: $encoder, max_tokens: 48 } }
+  model:    { train: { tokens: [tokens], encoder: $encoder, epochs: 1 } }
+";
+
+#[test]
+fn a_task_of_the_users_own_and_what_can_be_wrong_with_its_files() {
+    let sandbox = sandbox();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    sandbox.write("pipeline.yaml", &OWN_TASK.replace("ENCODER", encoder));
+    let good = "text\tmood\na bad day\tsad\na good day\tglad\n";
+    sandbox.write("dev.tsv", good);
+    for (train, error) in [
+        ("text\tmood\nfine\tglad\nno label here\n", "`./train.tsv:3`: 1 column, 2 expected"),
+        ("text\tmood\nfine\thappy\n", "`./train.tsv:2`: unknown label `happy`"),
+        ("text\tmood\n", "`./train.tsv` holds no train rows"),
+    ] {
+        sandbox.write("train.tsv", train);
+        let run = sandbox.bam(&["run"]);
+        assert_eq!((run.code, run.stages("FAILED")), (1, vec!["examples".to_owned()]), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("error: {error}")), "{}", run.stderr);
+        assert!(run.stderr.contains("hint: "), "{}", run.stderr);
+        assert_eq!(sandbox.names_in("artifacts/store"), [""; 0]);
+    }
+    sandbox.write("train.tsv", good);
+    succeeded(sandbox.bam(&["run"]));
+    let config: Value = serde_json::from_str(&sandbox.read("artifacts/latest/model/config.json")).unwrap();
+    assert_eq!(config["id2label"], serde_json::json!({ "0": "sad", "1": "glad" }));
+    assert_eq!(config["architectures"][0], "BertForSequenceClassification");
+
+    fs::remove_file(sandbox.path("dev.tsv")).unwrap();
+    let missing = sandbox.bam(&["run"]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("dev file `./dev.tsv` does not exist, plain or gzipped"), "{}", missing.stderr);
+}
+
+#[test]
+fn the_example_of_stages_of_ones_own_runs() {
+    let has_pyarrow = Command::new("python3").args(["-c", "import pyarrow.parquet"]).output();
+    if !has_pyarrow.is_ok_and(|output| output.status.success()) {
+        println!("skipped: `python3` here has no `pyarrow`, with which the example writes Parquet files");
+        return;
+    }
+    let sandbox = sandbox();
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = || {
+        let mut command = vec!["run".to_owned(), tree.join("pipelines/exec.yaml").display().to_string()];
+        for (name, path) in [("scripts", "pipelines/exec"), ("encoder", "tests/fixtures/tiny-bert")] {
+            command.extend(["--set".to_owned(), format!("vars.{name}={}", tree.join(path).display())]);
+        }
+        succeeded(sandbox.bam(&command))
+    };
+    let first = run();
+    assert_eq!(first.stages("RAN").len(), 7, "{}", first.stderr);
+    assert!(first.stderr.contains("500 rows of at most 6 words"), "{}", first.stderr);
+    let version = &sandbox.manifest("shorten@entailment")["provenance"]["worker"]["pyarrow"];
+    assert!(version.is_string(), "{version}");
+    let shown = sandbox.bam(&["show", "tokens@entailment"]).stdout;
+    assert!(shown.contains(" shorten@entailment ("), "{shown}");
+    let again = run();
+    assert_eq!(again.stages("CACHED").len(), 7, "{}", again.stderr);
+}

@@ -1,0 +1,148 @@
+//! `bam init`: what it writes is a pipeline without mistakes.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use crate::support::Sandbox;
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use serde_json::Value;
+
+/// An entry of the pipeline file that was written.
+fn written(sandbox: &Sandbox, pointer: &str) -> Value {
+    let yaml: Value = serde_yaml::from_str(&sandbox.read("pipeline.yaml")).expect("YAML");
+    yaml.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")).clone()
+}
+
+fn assert_plans(sandbox: &Sandbox, stages: usize) {
+    let said = sandbox.bam(&["plan"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let expected = format!("{stages} stages: 0 cached, {stages} to run");
+    assert!(said.stdout.contains(&expected), "{}", said.stdout);
+}
+
+#[test]
+fn without_arguments_it_is_the_default_pipeline() {
+    let sandbox = Sandbox::with_fake_worker();
+    let said = sandbox.bam(&["init", "--encoder", "enc"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, ""));
+    assert_eq!(said.stderr, "wrote `pipeline.yaml`; `bam plan pipeline.yaml` says what it would run\n");
+    assert_plans(&sandbox, 23);
+}
+
+#[test]
+fn a_pipeline_that_is_there_stays_as_it_is() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("pipeline.yaml", "# mine\n");
+    let said = sandbox.bam(&["init", "--encoder", "enc"]);
+    assert_eq!(
+        (said.code, said.stderr.as_str()),
+        (
+            2,
+            "error: `pipeline.yaml` exists already; nothing was written
+
+hint: name another folder, `bam init DIR`, or remove the file yourself
+"
+        )
+    );
+    assert_eq!(sandbox.read("pipeline.yaml"), "# mine\n");
+}
+
+#[test]
+fn classes_of_a_csv_file_are_told_by_their_names() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("tickets/all.csv", "id,subject,label\n1,\"a, b\",low\n2,c d e,high\n3,f g,low\n4,h i,no: \"x\"\n");
+    let said = sandbox.bam(&["init", "--encoder", "enc", "--task", "urgency", "--data", "tickets/all.csv"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, ""));
+    assert_plans(&sandbox, 7);
+    assert_eq!(written(&sandbox, "/vars/data"), "tickets");
+    assert_eq!(
+        written(&sandbox, "/tasks/urgency"),
+        serde_json::json!({
+            "files": { "all": "all.csv" }, "split": { "dev": 0.1, "test": 0.1, "seed": 1 },
+            "columns": { "text": "subject", "label": "label" },
+            "labels": ["high", "low", "no: \"x\""], "metrics": ["accuracy"],
+        })
+    );
+}
+
+#[test]
+fn pairs_and_values_of_a_jsonl_file() {
+    let sandbox = Sandbox::with_fake_worker();
+    let rows = (0..30).map(|n| format!("{{\"premise\": \"p {n}\", \"hypothesis\": \"h {n}\", \"score\": {n}.5}}\n"));
+    sandbox.write("rows.jsonl", &rows.collect::<String>());
+    assert_eq!(sandbox.bam(&["init", "--encoder", "enc", "--task", "near", "--data", "rows.jsonl"]).code, 0);
+    assert_plans(&sandbox, 7);
+    assert_eq!(
+        written(&sandbox, "/tasks/near/columns"),
+        serde_json::json!({"text": "premise", "pair": "hypothesis", "label": "score"})
+    );
+    assert_eq!(written(&sandbox, "/tasks/near/range"), serde_json::json!([0, 30]));
+    assert_eq!(written(&sandbox, "/tasks/near/metrics"), serde_json::json!(["spearman", "pearson"]));
+}
+
+#[test]
+fn columns_of_a_gzipped_tsv_file_without_a_header_are_numbers() {
+    let sandbox = Sandbox::with_fake_worker();
+    let file = File::create(sandbox.path("rows.tsv.gz")).expect("a file");
+    let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    packed.write_all(b"1\ta \"quote\n0\tb\n1\tc\n").expect("it is written");
+    packed.finish().expect("it is written");
+    let args = ["init", "--encoder", "enc", "--task", "t", "--data", "rows.tsv.gz", "--text", "2", "--label", "1"];
+    assert_eq!(sandbox.bam(&args).code, 0);
+    assert_plans(&sandbox, 7);
+    assert_eq!(written(&sandbox, "/tasks/t/columns"), serde_json::json!({"header": false, "text": 2, "label": 1}));
+    assert_eq!(written(&sandbox, "/tasks/t/labels"), serde_json::json!(["0", "1"]));
+    assert_eq!(written(&sandbox, "/tasks/t/metrics"), serde_json::json!(["accuracy", "f1"]));
+}
+
+#[test]
+fn a_parquet_file_and_a_pipeline_in_another_folder() {
+    let sandbox = Sandbox::with_fake_worker();
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["a b", "c d", "e f"]));
+    let value: ArrayRef = Arc::new(Float64Array::from(vec![0.25, -1.5, 2.0]));
+    let batch = RecordBatch::try_from_iter([("what", text), ("rating", value)]).expect("columns");
+    let mut writer =
+        ArrowWriter::try_new(File::create(sandbox.path("rows.parquet")).expect("a file"), batch.schema(), None)
+            .expect("a writer");
+    writer.write(&batch).expect("it is written");
+    writer.close().expect("it is written");
+    let args = ["init", "new/folder", "--encoder", "enc", "--task", "felt", "--data", "rows.parquet"];
+    assert_eq!(sandbox.bam(&args).code, 0);
+    let said = sandbox.bam(&["-C", "new/folder", "plan"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let yaml: Value = serde_yaml::from_str(&sandbox.read("new/folder/pipeline.yaml")).expect("YAML");
+    assert_eq!(yaml["tasks"]["felt"]["columns"], serde_json::json!({"text": "what", "label": "rating"}));
+    assert_eq!(yaml["tasks"]["felt"]["range"], serde_json::json!([-2, 2]));
+}
+
+#[test]
+fn what_cannot_be_made_a_task_is_told() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("rows.csv", "text,label\na,x\nb,x\n");
+    sandbox.write("lost.csv", "text,label\na,x\nb,\n");
+    sandbox.write("rows.doc", "text");
+    for (args, expected) in [
+        (&["--data", "rows.csv"][..], "`label` of `rows.csv` has one value only: it is no label"),
+        (&["--data", "lost.csv"], "`label` is empty in 1 row of `lost.csv`"),
+        (&["--data", "rows.csv", "--text", "txt"], "`rows.csv` has no column `txt`\n\nhint: did you mean `text`?"),
+        (&["--data", "none.csv"], "data file `none.csv` does not exist"),
+        (&["--data", "rows.doc"], "the ending of `rows.doc` tells no format"),
+    ] {
+        let said = sandbox.bam(&[&["init", "--encoder", "enc", "--task", "t"], args].concat());
+        assert_eq!(said.code, 2, "{args:?}");
+        assert!(said.stderr.contains(expected), "{}", said.stderr);
+    }
+    let said = sandbox.bam(&["init", "--task", "a b", "--data", "rows.csv", "--encoder", "enc"]);
+    assert!(said.stderr.contains("`a b` is no name for a task"), "{}", said.stderr);
+    assert_eq!(sandbox.bam(&["init", "--task", "t"]).code, 2, "a task has data");
+    assert!(!sandbox.path("pipeline.yaml").exists());
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let said = Sandbox::new().bam(&["completions", "bash"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    assert!(said.stdout.contains("--folded") && said.stdout.contains("init"));
+}

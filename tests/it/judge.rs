@@ -1,0 +1,329 @@
+//! `compare` and `bam report` from outside, with the real worker on a tiny model.
+
+use crate::support::{Said, Sandbox};
+use serde_json::Value;
+
+/// Two methods, three seeds each, on two tasks; a student with its teachers' and its own dev predictions.
+const PIPELINE: &str = "\
+name: judged
+seed: 17
+vars: { encoder: ENCODER, rows: { train: 64, dev: 40 } }
+for:  { task: [acceptability, similarity], trial: [1, 2, 3] }
+stages:
+  examples@task:      { data:     { task: $task, grammar: $rows } }
+  tokens@task:        { tokenize: { examples: examples@$task, encoder: $encoder, max_tokens: 48 } }
+  single@task@trial:  { train:    { tokens: [tokens@$task], encoder: $encoder, layers: 1, epochs: 1, seed: $trial } }
+  taught@task:        { predict:  { model: single@$task@1, tokens: tokens@$task } }
+  multi@trial:        { train:    { tokens: [tokens@*], teachers: [taught@*], encoder: $encoder, layers: 1, epochs: 2, seed: $trial } }
+  single_dev@task@trial: { predict: { model: single@$task@$trial, tokens: tokens@$task, splits: [dev] } }
+  multi_dev@task@trial:  { predict: { model: multi@$trial, tokens: tokens@$task, splits: [dev] } }
+  onnx:               { export:   { model: multi@1 } }
+  scores:             { score:    { models: [single@*@1, multi@1, onnx], tokens: [tokens@*] } }
+  significance:
+    compare: { methods: { single: [single_dev@*], multi: [multi_dev@*] }, baseline: single, resamples: 200 }
+";
+
+fn sandbox() -> Sandbox {
+    let worker = std::path::Path::new(env!("CARGO_BIN_EXE_bam")).with_file_name("bam-stage");
+    assert!(worker.is_file(), "`bam-stage` is not built: run `cargo build --workspace` with the same profile first");
+    let sandbox = Sandbox::new();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    sandbox.write("pipeline.yaml", &PIPELINE.replace("ENCODER", encoder));
+    sandbox
+}
+
+fn succeeded(run: Said) -> Said {
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// What a command prints, with nothing redacted.
+fn printed(sandbox: &Sandbox, args: &[&str]) -> String {
+    let output = sandbox.command(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn report(sandbox: &Sandbox) -> Value {
+    json(&printed(sandbox, &["report", "--format", "json", "-o", "-"]))
+}
+
+#[test]
+fn methods_are_compared_and_a_report_tells_of_all() {
+    let sandbox = sandbox();
+    let run = succeeded(sandbox.bam(&["run"]));
+    comparison_is_whole(&sandbox, &run);
+    page_is_whole(&sandbox);
+    other_formats(&sandbox);
+    run_by_its_time(&sandbox);
+}
+
+fn comparison_is_whole(sandbox: &Sandbox, run: &Said) {
+    for part in ["COMPARED", "multi − single", "mean of 2 tasks", "CLIFF'S δ"] {
+        assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
+    }
+    let caution = "too few trials: no Mann-Whitney p can be below 0.10, whatever the scores\n";
+    assert!(run.stdout.contains(caution), "{}", run.stdout);
+    let shown = succeeded(sandbox.bam(&["show", "significance"]));
+    assert!(shown.stdout.contains("multi − single"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("trials.parquet: 12 rows, 5 columns"), "{}", shown.stdout);
+
+    let found = json(&sandbox.read("artifacts/latest/significance/comparison.json"));
+    let tests = found["tests"].as_array().unwrap();
+    // Two tasks and their mean, one pair of methods.
+    assert_eq!((tests.len(), found["summaries"].as_array().unwrap().len()), (3, 6));
+    let scores = json(&sandbox.read("artifacts/latest/scores/scores.json"));
+    for summary in found["summaries"].as_array().unwrap() {
+        assert_eq!(summary["trials"], 3);
+        assert!(summary["least"].as_f64() <= summary["median"].as_f64());
+    }
+    // What `score` finds for the first trial lies within what `compare` finds for all three.
+    let single = scores["scores"].as_array().unwrap().iter().find(|score| score["model"] == "single@acceptability@1");
+    let value = single.unwrap()["metrics"][0][1].as_f64().unwrap();
+    let summary = &found["summaries"][0];
+    assert_eq!(
+        (summary["method"].as_str(), summary["subject"]["task"]["task"].as_str()),
+        (Some("single"), Some("acceptability"))
+    );
+    assert!(summary["least"].as_f64().unwrap() <= value && value <= summary["greatest"].as_f64().unwrap());
+}
+
+fn page_is_whole(sandbox: &Sandbox) {
+    let said = succeeded(sandbox.bam(&["report"]));
+    assert_eq!(said.stderr, "wrote `report.html`\n");
+    let page = sandbox.read("report.html");
+    for section in
+        ["pipeline", "scores", "comparison", "curves", "confusion", "calibration", "student", "cost", "provenance"]
+    {
+        assert!(page.contains(&format!("<section id=\"{section}\"")), "{section}");
+        assert!(page.contains(&format!("href=\"#{section}\"")), "{section}");
+    }
+    assert!(!page.contains("id=\"missing\""));
+    for outside in ["http://", "https://", "src=", "@import", "url(", "<script", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("prefers-color-scheme: dark") && page.contains("name=\"viewport\""));
+    tags_are_closed(&page);
+    // Charts tell what they show, and headings stand in order.
+    assert_eq!(page.matches("role=\"img\"").count(), page.matches("role=\"img\" aria-label=\"").count());
+    assert_eq!((page.matches("<h1").count(), page.matches("<h2").count()), (1, 9));
+
+    let report = report(sandbox);
+    let pairs = report["disagreements"].as_array().unwrap();
+    let example =
+        pairs.iter().find_map(|pair| pair["examples"][0]["text"].as_str()).expect("a row that the student gains on");
+    assert!(page.contains(&format!(">{example}<")), "`{example}` is shown");
+    succeeded(sandbox.bam(&["report", "--no-examples", "-o", "private.html"]));
+    assert!(!sandbox.read("private.html").contains(example));
+}
+
+fn other_formats(sandbox: &Sandbox) {
+    let report = report(sandbox);
+    assert_eq!(report["missing"], Value::Array(Vec::new()));
+    assert_eq!(report["stages"].as_array().unwrap().len(), 30);
+    // The ONNX model's correlations have its checkpoint's interval.
+    let lines = report["scores"].as_array().unwrap();
+    let onnx = lines.iter().find(|line| line["model"] == "onnx" && line["metric"] == "spearman").unwrap();
+    let [low, value, high] =
+        [&onnx["interval"]["low"], &onnx["value"], &onnx["interval"]["high"]].map(|at| at.as_f64().unwrap());
+    assert!(low <= value && value <= high, "{onnx}");
+    for counts in report["answers"].as_array().unwrap().iter().filter_map(|answers| answers["confusion"].as_array()) {
+        let all: u64 = counts.iter().flat_map(|row| row.as_array().unwrap()).map(|cell| cell.as_u64().unwrap()).sum();
+        assert_eq!(all, 40);
+    }
+    let pair = &report["disagreements"][0];
+    let [ours, theirs, both] =
+        ["student_better", "teacher_better", "both_right"].map(|name| pair[name].as_u64().unwrap());
+    assert!(ours + theirs + both <= 40, "{pair}");
+
+    let table = printed(sandbox, &["report", "--format", "csv", "-o", "-"]);
+    assert!(table.starts_with("model,task,split,metric,value,low,high,interval,rows\n"), "{table}");
+    assert_eq!(table.lines().count(), 1 + lines.len());
+    let text = succeeded(sandbox.bam(&["report", "--format", "markdown", "-o", "-"])).stdout;
+    for heading in ["# judged", "## Scores", "## Methods compared: significance", "## Calibration", "## Cost"] {
+        assert!(text.contains(&format!("{heading}\n")), "{heading}: {text}");
+    }
+    succeeded(sandbox.bam(&["report", "--format", "csv", "--tensorboard", "curves"]));
+    assert_eq!(sandbox.names_in("curves").len(), 9);
+    assert_eq!(sandbox.names_in("curves/multi@1").len(), 1);
+}
+
+fn run_by_its_time(sandbox: &Sandbox) {
+    let started = json(&printed(sandbox, &["runs", "--json"]))["started"].as_str().unwrap().to_owned();
+    sandbox.edit("pipeline.yaml", "seed: 17\n", "seed: 18\n");
+    let report = json(&printed(sandbox, &["report", &started[..16], "--format", "json", "-o", "-"]));
+    assert!(report["of"].as_str().unwrap().starts_with("run of "), "{}", report["of"]);
+    assert!(report["stages"].as_array().unwrap().iter().all(|stage| stage["state"] == "ran"));
+}
+
+/// Every element that is opened is closed, in order.
+fn tags_are_closed(page: &str) {
+    let body = &page[page.find("<body>").unwrap()..];
+    let mut open: Vec<&str> = Vec::new();
+    for tag in body.split('<').skip(1).map(|rest| &rest[..rest.find('>').expect("a tag's end")]) {
+        let name = tag.trim_start_matches('/').split_whitespace().next().unwrap();
+        match tag.strip_prefix('/') {
+            Some("html") => {}
+            Some(_) => assert_eq!(open.pop(), Some(name)),
+            None if name == "br" => {}
+            None => open.push(name),
+        }
+    }
+    assert_eq!(open, [""; 0]);
+}
+
+#[test]
+fn what_is_missing_comes_with_the_line_that_adds_it() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.edit(
+        "pipeline.yaml",
+        "model: teacher@$task, tokens: tokens@$task }",
+        "model: teacher@$task, tokens: tokens@$task, splits: [train] }",
+    );
+    let lines = |sandbox: &Sandbox| {
+        let report = report(sandbox);
+        let missing = report["missing"].as_array().unwrap().clone();
+        let line = |missing: &Value| Some(missing["line"].as_str()?.to_owned());
+        (missing[0]["what"].as_str().unwrap().to_owned(), missing.iter().filter_map(line).collect::<Vec<_>>())
+    };
+    let (first, added) = lines(&sandbox);
+    assert_eq!(first, "11 of 11 stages have no artifact: `bam run` makes them");
+    assert_eq!(
+        added,
+        [
+            "teacher_dev@task: { predict: { model: teacher@$task, tokens: tokens@$task, splits: [dev] } }",
+            "student_dev@task: { predict: { model: student, tokens: tokens@$task, splits: [dev] } }",
+        ]
+    );
+
+    // The fake worker's predictions are none, which keeps nothing else from being told.
+    succeeded(sandbox.bam(&["run"]));
+    let (first, _) = lines(&sandbox);
+    assert!(first.starts_with("`teacher@sentiment` cannot be read: opening "), "{first}");
+    succeeded(sandbox.bam(&["report"]));
+    let page = sandbox.read("report.html");
+    assert!(page.contains("id=\"scores\"") && page.contains("id=\"missing\"") && !page.contains("id=\"curves\""));
+    tags_are_closed(&page);
+
+    // The lines do what they say, and nothing else runs again.
+    let stages = sandbox.read("pipeline.yaml") + "  " + &added.join("\n  ") + "\n";
+    sandbox.write("pipeline.yaml", &stages);
+    let run = succeeded(sandbox.bam(&["run"]));
+    assert_eq!(run.stages("RAN").len(), 4, "{}", run.stderr);
+    assert_eq!(run.stages("CACHED").len(), 11);
+}
+
+#[test]
+fn what_is_neither_a_pipeline_nor_a_run() {
+    let sandbox = Sandbox::with_fake_worker();
+    let said = sandbox.bam(&["report", "2026-01-01"]);
+    assert_eq!(
+        (said.code, said.stderr.as_str()),
+        (2, "error: no pipeline file and no run `2026-01-01`\n\nhint: `bam runs` lists the times that runs started\n")
+    );
+}
+
+const JUDGED: &str = "
+for: { task: [rte, cola] }
+stages:
+  examples@task: { data: { task: $task, from: . } }
+  tokens@task: { tokenize: { examples: examples@$task, encoder: enc } }
+  model: { train: { tokens: [tokens@*], encoder: enc } }
+  dev@task: { predict: { model: model, tokens: tokens@$task, splits: [dev] } }
+  test@task: { predict: { model: model, tokens: tokens@$task, splits: [test] } }
+";
+
+fn mistakes(stage: &str) -> Said {
+    let sandbox = Sandbox::with_fake_worker();
+    for file in ["RTE/train.tsv", "RTE/dev.tsv", "CoLA/train.tsv", "CoLA/dev.tsv"] {
+        sandbox.write(file, "");
+    }
+    sandbox.write("pipeline.yaml", &format!("{}  {stage}\n", JUDGED.trim_start()));
+    sandbox.bam(&["plan"])
+}
+
+#[test]
+fn mistakes_of_a_comparison() {
+    let said = mistakes(
+        "versus: { compare: { methods: { a: [dev@*], b: [dev@rte, test@cola], c: [dev@rte] }, baseline: d } }",
+    );
+    assert_eq!(
+        said.stderr,
+        "\
+error: stage `versus` compares `test@cola`, which predicts no dev rows
+  --> pipeline.yaml:8:60
+   |
+ 8 |   versus: { compare: { methods: { a: [dev@*], b: [dev@rte, test@cola], c: [dev@rte] }, baseline: d } }
+   |                                                            ^^^^^^^^^
+
+hint: give that `predict` stage `splits: [dev]`
+
+error: stage `versus` has predictions of cola, but none for method `c`
+  --> pipeline.yaml:8:75
+   |
+ 8 |   versus: { compare: { methods: { a: [dev@*], b: [dev@rte, test@cola], c: [dev@rte] }, baseline: d } }
+   |                                                                           ^
+
+hint: methods are compared on the same tasks
+
+error: `baseline` of stage `versus`: `d` is none of the methods a, b, c
+  --> pipeline.yaml:8:98
+   |
+ 8 |   versus: { compare: { methods: { a: [dev@*], b: [dev@rte, test@cola], c: [dev@rte] }, baseline: d } }
+   |                                                                                                  ^
+
+3 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+    assert_eq!(said.code, 2);
+}
+
+#[test]
+fn mistakes_of_a_submission() {
+    let said = mistakes("zip: { submit: { predictions: [test@cola, test@cola, dev@rte], filler: [cola, qpp] } }");
+    assert_eq!(
+        said.stderr,
+        "\
+error: stage `zip` has no answers for sst2, mrpc, stsb, qqp, mnli, qnli, ax
+  --> pipeline.yaml:8:33
+   |
+ 8 |   zip: { submit: { predictions: [test@cola, test@cola, dev@rte], filler: [cola, qpp] } }
+   |                                 ^
+
+hint: predict their test sets, or let one constant answer them: `filler: [sst2, mrpc, stsb, qqp, mnli, qnli, ax]`
+
+error: stage `zip` has two predictions of `cola`: `test@cola` and `test@cola`
+  --> pipeline.yaml:8:45
+   |
+ 8 |   zip: { submit: { predictions: [test@cola, test@cola, dev@rte], filler: [cola, qpp] } }
+   |                                             ^^^^^^^^^
+
+error: stage `zip` reads `dev@rte`, which predicts no test rows
+  --> pipeline.yaml:8:56
+   |
+ 8 |   zip: { submit: { predictions: [test@cola, test@cola, dev@rte], filler: [cola, qpp] } }
+   |                                                        ^^^^^^^
+
+hint: give that `predict` stage `splits: [test]`
+
+error: `filler` of stage `zip`: no task `qpp` on the leaderboard; did you mean `qqp`?
+  --> pipeline.yaml:8:74
+   |
+ 8 |   zip: { submit: { predictions: [test@cola, test@cola, dev@rte], filler: [cola, qpp] } }
+   |                                                                          ^
+
+error: stage `zip` has `test@cola` and `filler` for `cola`; one is enough
+  --> pipeline.yaml:8:74
+   |
+ 8 |   zip: { submit: { predictions: [test@cola, test@cola, dev@rte], filler: [cola, qpp] } }
+   |                                                                          ^
+
+5 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+    assert_eq!(said.code, 2);
+}

@@ -1,0 +1,27 @@
+//! `bam` from outside: the program is run in a folder of its own, and what it says and leaves is compared whole.
+//!
+//! One program for all, for each would be linked by itself.
+
+mod axes;
+mod end_to_end;
+mod engine;
+mod exec;
+mod graph;
+mod hub;
+mod include;
+mod init;
+mod judge;
+mod mistakes;
+mod predict;
+mod recipes;
+mod remote;
+mod resources;
+mod resume;
+mod schema;
+mod serve;
+mod snapshots;
+mod stopping;
+mod store;
+mod support;
+mod terminal;
+mod trouble;

@@ -1,0 +1,507 @@
+//! Bad pipeline files: every mistake is told at once, with its place, before anything runs.
+
+use crate::support::{Said, Sandbox};
+
+/// What `bam run` says of a pipeline file; nothing must have been made.
+fn say(pipeline: &str) -> Said {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("pipeline.yaml", pipeline);
+    let said = sandbox.bam(&["run"]);
+    assert_eq!(sandbox.names_in("artifacts"), [""; 0], "nothing was made");
+    assert_eq!((said.code, said.stdout.as_str()), (2, ""));
+    said
+}
+
+#[test]
+fn an_unknown_parameter() {
+    let said = say("\
+stages:
+  x: { data: { task: rte, grammar: { train: 5, dev: 5 }, limit: 3 } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: `task` of stage `x`: the grammar writes acceptability, sentiment, paraphrase, similarity, entailment; not `rte`
+  --> pipeline.yaml:2:22
+   |
+ 2 |   x: { data: { task: rte, grammar: { train: 5, dev: 5 }, limit: 3 } }
+   |                      ^^^
+"
+    );
+    let said = say("\
+stages:
+  x:
+    data:
+      task: sentiment
+      grammar: { train: 5, dev: 5, trian: 6 }
+      limt: 3
+");
+    assert_eq!(
+        said.stderr,
+        "error: unknown parameter `trian` in stage `x`
+  --> pipeline.yaml:5:36
+   |
+ 5 |       grammar: { train: 5, dev: 5, trian: 6 }
+   |                                    ^^^^^
+
+hint: did you mean `train`?
+
+error: unknown parameter `limt` in stage `x`
+  --> pipeline.yaml:6:7
+   |
+ 6 |       limt: 3
+   |       ^^^^
+
+hint: did you mean `limit`?
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn a_missing_stage_a_wrong_kind_and_a_wrong_type_at_once() {
+    let said = say("\
+vars: { n: 5 }
+for: { task: [sentiment, entailment] }
+stages:
+  x@task: { data: { task: $task, grammar: { train: $n, dev: 5 } } }
+  tokens@task: { tokenize: { examples: y@$task, encoder: enc } }
+  model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+  onnx: { export: {} }
+");
+    assert_eq!(
+        said.stderr,
+        "error: no stage `y@sentiment`, which stage `tokens@sentiment` reads
+  --> pipeline.yaml:5:40
+   |
+ 5 |   tokens@task: { tokenize: { examples: y@$task, encoder: enc } }
+   |                                        ^^^^^^^
+
+hint: did you mean `x@sentiment`?
+
+error: `tokens` of stage `model` reads tokens, but stage `x@sentiment` makes examples
+  --> pipeline.yaml:6:30
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                              ^^^
+
+hint: did you mean `tokens@sentiment`?
+
+error: `tokens` of stage `model` reads tokens, but stage `x@entailment` makes examples
+  --> pipeline.yaml:6:30
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                              ^^^
+
+hint: did you mean `tokens@entailment`?
+
+error: `epochs` in stage `model` is the text \"three\", not a number
+  --> pipeline.yaml:6:58
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                                                          ^^^^^
+
+error: `anneal` of stage `model`: a fixed share of the gold label lies in 0 to 1
+  --> pipeline.yaml:6:73
+   |
+ 6 |   model: { train: { tokens: [x@*], encoder: enc, epochs: three, anneal: { fixed: 2.0 } } }
+   |                                                                         ^
+
+error: missing parameter `model` in stage `onnx`
+  --> pipeline.yaml:7:19
+   |
+ 7 |   onnx: { export: {} }
+   |                   ^
+
+6 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn a_cycle() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  a: { train: { tokens: [t], teachers: [p], encoder: enc } }
+  p: { predict: { model: a, tokens: t } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: stages wait for each other: a → p → a
+  --> pipeline.yaml:4:41
+   |
+ 4 |   a: { train: { tokens: [t], teachers: [p], encoder: enc } }
+   |                                         ^
+
+hint: a stage cannot read what is made from its own output
+"
+    );
+}
+
+#[test]
+fn missing_files() {
+    let said = say("\
+vars: { glue: /no/such/folder }
+stages:
+  x: { data: { task: rte, from: $glue } }
+  t: { tokenize: { examples: x, encoder: nowhere } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: data folder `/no/such/folder` does not exist
+  --> pipeline.yaml:1:15
+   |
+ 1 | vars: { glue: /no/such/folder }
+   |               ^^^^^^^^^^^^^^^
+
+hint: name the data folder with `from:`, for example `--set vars.glue=DIR`
+
+error: encoder folder `nowhere` does not exist
+  --> pipeline.yaml:4:42
+   |
+ 4 |   t: { tokenize: { examples: x, encoder: nowhere } }
+   |                                          ^^^^^^^
+
+hint: `make setup` brings the default encoder; another is named with `--set vars.encoder=DIR`
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn tasks_axes_and_variables() {
+    let said = say("\
+sed: 3
+for: { task: [sentiment], seed: [] }
+tasks:
+  mood: { files: { train: a.tsv, dev: b.tsv }, columns: { text: 1 }, labels: [good], metrics: [acuracy] }
+stages:
+  x@tsk: { data: { task: sentimnt, grammar: { train: 5, dev: 5 } } }
+  y: { data: { task: sentimnt, grammar: { train: $rows, dev: 5 } } }
+  z: { dta: {} }
+");
+    assert_eq!(
+        said.stderr,
+        "error: unknown entry `sed`
+  --> pipeline.yaml:1:1
+   |
+ 1 | sed: 3
+   | ^^^
+
+hint: did you mean `seed`?
+
+error: axis `seed` has no values
+  --> pipeline.yaml:2:27
+   |
+ 2 | for: { task: [sentiment], seed: [] }
+   |                           ^^^^
+
+error: `metrics` in task `mood` cannot be `acuracy`
+  --> pipeline.yaml:4:96
+   |
+ 4 |   mood: { files: { train: a.tsv, dev: b.tsv }, columns: { text: 1 }, labels: [good], metrics: [acuracy] }
+   |                                                                                                ^^^^^^^
+
+hint: did you mean `accuracy`?
+
+error: axis `tsk` of stage `x@tsk` has no values
+  --> pipeline.yaml:6:3
+   |
+ 6 |   x@tsk: { data: { task: sentimnt, grammar: { train: 5, dev: 5 } } }
+   |   ^^^^^
+
+hint: did you mean `task`?
+
+error: no task `sentimnt`, which stage `y` reads
+  --> pipeline.yaml:7:22
+   |
+ 7 |   y: { data: { task: sentimnt, grammar: { train: $rows, dev: 5 } } }
+   |                      ^^^^^^^^
+
+hint: did you mean `sentiment`?
+
+error: unknown variable `$rows` in stage `y`
+  --> pipeline.yaml:7:50
+   |
+ 7 |   y: { data: { task: sentimnt, grammar: { train: $rows, dev: 5 } } }
+   |                                                  ^^^^^
+
+error: unknown kind `dta` of stage `z`
+  --> pipeline.yaml:8:8
+   |
+ 8 |   z: { dta: {} }
+   |        ^^^
+
+hint: did you mean `data`?
+
+7 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
+fn what_follows_from_a_mistake_is_not_told() {
+    let said = say("\
+for: { task: rte }
+stages:
+  x@task: { data: { task: $task, grammar: { train: 5, dev: 5 } } }
+  t@task: { tokenize: { examples: x@$task, encoder: enc } }
+  m: { train: { tokens: [t@*], encoder: enc } }
+  p: { predict: { model: m, tokens: t@rte } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: axis `task` is not a list of values
+  --> pipeline.yaml:1:8
+   |
+ 1 | for: { task: rte }
+   |        ^^^^
+
+hint: write `task: [a, b]`
+"
+    );
+}
+
+#[test]
+fn two_teachers_of_one_task() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  a: { train: { tokens: [t], encoder: enc } }
+  p: { predict: { model: a, tokens: t } }
+  q: { predict: { model: a, tokens: t, precision: bf16 } }
+  s: { train: { tokens: [t], teachers: [p, q], encoder: enc } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: stage `s` has two teachers for task `sentiment`: `p` and `q`
+  --> pipeline.yaml:7:44
+   |
+ 7 |   s: { train: { tokens: [t], teachers: [p, q], encoder: enc } }
+   |                                            ^
+
+hint: an `ensemble` stage makes one of them
+"
+    );
+}
+
+#[test]
+fn overrides_that_name_nothing() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "pipeline.yaml",
+        "vars: { rows: 5 }\nstages:\n  x: { data: { task: sentiment, grammar: { train: $rows, dev: 5 } } }\n",
+    );
+    let said = sandbox.bam(&["plan", "--set", "vars.row=6", "--set", "stages.x.data.limt=2"]);
+    assert_eq!(
+        (said.code, said.stderr.as_str()),
+        (
+            2,
+            "error: `--set vars.row=6`: `pipeline.yaml` has no `vars.row`
+
+hint: did you mean `vars.rows`?
+
+error: unknown parameter `limt` in stage `x`
+  --> --set stages.x.data.limt=2
+
+hint: did you mean `limit`?
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+        )
+    );
+    let good = sandbox.bam(&["plan", "--set", "vars.rows=6", "--set", "stages.x.data.limit=2"]);
+    assert_eq!((good.code, good.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn what_is_no_yaml_or_no_file() {
+    assert_eq!(
+        say("stages:\n  a: [1, 2\n  b: 3\n").stderr,
+        "error: not YAML: did not find expected ',' or ']'
+  --> pipeline.yaml:3:4
+   |
+ 3 |   b: 3
+   |    ^
+"
+    );
+    let sandbox = Sandbox::with_fake_worker();
+    let said = sandbox.bam(&["run", "none.yaml"]);
+    let expected = "error: pipeline file `none.yaml` does not exist
+
+hint: name another with `bam run FILE`, or change to its folder with `-C DIR`; `bam init` writes one
+";
+    assert_eq!((said.code, said.stderr.as_str()), (2, expected));
+}
+
+#[test]
+fn a_variable_of_the_environment_that_is_not_set() {
+    let said = say("\
+vars: { rows: \"${env:BAM_TEST_ROWS}\" }
+stages:
+  x: { data: { task: sentiment, grammar: { train: $rows, dev: 5 } } }
+");
+    assert_eq!(
+        said.stderr,
+        "error: the environment variable `BAM_TEST_ROWS`, used in `vars.rows`, is not set
+  --> pipeline.yaml:1:15
+   |
+ 1 | vars: { rows: \"${env:BAM_TEST_ROWS}\" }
+   |               ^^^^^^^^^^^^^^^^^^^^^^^
+
+hint: set it, or write a default: `${env:BAM_TEST_ROWS:-value}`
+"
+    );
+}
+
+/// The mistakes' own lines, with their places.
+fn told(said: &Said) -> Vec<String> {
+    let lines: Vec<&str> = said.stderr.lines().collect();
+    let mistakes = lines.iter().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("error: ")?)));
+    mistakes
+        .map(|(at, message)| format!("{} {message}", lines[at + 1].trim_start_matches("  --> pipeline.yaml:")))
+        .collect()
+}
+
+#[test]
+fn settings_of_a_training() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  a:
+    train:
+      tokens: [t]
+      encoder: enc
+      heads: keep
+      layers: [2, 1]
+      patience: 0
+      temperature: 0
+      anneal: { hold: { share: 0.5, until: 1 } }
+      anneal_of: { sentiment: { fixed: 1.5 }, sentimnt: linear }
+      fold: { of: 5, leave_out: 5 }
+  b: { train: { tokens: [t], encoder: enc, init: a } }
+  c: { train: { tokens: [t], unfreeze: slowly, schedule: linear, layers: some } }
+  p: { predict: { model: a, tokens: t, fold: { of: 1, leave_out: 0 }, splits: [train, dev] } }
+  e: { ensemble: { predictions: [], average: logit } }
+");
+    assert_eq!(
+        told(&said),
+        [
+            "8:14 `heads` of stage `a`: `keep` keeps those of `init`, which isn't given",
+            "9:15 `layers` of stage `a`: layer numbers ascend, each once",
+            "10:17 `patience` of stage `a`: is a number of epochs, at least 1",
+            "11:20 `temperature` of stage `a`: divides the logits, so it must be above 0",
+            "12:15 `anneal` of stage `a`: `until` is a progress of the training, at least 0 and below 1",
+            "13:18 `anneal_of` of stage `a`: `sentiment`: a fixed share of the gold label lies in 0 to 1",
+            "13:47 `anneal_of` of stage `a` names the task `sentimnt`, which it doesn't train",
+            "14:13 `fold` of stage `a`: `leave_out` is 5, but 5 folds are 0 to 4",
+            "15:50 `init` of stage `b`: give either `encoder` or `init`, not both",
+            "16:15 `encoder` of stage `c`: give `encoder` (a folder) or `init` (a `train` stage)",
+            "16:40 `unfreeze` in stage `c` cannot be `slowly`",
+            "16:74 `layers` in stage `c` is the text \"some\", not a number of layers, or a list of layer numbers from 0",
+            "17:46 `fold` of stage `p`: `of` needs at least 2 folds",
+            "17:79 `splits` of stage `p`: a fold is a part of the `train` rows alone",
+            "18:33 `predictions` of stage `e`: needs at least one table",
+            "18:46 `average` in stage `e` cannot be `logit`",
+        ]
+    );
+    assert!(said.stderr.contains("hint: did you mean `sentiment`?"), "{}", said.stderr);
+}
+
+#[test]
+fn rows_labels_and_folds_that_do_not_belong_together() {
+    let said = say("\
+for: { fold: [0, 1] }
+tasks:
+  mood: { files: { train: a.tsv, dev: b.tsv }, columns: { text: 1, pair: 2 }, labels: [bad, good], symmetric: true, metrics: [accuracy] }
+stages:
+  x: { data: { task: sentiment, grammar: { train: 9, dev: 5 } } }
+  few: { data: { task: sentiment, grammar: { train: 9, dev: 5 }, limit: 8 } }
+  turned: { data: { task: sentiment, grammar: { train: 9, dev: 5 }, definition: { name: sentiment, files: { train: a }, columns: { text: 1 }, labels: [positive, negative], metrics: [accuracy] } } }
+  y: { data: { task: entailment, grammar: { train: 9, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  tfew: { tokenize: { examples: few, encoder: enc } }
+  tturned: { tokenize: { examples: turned, encoder: enc } }
+  ty: { tokenize: { examples: y, encoder: enc } }
+  m@fold: { train: { tokens: [t], encoder: enc, fold: { of: 3, leave_out: $fold } } }
+  p@fold: { predict: { model: m@$fold, tokens: t, fold: { of: 3, leave_out: $fold } } }
+  other: { predict: { model: m@0, tokens: t, fold: { of: 3, leave_out: 2 } } }
+  whole: { predict: { model: m@0, tokens: t } }
+  dev: { predict: { model: m@0, tokens: t, splits: [dev] } }
+  short: { predict: { model: m@0, tokens: tfew } }
+  strange: { predict: { model: m@0, tokens: ty } }
+  labels: { predict: { model: m@0, tokens: tturned } }
+  joined: { ensemble: { predictions: [p@*], join: true } }
+  mixed: { ensemble: { predictions: [whole, p@0] } }
+  wild: { ensemble: { predictions: [whole, strange] } }
+  a: { train: { tokens: [t], teachers: [p@0], encoder: enc } }
+  b: { train: { tokens: [t], teachers: [dev], encoder: enc } }
+  c: { train: { tokens: [t], teachers: [short], encoder: enc } }
+  d: { train: { tokens: [tturned], teachers: [whole], encoder: enc } }
+  e: { train: { tokens: [ty], init: m@0, heads: keep } }
+  onnx: { export: { model: m@0 } }
+  score: { score: { models: [m@0, onnx], tokens: [ty] } }
+  scores: { score: { models: [onnx], tokens: [t, tturned] } }
+");
+    assert_eq!(
+        told(&said),
+        [
+            "15:52 stage `other` predicts fold 2 of 3, but its model `m@0` left out fold 0 of 3",
+            "19:32 model `m@0` of stage `strange` has no head for `entailment`",
+            "20:31 model `m@0` of stage `labels` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+            "21:38 stage `joined` joins 2 of 3 folds; 2 is missing",
+            "22:45 `whole` and `p@0` of stage `mixed` predict different folds",
+            "23:44 `whole` of stage `wild` predicts task `sentiment`, `strange` task `entailment`",
+            "24:41 teacher `p@0` of stage `a` predicts fold 0 of 3 alone",
+            "25:41 teacher `dev` of stage `b` predicts no train rows",
+            "26:41 teacher `short` of stage `c` predicts only the first 8 rows, but `t` holds more",
+            "27:47 teacher `whole` of stage `d` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+            "28:49 stage `e` keeps the heads of `m@0`, which has none for its tasks",
+            "30:30 model `m@0` of stage `score` has a head for none of the tasks",
+            "30:35 model `onnx` of stage `score` has a head for none of the tasks",
+            "31:31 model `onnx` of stage `scores` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+        ]
+    );
+}
+
+#[test]
+fn encoders_that_do_not_fit() {
+    let sandbox = Sandbox::with_fake_worker();
+    for (folder, words) in [("small", 6), ("torn", 5)] {
+        let config = format!("{{\"num_hidden_layers\": 3, \"vocab_size\": {words}, \"max_position_embeddings\": 32}}");
+        sandbox.write(&format!("{folder}/config.json"), &config);
+        sandbox.write(&format!("{folder}/model.safetensors"), "");
+        sandbox.write(&format!("{folder}/vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n");
+    }
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: small, max_tokens: 32 } }
+  long: { tokenize: { examples: x, encoder: small } }
+  strange: { tokenize: { examples: x, encoder: enc, max_tokens: 32 } }
+  a: { train: { tokens: [t], encoder: small, layers: 4 } }
+  b: { train: { tokens: [t], encoder: small, layers: [0, 2] } }
+  c: { train: { tokens: [t], init: b, layers: [0, 2] } }
+  d: { train: { tokens: [long], encoder: small } }
+  e: { train: { tokens: [strange], init: b } }
+  f: { train: { tokens: [t], encoder: torn } }
+",
+    );
+    assert_eq!(
+        told(&sandbox.bam(&["plan"])),
+        [
+            "6:54 `layers` of stage `a`: the first 4 are asked for, but there are 3",
+            "8:47 `layers` of stage `c`: layer 2 is asked for, but there are 2, counted from 0",
+            "9:26 `long` of stage `d` has rows of up to 128 tokens, but the encoder has 32 positions",
+            "10:26 `strange` of stage `e` is tokenized by another tokenizer than that of `small`",
+            "11:39 the tokenizer in `torn` has 6 pieces, the encoder 5 word vectors",
+        ]
+    );
+}

@@ -1,0 +1,221 @@
+//! `bam predict` from outside: rows of every format in, answers of every format out.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use crate::support::Said;
+use crate::support::model::exported;
+use arrow::array::{AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema};
+use arrow::ipc::reader::FileReader;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
+
+const TOLERANCE: f64 = 1e-5;
+
+fn predict(args: &[&str]) -> Said {
+    exported().bam(&[&["predict"], args].concat())
+}
+
+/// Answers as they are printed. Not redacted: they are compared whole.
+fn answers(args: &[&str]) -> Vec<Value> {
+    predict_from("", args)
+}
+
+/// The same with `input` on stdin.
+fn predict_from(input: &str, args: &[&str]) -> Vec<Value> {
+    let mut command = exported().command(&[&["predict"], args].concat());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn probability(answer: &Value, task: &str) -> f64 {
+    let answer = &answer["tasks"][task];
+    answer["probabilities"][answer["label"].as_str().unwrap()].as_f64().unwrap()
+}
+
+#[test]
+fn every_format_gives_the_same_answers() {
+    let sandbox = exported();
+    let rows = [("a \"fine\" day, he said", "x"), ("dull", "y"), ("", "z"), ("naïve 👍", "w")];
+    let plain: String = rows.iter().map(|(text, _)| format!("{text}\r\n")).collect();
+    let tsv: String = rows.iter().map(|(text, id)| format!("{id}\t{text}\n")).collect();
+    let csv: String = rows.iter().map(|(text, id)| format!("\"{}\",{id}\n", text.replace('"', "\"\""))).collect();
+    let jsonl: String = rows.iter().map(|(text, id)| json!({ "id": id, "said": text }).to_string() + "\n").collect();
+    sandbox.write("plain.txt", &plain);
+    sandbox.write("rows.tsv", &tsv);
+    sandbox.write("rows.csv", &format!("said,id\n{csv}"));
+    sandbox.write("rows.jsonl", &jsonl);
+    write_parquet("rows.parquet", &rows.map(|(text, _)| text));
+    let mut packed = GzEncoder::new(File::create(sandbox.path("plain.txt.gz")).unwrap(), Compression::fast());
+    packed.write_all(plain.as_bytes()).unwrap();
+    packed.finish().unwrap();
+    let expected = predict_from(&plain, &[]);
+    assert_eq!(predict_from(&jsonl, &["--input-format", "jsonl", "--text", "said"]), expected);
+    assert_eq!(expected.len(), 4);
+    assert_eq!(expected[0]["tasks"].as_object().unwrap().keys().collect::<Vec<_>>(), ["acceptability", "sentiment"]);
+    for args in [
+        &["--input", "plain.txt"][..],
+        &["--input", "plain.txt.gz"],
+        &["--input", "rows.tsv", "--no-header", "--text", "2"],
+        &["--input", "rows.csv", "--text", "said"],
+        &["--input", "rows.jsonl", "--text", "said"],
+        &["--input", "rows.parquet", "--text", "said"],
+    ] {
+        assert_eq!(answers(args), expected, "{args:?}");
+    }
+}
+
+fn write_parquet(name: &str, texts: &[&str]) {
+    let schema = Arc::new(Schema::new(vec![Field::new("said", DataType::Utf8, false)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(texts.to_vec()))]).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(exported().path(name)).unwrap(), schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn rows_keep_their_order_over_windows_and_lengths() {
+    let texts: Vec<String> = (0..5000).map(|row| format!("{row} {}", "on and ".repeat(row * 7 % 23))).collect();
+    let answers = predict_from(&texts.join("\n"), &["--task", "sentiment", "--logits"]);
+    assert_eq!(answers.len(), 5000);
+    for (index, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["row"], index + 1);
+    }
+    let some: Vec<usize> = (0..5000).step_by(397).collect();
+    for row in some {
+        let alone = &predict_from(&texts[row], &["--task", "sentiment", "--logits"])[0];
+        let logit = |answer: &Value| answer["tasks"]["sentiment"]["logits"][0].as_f64().unwrap();
+        assert!((logit(alone) - logit(&answers[row])).abs() < TOLERANCE, "row {row}");
+        assert_eq!(alone["lost_tokens"], answers[row]["lost_tokens"]);
+    }
+    assert!(answers.iter().any(|answer| answer["lost_tokens"].as_u64().unwrap() > 0));
+}
+
+#[test]
+fn tables_hold_what_lines_do() {
+    let sandbox = exported();
+    sandbox.write("pairs.tsv", "text\tpair\nit rains\tit is wet\nno\tyes\nthe end\tthe start\n");
+    let args = ["--input", "pairs.tsv", "--pair", "pair", "--logits"];
+    let expected = answers(&args);
+    assert_eq!(expected.len(), 3);
+    for name in ["out.arrow", "out.parquet"] {
+        let said = predict(&[&args[..], &["--output", name]].concat());
+        assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{}", said.stderr);
+        assert!(said.stderr.contains("3 rows") && said.stderr.contains("for 2 tasks"), "{}", said.stderr);
+        let (batch, metadata) = read(name);
+        assert_eq!(batch.num_rows(), 3);
+        let column = |name: &str| batch.column_by_name(name).unwrap_or_else(|| panic!("no `{name}`"));
+        for (row, answer) in expected.iter().enumerate() {
+            assert_eq!(column("row").as_primitive::<Int64Type>().value(row), row as i64 + 1);
+            assert_eq!(column("lost_tokens").as_primitive::<Int32Type>().value(row), 0);
+            let value = column("similarity.value").as_primitive::<Float64Type>().value(row);
+            assert_eq!(value, answer["tasks"]["similarity"]["value"].as_f64().unwrap());
+            assert_eq!(
+                column("entailment.label").as_string::<i32>().value(row),
+                answer["tasks"]["entailment"]["label"]
+            );
+            let probabilities = column("entailment.probabilities").as_fixed_size_list().value(row);
+            let greatest = probabilities.as_primitive::<Float64Type>().values().iter().copied().fold(0.0, f64::max);
+            assert_eq!(greatest, probability(answer, "entailment"));
+            let logits = column("entailment.logits").as_fixed_size_list().value(row);
+            let logits: Vec<f64> =
+                logits.as_primitive::<Float32Type>().values().iter().map(|l| f64::from(*l)).collect();
+            assert_eq!(logits.len(), answer["tasks"]["entailment"]["logits"].as_array().unwrap().len());
+        }
+        assert_eq!(metadata["bam.fingerprint"], exported().manifest("onnx")["fingerprint"].as_str().unwrap());
+        assert!(metadata["bam.tasks"].contains("\"entailment\""));
+    }
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(sandbox.path("out.arrow")).unwrap().permissions());
+    assert_eq!(mode & 0o400, 0o400);
+}
+
+/// The first batch of a table, and the file's metadata.
+fn read(name: &str) -> (RecordBatch, BTreeMap<String, String>) {
+    let file = File::open(exported().path(name)).unwrap();
+    if name.ends_with("arrow") {
+        let mut reader = FileReader::try_new(file, None).unwrap();
+        let schema = reader.schema();
+        let metadata = schema.metadata().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        return (reader.next().unwrap().unwrap(), metadata);
+    }
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let pairs = reader.metadata().file_metadata().key_value_metadata().unwrap().clone();
+    let metadata = pairs.into_iter().filter_map(|pair| Some((pair.key, pair.value?))).collect();
+    (reader.build().unwrap().next().unwrap().unwrap(), metadata)
+}
+
+#[test]
+fn models_are_named_by_stage_fingerprint_and_path() {
+    let fingerprint = exported().manifest("onnx")["fingerprint"].as_str().unwrap().to_owned();
+    let folder = format!("artifacts/store/export/{fingerprint}");
+    let file = format!("{folder}/model.onnx");
+    let expected = predict_from("a day", &[]);
+    for name in ["onnx", &fingerprint[..8], &folder, &file, "artifacts/latest/onnx"] {
+        assert_eq!(predict_from("a day", &[name]), expected, "{name}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_their_place_and_leave_no_output() {
+    let sandbox = exported();
+    sandbox.write("bad.jsonl", "{\"text\": \"fine\"}\n\n{\"text\": 3, \"pair\"}\n");
+    sandbox.write("lacks.jsonl", "{\"text\": \"fine\"}\n{\"txt\": \"fine\"}\n");
+    sandbox.write("bad.tsv", "text\tpair\na\tb\nc\n");
+    sandbox.write("bad.txt", "fine\n");
+    fs::write(sandbox.path("latin.txt"), b"fine\ncaf\xe9\n").unwrap();
+    for (args, error) in [
+        (&["--input", "bad.jsonl"][..], "`bad.jsonl:3`: not a JSON object: expected `:`"),
+        (&["--input", "lacks.jsonl"], "`lacks.jsonl:2`: no `text`\n\nhint: did you mean `txt`?"),
+        (&["--input", "bad.tsv", "--pair", "pair"], "`bad.tsv:3`: 1 column, 2 expected"),
+        (&["--input", "latin.txt"], "`latin.txt:2`: not valid UTF-8"),
+        (&["--input", "bad.tsv", "--text", "texd"], "`bad.tsv` has no column `texd`\n\nhint: did you mean `text`?"),
+        (&["--input", "none.csv"], "`none.csv` is no file"),
+        (&["--input", "pipeline.yaml"], "the ending of `pipeline.yaml` tells no format"),
+        (
+            &["--input", "bad.txt", "--task", "sentimnt"],
+            "the model has no task `sentimnt`\n\nhint: did you mean `sentiment`?",
+        ),
+        (&["--input", "bad.txt", "--task", "entailment"], "a line of plain text holds no second text"),
+        (
+            &["--input", "bad.tsv", "--task", "sentiment", "--pair", "pair"],
+            "`sentiment` is a task of single texts, and the rows",
+        ),
+        (&["--input", "bad.txt", "student"], "`student` is no exported model: it has no `model.onnx`"),
+        (&["--input-format", "parquet"], "Parquet can't be read from stdin"),
+    ] {
+        let said = predict(&[&["--output", "never.jsonl"], args].concat());
+        assert_eq!(said.code, 2, "{args:?}: {}", said.stderr);
+        assert!(
+            said.stderr.starts_with(&format!("error: {error}")) && said.stderr.contains("\nhint: "),
+            "{args:?}: {}",
+            said.stderr
+        );
+        assert!(!sandbox.path("never.jsonl").exists());
+    }
+    let said = predict(&["--input", "bad.txt", "--output", "answers.xml"]);
+    assert!(said.stderr.starts_with("error: the ending of `answers.xml` tells no format"), "{}", said.stderr);
+    let said = predict(&["--input", "bad.txt", "--output", "no/folder/answers.jsonl"]);
+    assert!(said.stderr.starts_with("error: `no/folder/answers.jsonl` can't be written"), "{}", said.stderr);
+}
+
+#[test]
+fn nothing_in_is_nothing_out() {
+    assert_eq!(predict_from("", &[]), Vec::<Value>::new());
+    let said = predict(&["--output", "empty.parquet", "--input", "/dev/null", "--input-format", "text"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let file = File::open(exported().path("empty.parquet")).unwrap();
+    assert_eq!(ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().count(), 0);
+}

@@ -1,0 +1,146 @@
+//! The pipelines that come with `bam`: all are sound, and they run from end to end at a tiny size.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Said, Sandbox};
+
+/// Rows of each task's train and dev files. A fifth of the train rows and more is in each of five folds.
+const ROWS: [usize; 2] = [40, 8];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A row's line in its task's file, from its number and its two texts.
+type Line = fn(usize, &[String; 2]) -> String;
+
+/// A folder `glue` of all tasks, as GLUE's download lays them out, with texts made of numbers and few words.
+fn write_glue(sandbox: &Sandbox) {
+    let texts = |row: usize| {
+        let (subject, verb) = (["dog", "bird", "child"][row % 3], ["sees", "follows"][row % 2]);
+        [format!("the {subject} {verb} the house number {row}"), format!("house {row} is old")]
+    };
+    let tasks: [(&str, &str, Line); 8] = [
+        ("CoLA", "", |row, [a, _]| format!("x\t{}\t\t{a}", row % 2)),
+        ("SST-2", "sentence\tlabel", |row, [a, _]| format!("{a}\t{}", row % 2)),
+        ("MRPC", "Quality\t#1 String\t#2 String", |row, [a, b]| format!("{}\t{a}\t{b}", row % 2)),
+        ("STS-B", "sentence1\tsentence2\tscore", |row, [a, b]| format!("{a}\t{b}\t{}.5", row % 5)),
+        ("QQP", "question1\tquestion2\tis_duplicate", |row, [a, b]| format!("{a}\t{b}\t{}", row % 2)),
+        ("MNLI", "sentence1\tsentence2\tgold_label", |row, [a, b]| {
+            format!("{a}\t{b}\t{}", ["entailment", "neutral", "contradiction"][row % 3])
+        }),
+        ("QNLI", "question\tsentence\tlabel", |row, [a, b]| format!("{a}\t{b}\t{}", ENTAILED[row % 2])),
+        ("RTE", "sentence1\tsentence2\tlabel", |row, [a, b]| format!("{a}\t{b}\t{}", ENTAILED[row % 2])),
+    ];
+    for (folder, header, line) in tasks {
+        let names: &[&str] =
+            if folder == "MNLI" { &["train", "dev_matched", "dev_mismatched"] } else { &["train", "dev"] };
+        for name in names {
+            let rows = ROWS[usize::from(*name != "train")];
+            let lines = (0..rows).map(|row| line(row, &texts(row)));
+            let text = Some(header.to_owned()).filter(|header| !header.is_empty()).into_iter().chain(lines);
+            sandbox.write(&format!("glue/{folder}/{name}.tsv"), &(text.collect::<Vec<_>>().join("\n") + "\n"));
+        }
+    }
+}
+
+const ENTAILED: [&str; 2] = ["entailment", "not_entailment"];
+
+/// All pipeline files of the tree on GLUE.
+fn recipes() -> Vec<PathBuf> {
+    let in_folder = |folder: &str| fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut recipes: Vec<_> = in_folder("pipelines").chain(in_folder("pipelines/paper")).collect();
+    recipes.retain(|path| {
+        path.extension().is_some_and(|ending| ending == "yaml")
+            && fs::read_to_string(path).unwrap().contains("from: $glue")
+    });
+    recipes.sort();
+    recipes
+}
+
+fn set_up(recipe: &Path) -> Sandbox {
+    let sandbox = Sandbox::new();
+    write_glue(&sandbox);
+    sandbox.write("recipe.yaml", &fs::read_to_string(recipe).unwrap());
+    sandbox
+}
+
+fn bam(sandbox: &Sandbox, command: &str, settings: &[&str]) -> Said {
+    let encoder = format!("vars.encoder={}", root().join("tests/fixtures/tiny-bert").display());
+    // The small encoder has 64 positions and three layers.
+    let mut args =
+        vec![command, "recipe.yaml", "--set", "vars.glue=glue", "--set", &encoder, "--set", "vars.max_tokens=48"];
+    args.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
+    sandbox.bam(&args)
+}
+
+#[test]
+fn every_recipe_is_planned_without_a_mistake() {
+    let recipes = recipes();
+    assert!(recipes.len() > 10, "{recipes:?}");
+    for recipe in recipes {
+        let sandbox = set_up(&recipe);
+        let layers = if recipe.ends_with("small-student.yaml") { &["vars.layers=[0, 2]"][..] } else { &[] };
+        let plan = bam(&sandbox, "plan", layers);
+        assert_eq!((plan.code, plan.stderr.as_str()), (0, ""), "{}", recipe.display());
+    }
+}
+
+/// Runs a recipe with the real worker, and tells the summaries of some stages.
+fn run(recipe: &str, settings: &[&str], stages: &[&str]) -> Vec<String> {
+    let sandbox = set_up(&root().join("pipelines").join(recipe));
+    let said = bam(&sandbox, "run", settings);
+    assert_eq!(said.code, 0, "{recipe}: {}", said.stderr);
+    assert!(!said.stdout.is_empty(), "{recipe} scores its models");
+    stages.iter().map(|stage| sandbox.manifest(stage)["summary"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn variants_stand_side_by_side_and_each_answers() {
+    let sandbox = set_up(&root().join("pipelines/variants.yaml"));
+    // Of eight dev rows, one is worth more than any loss that is allowed elsewhere.
+    let settings = [ONE_TASK, "vars.epochs=1", "vars.student_epochs=1", "vars.max_drop=100"];
+    let said = bam(&sandbox, "run", &settings);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for column in ["ONNX FP32", "ONNX FP16", "ONNX INT8", "ONNX MODEL", "SIZE", "ROWS/S", "LOSES MOST"] {
+        assert!(said.stdout.contains(column), "{}", said.stdout);
+    }
+    sandbox.write("pairs.jsonl", "{\"text\": \"a dog\", \"pair\": \"the dog\"}\n");
+    let mut sizes = Vec::new();
+    for precision in ["fp32", "fp16", "int8"] {
+        let stage = format!("onnx@{precision}");
+        let summary = sandbox.manifest(&stage)["summary"].as_str().unwrap().to_owned();
+        assert!(summary.starts_with(&format!("1 head, {precision}, ")), "{summary}");
+        sizes.push(sandbox.path(&format!("artifacts/latest/{stage}/model.onnx")).metadata().unwrap().len());
+        // Its probes are asked before that.
+        let answered = sandbox.bam(&["predict", &stage, "--input", "pairs.jsonl", "--text", "text", "--pair", "pair"]);
+        assert_eq!((answered.code, answered.stdout.lines().count()), (0, 1), "{}", answered.stderr);
+    }
+    assert!(sizes.is_sorted_by(|larger, smaller| larger > smaller), "{sizes:?}");
+    // Other times were taken, and they are no content.
+    let content = || sandbox.manifest("scores")["content"].as_str().unwrap().to_owned();
+    let before = content();
+    fs::remove_dir_all(sandbox.path("artifacts/store/score")).unwrap();
+    let again = bam(&sandbox, "run", &settings);
+    assert_eq!((again.code, again.stages("RAN")), (0, vec!["scores".to_owned()]), "{}", again.stderr);
+    assert_eq!(content(), before);
+}
+
+const ONE_TASK: &str = "for.task=[mrpc]";
+
+/// Each as small as can be; those that only put the same stages together otherwise are planned above.
+#[test]
+fn recipes_run() {
+    run("paper/ablations.yaml", &["for.task=[mrpc, stsb]", "for.seed=[1]", "vars.multi_epochs=2"], &[]);
+    run("hinton.yaml", &[ONE_TASK, "vars.layers=2", "vars.student_epochs=2"], &[]);
+    run("stilts.yaml", &[ONE_TASK, "vars.epochs=1"], &[]);
+    run("small-student.yaml", &[ONE_TASK, "vars.layers=[0, 2]", "vars.student_epochs=2"], &[]);
+
+    let ensemble = run("mtdnn-kd.yaml", &["for.task=[stsb]", "for.trial=[1, 2]"], &["predictions@stsb"]);
+    assert_eq!(ensemble, ["80 rows of stsb, averaged over 2 tables"]);
+    let joined = run("out-of-fold.yaml", &[ONE_TASK, "vars.epochs=1"], &["predictions@mrpc"]);
+    assert_eq!(joined, ["80 rows of mrpc, joined from 5 tables"]);
+    let early = run("ulmfit.yaml", &[ONE_TASK, "vars.epochs=30"], &["model@mrpc"]);
+    assert!(early[0].contains(", stopped after ") && early[0].ends_with(" of 75 steps"), "{early:?}");
+}

@@ -1,0 +1,97 @@
+//! What stages are given of the machine, and in which order they start.
+
+use std::collections::BTreeMap;
+
+use crate::support::Sandbox;
+use serde_json::Value;
+
+/// Names of the stages of events of this kind, in order.
+fn stages_of(events: &[Value], kind: &str) -> Vec<String> {
+    let events = events.iter().filter(|event| event["event"] == kind);
+    events.map(|event| event["stage"].as_str().unwrap().to_owned()).collect()
+}
+
+fn events(sandbox: &Sandbox, args: &[&str], environment: &[(&str, &str)]) -> Vec<Value> {
+    let output = sandbox.command(args).envs(environment.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_worker_sees_the_gpus_it_was_given() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.edit("pipeline.yaml", "epochs: 6 } }", "epochs: 6 }, resources: { gpus: 2 } }");
+    let two = [("CUDA_VISIBLE_DEVICES", "3,GPU-7"), ("BAM_JOBS", "8")];
+    let events = events(&sandbox, &["run", "--json", "--threads", "8"], &two);
+    let (mut holders, mut given) = (BTreeMap::new(), BTreeMap::new());
+    for event in &events {
+        let stage = event["stage"].as_str().unwrap_or_default();
+        if event["event"] == "running" {
+            let gpus: Vec<&str> = event["gpus"].as_array().unwrap().iter().map(|gpu| gpu.as_str().unwrap()).collect();
+            let wanted = match stage.split('@').next().unwrap() {
+                "teacher" | "predictions" | "scores" => 1,
+                "student" => 2,
+                _ => 0,
+            };
+            assert_eq!(gpus.len(), wanted, "{event}");
+            for gpu in &gpus {
+                assert!(["3", "GPU-7"].contains(gpu), "{event}");
+                assert_eq!(holders.insert(*gpu, stage), None, "{event}");
+            }
+            given.insert(stage, gpus.join(","));
+        } else if event["event"] == "ran" {
+            holders.retain(|_, holder| *holder != stage);
+            let log = sandbox.read(&format!("artifacts/latest/{stage}/log.txt"));
+            assert!(log.contains(&format!("GPUs: {}\n", given[stage])), "{stage}: {log}");
+        }
+    }
+    assert_eq!(stages_of(&events, "ran").len(), 11);
+}
+
+#[test]
+fn without_gpus_nothing_is_said_of_them() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let events = events(&sandbox, &["run", "--json"], &[("CUDA_VISIBLE_DEVICES", "")]);
+    assert!(events.iter().all(|event| event["event"] != "running" || event["gpus"] == Value::Array(vec![])));
+    assert_eq!(sandbox.read("artifacts/latest/scores/log.txt"), "working on scores\nGPUs: \n");
+}
+
+#[test]
+fn the_longest_chain_by_past_times_starts_first() {
+    let sandbox = Sandbox::with_fake_worker();
+    let pipeline = "stages:
+  a: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  b: { data: { task: entailment, grammar: { train: 5, dev: 5 } } }
+  c: { data: { task: paraphrase, grammar: { train: 5, dev: 5 } } }
+  tokens: { tokenize: { examples: c, encoder: enc } }
+";
+    sandbox.write("pipeline.yaml", pipeline);
+    sandbox.write("behaviour.json", r#"{"tokens": "slow"}"#);
+    let started = |args: &[&str]| stages_of(&events(&sandbox, args, &[]), "running");
+    // Nothing is known: that of two stages is longer than those of one, which start in the file's order.
+    assert_eq!(started(&["run", "--json"]), ["c", "a", "b", "tokens"]);
+    sandbox.write("behaviour.json", r#"{"b": "slow"}"#);
+    assert_eq!(started(&["run", "--json", "--force=b"]), ["b"]);
+    // Now `b` took as long as `tokens`; `c` and `tokens` together are longer still.
+    assert_eq!(started(&["run", "--json", "--force"]), ["c", "b", "tokens", "a"]);
+}
+
+#[test]
+fn memory_is_shared_out_and_a_stage_that_never_ran_is_given_a_guess() {
+    let sandbox = Sandbox::with_fake_worker();
+    let pipeline = "stages:
+  a: { data: { task: sentiment, grammar: { train: 5, dev: 5 } }, resources: { threads: 1 } }
+  b: { data: { task: entailment, grammar: { train: 5, dev: 5 } }, resources: { threads: 1 } }
+";
+    sandbox.write("pipeline.yaml", pipeline);
+    let order = |memory: &str| -> Vec<String> {
+        _ = std::fs::remove_dir_all(sandbox.path("artifacts"));
+        let args = ["run", "--json", "--threads", "2", "--jobs", "2", "--memory", memory];
+        let events = events(&sandbox, &args, &[]);
+        let kinds = events.iter().filter(|event| event["event"] == "running" || event["event"] == "ran");
+        kinds.map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(order("1GiB"), ["running", "running", "ran", "ran"]);
+    assert_eq!(order("400MiB"), ["running", "ran", "running", "ran"]);
+}

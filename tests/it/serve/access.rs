@@ -1,0 +1,77 @@
+//! Who may call, and from where.
+
+use super::{assert_error, serve};
+use crate::support::http::{Answer, Server};
+use crate::support::model::exported;
+
+#[test]
+fn keys_are_asked_for_where_there_are_any() {
+    exported().write("keys.txt", "# two\nfirst-key\nsecond-key\n");
+    let server = serve(&["--api-keys", "keys.txt"]);
+    let ask = |path: &str, header: &str| {
+        let headers = [header];
+        let headers = if header.is_empty() { &headers[..0] } else { &headers[..] };
+        server.try_request("GET", path, headers, "").unwrap()
+    };
+    for (header, code) in [
+        ("", "no_key"),
+        ("authorization: Basic first-key", "no_key"),
+        ("authorization: Bearer", "no_key"),
+        ("authorization: Bearer first-ke", "unknown_key"),
+        ("authorization: Bearer # two", "unknown_key"),
+    ] {
+        let answer = ask("/v1/tasks", header);
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")), "{header}");
+        assert_error(&answer, code);
+    }
+    for header in ["authorization: Bearer first-key", "Authorization: bearer second-key"] {
+        assert_eq!(ask("/v1/tasks", header).status, 200);
+    }
+    assert_eq!(["/metrics", "/v1/info"].map(|path| ask(path, "").status), [401; 2]);
+    assert_eq!(["/livez", "/readyz", "/", "/docs", "/openapi.json"].map(|path| ask(path, "").status), [200; 5]);
+}
+
+#[test]
+fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
+    let sandbox = exported();
+    sandbox.write("no-keys.txt", "\n# none\n");
+    for (args, error) in [
+        (&["--listen", "0.0.0.0:0"][..], "`--listen 0.0.0.0:0` lets others in, and there are no keys"),
+        (&["--listen", "[::]:0"], "`--listen [::]:0` lets others in, and there are no keys"),
+        (&["--api-keys", "no-keys.txt"], "`no-keys.txt` holds no key"),
+        (&["--api-keys", "none.txt"], "the keys in `none.txt` can't be read"),
+        (&["--cors", "example.org"], "`--cors example.org` is no origin"),
+        (&["student"], "`student` is no exported model: it has no `model.onnx`"),
+        (&["onyx"], "no artifact `onyx`"),
+    ] {
+        let said = sandbox.bam(&[&["serve"], args].concat());
+        assert_eq!(said.code, 2, "{}", said.stderr);
+        assert!(
+            said.stderr.starts_with(&format!("error: {error}")) && said.stderr.contains("\nhint: "),
+            "{}",
+            said.stderr
+        );
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let said = sandbox.bam(&["serve", "--listen", &taken.local_addr().unwrap().to_string()]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.stderr.contains("can't listen on 127.0.0.1:") && said.stderr.contains("ddress already in use"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn other_origins_may_call_only_where_they_are_named() {
+    let preflight = |server: &Server, origin: &str| {
+        let headers = [format!("origin: {origin}"), "access-control-request-method: POST".to_owned()];
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        server.try_request("OPTIONS", "/v1/predict", &headers, "").unwrap()
+    };
+    let allowed = |answer: &Answer| answer.header("access-control-allow-origin").map(ToOwned::to_owned);
+    assert_eq!(allowed(&preflight(&serve(&[]), "https://one.example")), None);
+    let server = serve(&["--cors", "https://one.example"]);
+    assert_eq!(allowed(&preflight(&server, "https://one.example")).as_deref(), Some("https://one.example"));
+    assert_eq!(allowed(&preflight(&server, "https://two.example")), None);
+}

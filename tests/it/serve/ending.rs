@@ -1,0 +1,54 @@
+//! A server that is told to stop.
+
+use std::io::Write as _;
+
+use serde_json::json;
+
+use super::{pairs, serve};
+use crate::support::http::Answer;
+use crate::support::model::PAIRS_TASKS;
+
+#[test]
+fn sigterm_under_load_loses_nothing_that_was_accepted() {
+    // One row a batch: the requests take long enough to be under way.
+    let server = serve(&["--batch-tokens", "1", "--threads", "1", "--max-wait", "1h"]);
+    let body = json!({ "inputs": pairs(), "tasks": PAIRS_TASKS }).to_string();
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let mut streams: Vec<_> = (0..24)
+        .map(|_| {
+            let mut stream = server.connect().unwrap();
+            stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let done = "bam_requests_total{route=\"/v1/predict\",status=\"200\"}";
+    server.wait_until("all are accepted", || server.metric("bam_requests_in_flight") + server.metric(done) >= 25.0);
+    server.terminate();
+    let answers = streams.iter_mut().map(|stream| Answer::read(stream).unwrap());
+    for answer in answers {
+        assert_eq!((answer.status, answer.json()["results"].as_array().unwrap().len()), (200, 40));
+    }
+    let address = server.address;
+    let (status, said) = server.end();
+    assert!(status.success(), "{status}: {said}");
+    assert!(
+        said.contains("DRAINING no new connections") && said.contains("all that was accepted has been answered"),
+        "{said}"
+    );
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_drain_has_an_end() {
+    let server = serve(&["--drain", "100ms", "--timeout", "1h"]);
+    let mut slow = server.connect().unwrap();
+    slow.write_all(
+        b"POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+    )
+    .unwrap();
+    server.wait_until("it is accepted", || server.metric("bam_requests_in_flight") == 2.0);
+    server.terminate();
+    let (status, said) = server.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("1 connection cut off at the deadline"), "{said}");
+}

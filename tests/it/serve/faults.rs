@@ -1,0 +1,100 @@
+//! Clients that misbehave, by the thousand.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+
+use serde_json::json;
+
+use super::{assert_error, serve, texts};
+use crate::support::http::{Answer, Server};
+
+const HEAD: &str = "POST /v1/predict HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\n";
+
+/// One way after the other; what it sends, and whether it then closes its half of the connection.
+fn misbehaviour(number: usize, body: &str) -> (String, bool) {
+    let whole = format!("{HEAD}content-length: {}\r\n\r\n{body}", body.len());
+    match number % 10 {
+        0 => ("\x16\x03\x01\x02\0\x01\0\x01".to_owned(), false),
+        1 => ("GET / HTTP/9.9\r\n\r\n".to_owned(), false),
+        2 => ("A".repeat(100_000), false),
+        3 => (format!("{HEAD}content-length: 99999999\r\n\r\n{body}"), false),
+        4 => (format!("{HEAD}transfer-encoding: chunked\r\n\r\nzz\r\n"), false),
+        5 => (format!("{HEAD}content-length: 10\r\ncontent-length: 20\r\n\r\n"), false),
+        // Larger than it may be, and without a length that says so.
+        6 => (format!("{HEAD}transfer-encoding: chunked\r\n\r\n40000\r\n{}\r\n0\r\n\r\n", "a".repeat(0x40000)), false),
+        7 => (whole[..whole.len() / 2].to_owned(), true),
+        8 => (whole, true),
+        _ => (whole, false),
+    }
+}
+
+/// So many clients, eight at a time. Half of them are gone without waiting for an answer.
+fn storm(server: &Server, clients: usize) {
+    let body = json!({ "inputs": texts(), "tasks": ["sentiment"] }).to_string();
+    thread::scope(|scope| {
+        for first in 0..8 {
+            let body = &body;
+            scope.spawn(move || {
+                for number in (first..clients).step_by(8) {
+                    let (sent, half_closed) = misbehaviour(number, body);
+                    let mut stream = server.connect().unwrap();
+                    // A server that has heard enough may hang up while we speak.
+                    drop(stream.write_all(sent.as_bytes()));
+                    if half_closed {
+                        drop(stream.shutdown(Shutdown::Write));
+                    }
+                    if number % 4 < 2 {
+                        drop(stream.read(&mut [0; 64]));
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn wait_until_quiet(server: &Server) {
+    server.wait_until("the queue is empty", || server.metric("bam_queue_tokens") == 0.0);
+    server.wait_until("only this request is under way", || server.metric("bam_requests_in_flight") == 1.0);
+}
+
+#[test]
+fn thousands_of_broken_requests_leave_the_server_as_it_was() {
+    let server = serve(&["--timeout", "400ms", "--connections", "64", "--max-body", "64KiB"]);
+    storm(&server, 400);
+    wait_until_quiet(&server);
+    let before = server.memory_bytes();
+    storm(&server, 2000);
+    wait_until_quiet(&server);
+    let after = server.memory_bytes();
+    // A tenth of what the clients sent.
+    assert!(after < before + (8 << 20), "{before} bytes before, {after} after");
+    assert_eq!(server.results(&json!("still there?"), &["sentiment"]).len(), 1);
+}
+
+#[test]
+fn slow_clients_are_given_up_and_do_not_keep_others_out() {
+    let server = serve(&["--timeout", "400ms", "--connections", "64"]);
+    let speak = |said: &str| {
+        let mut stream = server.connect().unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream
+    };
+    // More than there is room for: a head, or a body, that never ends.
+    let slow_head = |_| speak("POST /v1/predict HTT");
+    let slow_body = |_| speak(&format!("{HEAD}content-length: 50\r\n\r\n{{\"inputs\""));
+    let heads: Vec<TcpStream> = (0..50).map(slow_head).collect();
+    let bodies: Vec<TcpStream> = (0..50).map(slow_body).collect();
+    assert_eq!(server.results(&json!("is there room?"), &["sentiment"]).len(), 1);
+    for mut stream in bodies {
+        let answer = Answer::read(&mut stream).unwrap();
+        assert_eq!(answer.status, 503);
+        assert_error(&answer, "timeout");
+    }
+    for mut stream in heads {
+        let mut rest = Vec::new();
+        drop(stream.read_to_end(&mut rest));
+        assert!(!String::from_utf8_lossy(&rest).starts_with("HTTP/1.1 200"), "{rest:?}");
+    }
+    wait_until_quiet(&server);
+}

@@ -1,0 +1,50 @@
+//! Counts are those of the requests made.
+
+use serde_json::json;
+
+use super::{serve, texts};
+use crate::support::model::exported;
+
+#[test]
+fn metrics_are_those_of_the_requests_made() {
+    let server = serve(&[]);
+    let mut tokens = 0;
+    for number in 0..5 {
+        let results = server.results(&json!(texts()[..=number]), &["sentiment"]);
+        tokens += results.iter().map(|row| row["tokens"].as_u64().unwrap()).sum::<u64>();
+    }
+    server.post("/v1/predict", &json!({ "inputs": 3 }));
+    server.get("/nowhere");
+    let predictions =
+        |label: &str| server.metric(&format!("bam_predictions_total{{task=\"sentiment\",label=\"{label}\"}}"));
+    let labels = server.get("/v1/tasks").json()["tasks"][1]["labels"].clone();
+    let labels: Vec<&str> = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
+    assert_eq!(labels.iter().map(|label| predictions(label)).sum::<f64>(), 15.0);
+    for (name, value) in [
+        ("bam_requests_total{route=\"/v1/predict\",status=\"200\"}", 5.0),
+        ("bam_requests_total{route=\"/v1/predict\",status=\"422\"}", 1.0),
+        ("bam_requests_total{route=\"other\",status=\"404\"}", 1.0),
+        ("bam_request_phase_seconds_count{phase=\"queue\"}", 5.0),
+        ("bam_request_phase_seconds_count{phase=\"compute\"}", 5.0),
+        ("bam_tokens_total", tokens as f64),
+        ("bam_batch_rows_sum", 15.0),
+        ("bam_batch_tokens_sum", tokens as f64),
+        ("bam_queue_rows", 0.0),
+        ("bam_queue_tokens", 0.0),
+        // This very request.
+        ("bam_requests_in_flight", 1.0),
+    ] {
+        assert_eq!(server.metric(name), value, "{name} in {}", server.get("/metrics").body);
+    }
+    // A text beside a pair is asked by the heads of texts alone, and counted so.
+    server.predict(&json!({ "inputs": ["a fine day", { "text": "a", "pair": "b" }] }));
+    assert_eq!(server.metric("bam_predictions_total{task=\"similarity\",label=\"\"}"), 1.0);
+    assert_eq!(labels.iter().map(|label| predictions(label)).sum::<f64>(), 16.0);
+    let metrics = server.get("/metrics");
+    let fingerprint = exported().manifest("onnx")["fingerprint"].as_str().unwrap().to_owned();
+    assert!(metrics.body.contains(&format!("bam_model_info{{fingerprint=\"{fingerprint}\",stage=\"onnx\"}} 1")));
+    assert!(
+        metrics.body.ends_with("# EOF\n")
+            && metrics.header("content-type").unwrap().starts_with("application/openmetrics-text")
+    );
+}

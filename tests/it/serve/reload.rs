@@ -1,0 +1,94 @@
+//! A newer model in the place of the old one.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::{assert_alike, serve_in, texts};
+use crate::support::Sandbox;
+use crate::support::model::exported;
+
+/// A copy of the model that says it is another.
+fn copy_of_model(to: &Path, fingerprint: &str) {
+    let from = exported().path("artifacts/latest/onnx");
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    let mut info: Value = serde_json::from_str(&fs::read_to_string(to.join("bam.json")).unwrap()).unwrap();
+    info["fingerprint"] = json!(fingerprint);
+    fs::write(to.join("bam.json"), info.to_string()).unwrap();
+}
+
+#[test]
+fn a_newer_model_is_taken_up_and_no_request_fails() {
+    let sandbox = Sandbox::new();
+    let [one, two, broken] = ["1", "2", "3"].map(|digit| digit.repeat(64));
+    for (name, fingerprint) in [("one", &one), ("two", &two), ("broken", &broken)] {
+        copy_of_model(&sandbox.path(name), fingerprint);
+    }
+    let probes = sandbox.read("broken/probes.json");
+    let mut probes: Value = serde_json::from_str(&probes).unwrap();
+    probes["rows"][0]["logits"]["sentiment"][0] = json!(99.0);
+    sandbox.write("broken/probes.json", &probes.to_string());
+    let turn = |to: &str| {
+        symlink(to, sandbox.path("next")).unwrap();
+        fs::rename(sandbox.path("next"), sandbox.path("model")).unwrap();
+    };
+    turn("one");
+    let server = serve_in(&sandbox, &["model"]);
+    let ended = AtomicBool::new(false);
+    let serves = |fingerprint: &str| server.get("/v1/info").json()["model"] == fingerprint;
+    assert!(serves(&one));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let expected = server.results(&json!(texts()), &["sentiment"]);
+                while !ended.load(Ordering::Relaxed) {
+                    assert_alike(&json!(server.results(&json!(texts()), &["sentiment"])), &json!(expected));
+                }
+            });
+        }
+        turn("two");
+        server.wait_until("the newer model is served", || serves(&two));
+        turn("broken");
+        server.wait_until("the broken one is refused", || server.metric("bam_reloads_total{result=\"failed\"}") == 1.0);
+        ended.store(true, Ordering::Relaxed);
+    });
+    assert!(serves(&two));
+    assert_eq!(server.metric("bam_reloads_total{result=\"taken_up\"}"), 1.0);
+    let refusal = "the newer model is not taken up: the model in `";
+    assert!(
+        server.said().contains(refusal) && server.said().contains("answers probe 0 of `sentiment` otherwise"),
+        "{}",
+        server.said()
+    );
+}
+
+#[test]
+fn scores_that_come_later_are_told() {
+    let sandbox = Sandbox::new();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    sandbox.write(
+        "pipeline.yaml",
+        &format!(
+            "seed: 1\n\
+             stages:\n  \
+               examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
+               tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
+               student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n  \
+               onnx:     {{ export: {{ model: student }} }}\n  \
+               scores:   {{ score: {{ models: [onnx], tokens: [tokens] }} }}\n"
+        ),
+    );
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "onnx"]).code, 0);
+    let server = serve_in(&sandbox, &[]);
+    let dev_scores = || server.get("/v1/tasks").json()["tasks"][0]["dev_scores"].clone();
+    assert_eq!(dev_scores(), json!({}));
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    server.wait_until("the scores are told", || dev_scores()["accuracy"].is_f64());
+}

@@ -1,0 +1,123 @@
+//! What each command prints, whole, as `tests/snapshots/` keeps it. After a change that is meant:
+//! `INSTA_UPDATE=always cargo test --release --workspace --test snapshots`, and read the difference.
+
+use std::fs;
+
+use crate::support::{Said, Sandbox};
+use insta::assert_snapshot;
+use regex::Regex;
+
+/// What a call gave: exit code, standard output, standard error.
+fn whole(said: &Said) -> String {
+    let part = |name: &str, text: &str| if text.is_empty() { String::new() } else { format!("--- {name}\n{text}") };
+    steady(&format!("exit code {}\n{}{}", said.code, part("stdout", &said.stdout), part("stderr", &said.stderr)))
+}
+
+/// Without what differs from call to call and machine to machine. Columns are two spaces apart, however wide their
+/// times are.
+fn steady(text: &str) -> String {
+    let rules = [
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "<when>"),
+        (r"just now|\d+ (second|minute|hour)s? ago", "<ago>"),
+        (r"\b[0-9.]+ [KMG]iB", "<size>"),
+        (r" on \S+, bam", " on <host>, bam"),
+        (r#""(seconds|saved_secs|last_secs|peak_memory_bytes)":[^,}]+"#, r#""$1":0"#),
+        (r"[1-9]m \d\ds", "<secs>"),
+        (r"([^ \n])   +", "$1  "),
+    ];
+    rules.iter().fold(text.to_owned(), |text, (pattern, instead)| {
+        Regex::new(pattern).unwrap().replace_all(&text, *instead).into_owned()
+    })
+}
+
+/// The same with the rows of a table sorted, where their order is one of times.
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let table = lines.iter().position(|line| line.starts_with("STAGE")).expect("a table");
+    let end = lines.iter().position(|line| line.is_empty()).expect("its end");
+    lines[table + 1..end].sort_unstable();
+    lines.join("\n")
+}
+
+/// A pipeline of one task that ran, of which then a parameter was changed.
+fn changed() -> Sandbox {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.edit("pipeline.yaml", "[sentiment, entailment]", "[sentiment]");
+    assert_eq!(sandbox.bam(&["run", "--threads", "1"]).code, 0);
+    sandbox.edit("pipeline.yaml", "max_tokens: 128", "max_tokens: 96");
+    sandbox
+}
+
+#[test]
+fn before_a_run() {
+    let sandbox = changed();
+    let say = |args: &[&str]| whole(&sandbox.bam(args));
+    assert_snapshot!("plan", say(&["plan", "--threads", "1"]));
+    assert_snapshot!("plan_why", say(&["plan", "--why", "student"]));
+    assert_snapshot!("plan_json", say(&["plan", "--json", "pipeline.yaml", "tokens"]));
+    assert_snapshot!("status", say(&["status"]));
+    assert_snapshot!("gc_dry_run", say(&["gc", "--dry-run", "--set", "vars.max_tokens=128"]));
+    fs::write(
+        sandbox.path("other.yaml"),
+        "stages: { x: { data: { task: similarity, grammar: { train: 5, dev: 5 } } } }",
+    )
+    .unwrap();
+    assert_snapshot!("gc_dry_run_of_another_pipeline", sorted(&say(&["gc", "--dry-run", "other.yaml"])));
+}
+
+#[test]
+fn after_a_run() {
+    let sandbox = changed();
+    let rerun = sandbox.bam(&["run", "--threads", "1"]);
+    let say = |args: &[&str]| whole(&sandbox.bam(args));
+    assert_snapshot!("rerun", whole(&rerun));
+    assert_snapshot!("show", say(&["show", "scores"]));
+    assert_snapshot!("show_two", say(&["show", "teacher@sentiment", "student"]));
+    assert_snapshot!("runs", say(&["runs"]));
+    let runs = sandbox.names_in("artifacts/runs");
+    let started = runs[1].trim_end_matches(".json").replacen('-', ":", 4).replacen(':', "-", 2);
+    assert_snapshot!("runs_of_one", say(&["runs", &started]));
+    assert_snapshot!("verify", say(&["verify"]));
+    let file = fs::canonicalize(sandbox.path("artifacts/latest/onnx/model.onnx")).unwrap();
+    fs::write(file, "cut").unwrap();
+    assert_snapshot!("verify_damaged", say(&["verify"]));
+}
+
+#[test]
+fn a_failure() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("own.sh", "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $n >&2; done; exit 7");
+    sandbox.write(
+        "pipeline.yaml",
+        "stages: { own: { exec: { run: [sh, own.sh] } }, after: { exec: { run: [sh, own.sh], inputs: { x: own } } } }",
+    );
+    assert_snapshot!("failure", whole(&sandbox.bam(&["run"])));
+    assert_snapshot!("failure_json", whole(&sandbox.bam(&["run", "--json", "--threads", "1"])));
+    assert_snapshot!("failure_status", whole(&sandbox.bam(&["status"])));
+    assert_snapshot!("failure_log", whole(&sandbox.bam(&["log", "own"])));
+}
+
+#[test]
+fn events() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
+    assert_snapshot!(
+        "run_json",
+        whole(&sandbox.bam(&["run", "--json", "--threads", "1", "pipeline.yaml", "tokens@sentiment"]))
+    );
+}
+
+#[test]
+fn help() {
+    let sandbox = Sandbox::new();
+    let help = |command: &str| {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let output = sandbox.command(&args).env_remove("COLUMNS").env_remove("BAM_JOBS").output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_snapshot!("help", help(""));
+    for command in ["run", "plan", "status", "show", "log", "runs", "verify", "gc"] {
+        assert_snapshot!(format!("help_{command}"), help(command));
+    }
+}

@@ -1,0 +1,254 @@
+//! What is in the store stays right, or is noticed: damage, garbage, crashes, full disks.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use crate::support::{Sandbox, worker_of};
+use serde_json::Value;
+
+/// Changes a byte of a file and nothing else that the file system shows.
+fn flip_a_byte(path: &Path, keep_time: bool) {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[3] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let time = if keep_time { modified } else { modified + Duration::from_secs(5) };
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn a_changed_byte_is_noticed_named_and_made_good() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    let sound = sandbox.contents();
+    flip_a_byte(&sandbox.path("artifacts/latest/tokens@sentiment/train.parquet"), false);
+    let why = "its artifact is damaged: the bytes of `train.parquet` have changed";
+    let plan = sandbox.bam(&["plan"]);
+    assert!(plan.stdout.contains(&format!("tokens@sentiment        run       {why}")), "{}", plan.stdout);
+    let run = sandbox.bam(&["run"]);
+    assert_eq!((run.code, run.stages("RAN")), (0, vec!["tokens@sentiment".to_owned()]), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("because {why}\n")), "{}", run.stderr);
+    assert!(run.stderr.contains("its damaged artifact now lies in `artifacts/damaged/"), "{}", run.stderr);
+    assert_eq!(sandbox.contents(), sound);
+}
+
+#[test]
+fn a_byte_that_changed_with_its_time_put_back_is_noticed() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    let sound = sandbox.contents();
+    flip_a_byte(&sandbox.path("artifacts/latest/tokens@sentiment/train.parquet"), true);
+    let run = sandbox.bam(&["run"]);
+    assert_eq!((run.code, run.stages("RAN")), (0, vec!["tokens@sentiment".to_owned()]), "{}", run.stderr);
+    assert_eq!(sandbox.contents(), sound);
+}
+
+/// As a disk may change a byte: nothing that the file system says of the file changes.
+#[test]
+fn a_byte_that_changed_without_a_trace_is_noticed_before_a_stage_reads_it() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    let sound = sandbox.contents();
+    let file = sandbox.path("artifacts/latest/tokens@sentiment/train.parquet");
+    flip_a_byte(&file, true);
+    let fingerprint = sandbox.manifest("tokens@sentiment")["fingerprint"].as_str().unwrap().to_owned();
+    let mut verified: Value = serde_json::from_str(&sandbox.read("artifacts/verified.json")).unwrap();
+    let metadata = fs::metadata(&file).unwrap();
+    verified[&fingerprint]["train.parquet"]["changed_ns"] =
+        (metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec()).into();
+    sandbox.write("artifacts/verified.json", &verified.to_string());
+    // Nothing shows, and nothing reads it.
+    assert_eq!(sandbox.bam(&["run"]).stages("RAN"), [""; 0]);
+    let run = sandbox.bam(&["run", "--force=teacher"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let mut ran = run.stages("RAN");
+    ran.sort();
+    assert_eq!(ran, ["teacher@entailment", "teacher@sentiment", "tokens@sentiment"], "{}", run.stderr);
+    assert_eq!(sandbox.contents(), sound);
+}
+
+#[test]
+fn verify_reads_every_byte() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    let sound = sandbox.bam(&["verify"]);
+    assert_eq!(sound.code, 0);
+    assert!(sound.stdout.starts_with("11 artifacts as they were made, 0 damaged ("), "{}", sound.stdout);
+    flip_a_byte(&sandbox.path("artifacts/latest/onnx/model.onnx"), true);
+    fs::write(sandbox.path("artifacts/latest/student/manifest.json"), "{").unwrap();
+    let damaged = sandbox.bam(&["verify"]);
+    let lines: Vec<&str> = damaged.stdout.lines().collect();
+    assert_eq!(lines[0], "onnx (<hex>): the bytes of `model.onnx` have changed");
+    assert!(lines[1].starts_with("unknown train stage (<hex>): `manifest.json` is no manifest: "), "{}", lines[1]);
+    assert!(lines[2].starts_with("9 artifacts as they were made, 2 damaged ("), "{}", lines[2]);
+    let hint = "error: 2 artifacts damaged\n\nhint: `bam run` moves what is damaged aside and makes it again\n";
+    assert_eq!((damaged.code, damaged.stderr.as_str()), (1, hint));
+    assert_eq!(sandbox.bam(&["verify", "tokens@sentiment"]).code, 0);
+    let json = sandbox.bam(&["verify", "--json", "onnx"]);
+    let line: Value = serde_json::from_str(json.stdout.trim()).unwrap();
+    assert_eq!((json.code, &line["sound"], &line["stage"]), (1, &Value::Bool(false), &Value::from("onnx")));
+
+    let run = sandbox.bam(&["run"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stages("RAN"), ["student", "onnx"], "{}", run.stderr);
+    assert_eq!(sandbox.bam(&["verify"]).code, 0);
+}
+
+#[test]
+fn gc_removes_what_no_pipeline_needs() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    sandbox.bam(&["run", "--set", "vars.max_tokens=96"]);
+    sandbox.bam(&["run"]);
+    let count = || {
+        ["data", "tokenize", "train", "predict", "export", "score"]
+            .iter()
+            .map(|kind| sandbox.names_in(&format!("artifacts/store/{kind}")).len())
+            .sum::<usize>()
+    };
+    assert_eq!(count(), 20);
+    let dry = sandbox.bam(&["gc", "--dry-run"]);
+    assert!(dry.stdout.contains("\nwould remove 9 artifacts of 20, "), "{}", dry.stdout);
+    let young = sandbox.bam(&["gc", "--older-than", "30d"]);
+    assert!(young.stdout.starts_with("removed 0 artifacts of 20, 0 B"), "{}", young.stdout);
+    let enough = sandbox.bam(&["gc", "--keep", "1GiB"]);
+    assert!(enough.stdout.starts_with("removed 0 artifacts of 20, 0 B"), "{}", enough.stdout);
+    assert_eq!(count(), 20);
+
+    // The other setting's artifacts are needed where it is named.
+    let other = sandbox.read("pipeline.yaml").replace("max_tokens: 128", "max_tokens: 96");
+    sandbox.write("other.yaml", &other);
+    let both = sandbox.bam(&["gc", "-n", "pipeline.yaml", "other.yaml"]);
+    assert!(both.stdout.starts_with("would remove 0 artifacts"), "{}", both.stdout);
+
+    let gone = sandbox.bam(&["gc"]);
+    assert!(gone.stdout.contains("\nremoved 9 artifacts of 20, "), "{}", gone.stdout);
+    assert_ne!(sandbox.names_in("artifacts/runs"), [""; 0], "records of runs go by age alone");
+    assert_eq!((count(), sandbox.bam(&["run"]).stages("CACHED").len()), (11, 11));
+    assert_eq!(sandbox.bam(&["verify"]).code, 0);
+    assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
+
+    // Small enough: the one used longest ago goes first, and no more than must.
+    sandbox.write("empty.yaml", "stages:\n  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }\n");
+    let size = |stage: &str| {
+        sandbox.manifest(stage)["files"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|file| file["size_bytes"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    let total: u64 = sandbox.names_in("artifacts/latest").iter().map(|stage| size(stage)).sum();
+    let keep = format!("{}B", total - 1);
+    let one = sandbox.bam(&["gc", "--keep", &keep, "empty.yaml"]);
+    assert!(one.stdout.contains("\nremoved 1 artifact of 11, "), "{}", one.stdout);
+}
+
+#[test]
+fn gc_leaves_what_a_stage_makes_or_reads() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"teacher@sentiment": "slow"}"#);
+    sandbox.write("empty.yaml", "stages:\n  x: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }\n");
+    let mut command = sandbox.command(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !sandbox.path("slow-teacher@sentiment").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "it ended before it came to the slow stage");
+        sleep(Duration::from_millis(5));
+    }
+    let gc = sandbox.bam(&["gc", "empty.yaml"]);
+    assert!(gc.stdout.contains("removed 1 artifact of 2, ") && gc.stdout.contains("; 1 in use\n"), "{}", gc.stdout);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert_eq!(sandbox.names_in("artifacts/latest/teacher@sentiment").len(), 5);
+}
+
+/// Numbers that follow from a seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[test]
+fn kills_at_any_moment_lose_nothing_and_leave_nothing_wrong() {
+    let undisturbed = Sandbox::with_small_pipeline();
+    assert_eq!(undisturbed.bam(&["run"]).code, 0);
+    let expected = undisturbed.contents();
+
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    for _ in 0..6 {
+        let sandbox = Sandbox::with_small_pipeline();
+        for _ in 0..4 {
+            let mut command = sandbox.command(&["run", "--threads", "2"]);
+            command.env_remove("BAM_JOBS").stdout(Stdio::null()).stderr(Stdio::null());
+            let mut engine = command.spawn().unwrap();
+            sleep(Duration::from_millis(random.below(350)));
+            let victim = if random.below(2) == 0 { worker_of(engine.id()) } else { None }.unwrap_or(engine.id());
+            // SAFETY: a plain system call. A worker may be waited for meanwhile; it is its engine's to tell.
+            unsafe { libc::kill(victim.cast_signed(), libc::SIGKILL) };
+            if victim == engine.id() {
+                engine.wait().unwrap();
+                break;
+            }
+            engine.wait().unwrap();
+        }
+        let last = sandbox.bam(&["run"]);
+        assert_eq!(last.code, 0, "seed {seed}: {}", last.stderr);
+        assert_eq!(sandbox.contents(), expected, "seed {seed}");
+        assert_eq!(sandbox.bam(&["verify"]).code, 0, "seed {seed}");
+        assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0], "seed {seed}");
+        assert_eq!(sandbox.names_in("artifacts/failed"), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn what_only_spares_work_need_not_be_written() {
+    let sandbox = Sandbox::with_small_pipeline();
+    // Folders stand where the files would be written.
+    for name in ["digests.json", "verified.json"] {
+        fs::create_dir_all(sandbox.path(&format!("artifacts/{name}/in-the-way"))).unwrap();
+    }
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    let second = sandbox.bam(&["run"]);
+    assert_eq!((second.code, second.stages("CACHED").len()), (0, 11), "{}", second.stderr);
+}
+
+#[test]
+fn artifacts_that_is_a_file_is_told() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("artifacts", "");
+    let run = sandbox.bam(&["run"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.starts_with("error: `artifacts` is not a folder\n\nhint: "), "{}", run.stderr);
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_the_store_whole() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let disk = sandbox.path("artifacts");
+    fs::create_dir(&disk).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        println!("skipped: a small disk can't be mounted here");
+        return;
+    }
+    let run = sandbox.bam(&["run"]);
+    let verified = sandbox.bam(&["verify"]);
+    // With room again the run goes on.
+    let more = Command::new("mount").args(["-o", "remount,size=16m"]).arg(&disk).status();
+    let again = sandbox.bam(&["run"]);
+    let unmounted = Command::new("umount").arg(&disk).status();
+    assert!(more.unwrap().success() && unmounted.unwrap().success());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("No space left on device"), "{}", run.stderr);
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+}

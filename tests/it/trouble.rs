@@ -1,0 +1,199 @@
+//! `bam` from outside, with a worker that misbehaves: what is told, and what is left in the store.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use crate::support::{Sandbox, said};
+
+#[test]
+fn a_failed_stage_leaves_its_log_and_the_independent_finish() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "fail", "teacher@entailment": "crash"}"#);
+    let run = sandbox.bam(&["run"]);
+    assert_eq!(
+        run.stderr,
+        "    Pipeline small: 11 stages
+         RAN [time]  ( 1/11) examples@sentiment      made by data, peak <memory>  <hex>
+         RAN [time]  ( 2/11) examples@entailment     made by data, peak <memory>  <hex>
+      FAILED [time]  ( 3/11) tokens@sentiment
+error: line 3 of `train.tsv` has 2 columns, not 4
+  caused by: no column `label`
+
+hint: mend the file
+
+the end of its log, `artifacts/failed/tokens@sentiment/log.txt`:
+  | working on tokens@sentiment
+
+     SKIPPED             ( 5/11) teacher@sentiment       needs tokens@sentiment
+     SKIPPED             ( 7/11) predictions@sentiment   needs teacher@sentiment
+     SKIPPED             ( 9/11) student                 needs tokens@sentiment
+     SKIPPED             (10/11) onnx                    needs student
+     SKIPPED             (11/11) scores                  needs teacher@sentiment
+         RAN [time]  ( 4/11) tokens@entailment       made by tokenize, peak <memory>  <hex>
+      FAILED [time]  ( 6/11) teacher@entailment
+error: the worker ended with exit code 3
+
+the end of its log, `artifacts/failed/teacher@entailment/log.txt`:
+  | a library prints this
+
+     SKIPPED             ( 8/11) predictions@entailment  needs teacher@entailment
+────────────
+     Summary [time]  11 stages: 3 ran, 2 failed, 6 skipped
+"
+    );
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert_eq!(sandbox.names_in("artifacts/store"), ["data", "tokenize"]);
+    assert_eq!(sandbox.names_in("artifacts/store/tokenize").len(), 1);
+    assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
+    assert_eq!(sandbox.read("artifacts/failed/tokens@sentiment/log.txt"), "working on tokens@sentiment\n");
+    assert!(sandbox.bam(&["status"]).stdout.contains("log: artifacts/failed/tokens@sentiment/log.txt"));
+
+    fs::remove_file(sandbox.path("behaviour.json")).unwrap();
+    let mended = sandbox.bam(&["run"]);
+    assert_eq!((mended.code, mended.stages("CACHED").len()), (0, 3));
+    assert_eq!(sandbox.names_in("artifacts/failed"), [""; 0]);
+}
+
+#[test]
+fn a_stage_that_is_done_without_its_files_has_failed() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "half"}"#);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("error: the stage says it is done, but wrote no `*.parquet`\n"), "{}", run.stderr);
+    assert_eq!(sandbox.names_in("artifacts/store"), [""; 0]);
+}
+
+#[test]
+fn a_file_that_changes_while_a_stage_runs_fails_the_stage() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"teacher@sentiment": "meddle"}"#);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("error: `enc/config.json` changed while the stage ran\n"), "{}", run.stderr);
+    assert_eq!(sandbox.names_in("artifacts/store/train"), [""; 0]);
+    fs::remove_file(sandbox.path("behaviour.json")).unwrap();
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "teacher@sentiment"]).code, 0);
+}
+
+#[test]
+fn a_damaged_artifact_is_named_set_aside_and_made_again() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let file = fs::canonicalize(sandbox.path("artifacts/latest/tokens@sentiment/dev.parquet")).unwrap();
+    fs::write(&file, "cut").unwrap();
+    let run = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    assert_eq!(
+        run.stderr,
+        "    Pipeline small: 2 stages
+      CACHED             (1/2) examples@sentiment  made by data                              <hex>
+warning: tokens@sentiment: its damaged artifact now lies in `artifacts/damaged/<hex>`
+         RAN [time]  (2/2) tokens@sentiment    made by tokenize, peak <memory>  <hex>
+                         because its artifact is damaged: `dev.parquet` has 3 bytes, not 142
+────────────
+     Summary [time]  2 stages: 1 cached, 1 ran
+"
+    );
+    assert_eq!((run.code, sandbox.names_in("artifacts/damaged").len()), (0, 1));
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), [""; 0]);
+}
+
+#[test]
+fn a_worker_that_is_killed_is_told() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "killed"}"#);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
+    assert!(run.stderr.contains("error: the worker was killed (signal 9): was memory short?\n"), "{}", run.stderr);
+    assert_eq!((run.code, sandbox.names_in("artifacts/store")), (1, vec![]));
+}
+
+#[test]
+fn a_file_that_goes_while_stages_run_fails_those_that_read_it() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "remove"}"#);
+    let run = sandbox.bam(&["run"]);
+    let gone = "error: reading `enc/config.json`\n  caused by: No such file or directory";
+    assert_eq!(run.stages("FAILED"), ["teacher@sentiment", "teacher@entailment"], "{}", run.stderr);
+    assert_eq!((run.stages("RAN").len(), run.stages("SKIPPED").len()), (4, 5), "{}", run.stderr);
+    assert!(run.code == 1 && run.stderr.contains(gone), "{}", run.stderr);
+    assert_eq!(sandbox.bam(&["runs"]).stdout.lines().count(), 2, "the run has its record");
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_found_before_anything_runs() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let Some(mut command) = sandbox.humble_command(&["run"]) else {
+        return println!("skipped: `setpriv` is not here to give up root's rights");
+    };
+    fs::set_permissions(sandbox.path("enc/model.safetensors"), Permissions::from_mode(0o0)).unwrap();
+    let run = said(&mut command);
+    let told = "error: `enc/model.safetensors` cannot be read: Permission denied (os error 13)
+  --> pipeline.yaml:3:18
+   |
+ 3 | vars: { encoder: enc, max_tokens: 128 }
+   |                  ^^^
+
+hint: give the user that runs `bam` the right to read it
+";
+    assert!(run.stderr.starts_with(told), "{}", run.stderr);
+    assert_eq!((run.code, sandbox.names_in("artifacts/store")), (2, vec![]));
+}
+
+#[test]
+fn a_store_that_may_not_be_written_serves_what_it_has() {
+    let sandbox = Sandbox::with_small_pipeline();
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).code, 0);
+    let Some(mut cached) = sandbox.humble_command(&["run", "pipeline.yaml", "tokens@sentiment"]) else {
+        return println!("skipped: `setpriv` is not here to give up root's rights");
+    };
+    let mut more = sandbox.humble_command(&["run", "pipeline.yaml", "teacher"]).unwrap();
+    let chmod = |mode: &str| {
+        let chmod = Command::new("chmod").args(["-R", mode, "artifacts"]).current_dir(sandbox.path("")).status();
+        assert!(chmod.unwrap().success());
+    };
+    chmod("a-w");
+    let (cached, more) = (said(&mut cached), said(&mut more));
+    chmod("u+w");
+    assert_eq!((cached.code, cached.stages("CACHED").len()), (0, 2), "{}", cached.stderr);
+    let mut failed = more.stages("FAILED");
+    failed.sort();
+    assert_eq!(failed, ["examples@entailment", "teacher@sentiment"], "{}", more.stderr);
+    let told = "\
+error: locking `artifacts/locks/<hex>`
+  caused by: Permission denied (os error 13)
+
+hint: what the store holds can be used without the right to write there; `--artifacts DIR` names another for what can't
+";
+    assert!(more.code == 1 && more.stderr.contains(told), "{}", more.stderr);
+    assert_eq!(sandbox.bam(&["verify"]).code, 0);
+}
+
+#[test]
+fn a_log_that_can_not_be_kept_hides_no_failure() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "fail"}"#);
+    sandbox.write("artifacts/failed", "in the way");
+    let run = sandbox.bam(&["run", "pipeline.yaml", "tokens"]);
+    assert_eq!(
+        run.stderr,
+        "    Pipeline small: 4 stages
+         RAN [time]  (1/4) examples@sentiment   made by data, peak <memory>  <hex>
+         RAN [time]  (2/4) examples@entailment  made by data, peak <memory>  <hex>
+warning: tokens@sentiment: its log could not be kept: creating `artifacts/failed`: File exists (os error 17)
+      FAILED [time]  (3/4) tokens@sentiment
+error: line 3 of `train.tsv` has 2 columns, not 4
+  caused by: no column `label`
+
+hint: mend the file
+
+the end of its log:
+  | working on tokens@sentiment
+
+         RAN [time]  (4/4) tokens@entailment    made by tokenize, peak <memory>  <hex>
+────────────
+     Summary [time]  4 stages: 3 ran, 1 failed
+"
+    );
+    assert_eq!(run.code, 1);
+}
