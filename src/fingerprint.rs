@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Digest;
@@ -88,7 +88,9 @@ impl Digests {
         checksum.map_or(Ok(()), |checksum| hub::check(path, checksum))?;
         let now = SystemTime::now();
         let digest = Digest::of_file(path).with_context(reading)?;
-        let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+        // A time of modification may be set to one that is yet to come.
+        let changed = UNIX_EPOCH + Duration::from_secs(metadata.ctime().unsigned_abs());
+        let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified.min(changed)).ok());
         if age.is_some_and(|age| age > CLOCK_GRAIN) {
             self.files.insert(absolute, Entry { stamp, digest });
             self.changed = true;

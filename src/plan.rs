@@ -3,13 +3,15 @@
 mod elsewhere;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bam_contract::digest::Digest;
+use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::external::External;
 use bam_contract::manifest::{Key, Manifest};
+use bam_contract::stage::StageSpec;
 
 use crate::fingerprint::{self, Digests};
 use crate::pipeline::{Edge, Pipeline};
@@ -124,10 +126,20 @@ impl<'a> Planner<'a> {
     }
 
     /// A file that a stage reads and that is no longer what its key says.
-    pub(crate) fn changed_since(&mut self, at: usize, key: &Key) -> Result<Option<&'a Path>> {
+    pub(crate) fn changed_since(&mut self, at: usize, key: &Key) -> Result<Option<PathBuf>> {
+        let stage = &self.pipeline.stages[at];
+        // A folder that a program of the user's reads may hold others by now.
+        if matches!(stage.spec, StageSpec::Exec(_)) {
+            let now = stage.spec.external()?;
+            let is_in = |files: &[External], file: &External| files.iter().any(|other| other.slot == file.slot);
+            let added = now.iter().find(|file| !is_in(&stage.externals, file));
+            if let Some(file) = added.or_else(|| stage.externals.iter().find(|file| !is_in(&now, file))) {
+                return Ok(Some(file.path.clone()));
+            }
+        }
         for file in &self.pipeline.stages[at].externals {
             if key.external.get(&file.slot) != Some(&self.digests.of_external(file)?) {
-                return Ok(Some(&file.path));
+                return Ok(Some(file.path.clone()));
             }
         }
         Ok(None)
@@ -137,6 +149,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn plan(&mut self) -> Result<Plan> {
         let mut contents: Vec<Option<Digest>> = Vec::new();
         let mut made_by = HashMap::new();
+        let mut pending = HashMap::<Fingerprint, Vec<Outline>>::new();
         let mut plan = Plan { decisions: Vec::new(), last: Vec::new(), is_online: false };
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
             let mut decision = self.decide(at, &contents)?;
@@ -149,6 +162,18 @@ impl<'a> Planner<'a> {
                     }
                     Entry::Occupied(_) => {}
                 }
+            }
+            if let Decision::Run { .. } | Decision::Waits { .. } = &decision {
+                // An earlier one that waits, or runs, may turn out to be the same computation.
+                let outline = self.outline(at, &contents)?;
+                let alike = pending.entry(outline.all_but_inputs).or_default();
+                if let Decision::Waits { reasons, .. } = &mut decision
+                    && !self.forced.contains(&at)
+                    && alike.iter().any(|other| other.may_be(&outline))
+                {
+                    reasons.clear();
+                }
+                alike.push(outline);
             }
             let (content, last) = match &decision {
                 Decision::Cached(manifest) | Decision::Remote { manifest, .. } => {
@@ -163,6 +188,16 @@ impl<'a> Planner<'a> {
         self.see_what_is_needed(&mut plan);
         plan.is_online = self.elsewhere.is_open();
         Ok(plan)
+    }
+
+    /// What is known of a stage's key.
+    fn outline(&mut self, at: usize, contents: &[Option<Digest>]) -> Result<Outline> {
+        let stage = &self.pipeline.stages[at];
+        let known = stage.inputs.iter().map(|edge| contents[edge.stage]);
+        let inputs: Vec<(String, Option<Digest>)> =
+            stage.inputs.iter().map(|edge| edge.slot.clone()).zip(known).collect();
+        let key = fingerprint::key(stage, &vec![Digest::of(b""); inputs.len()], &mut self.digests)?;
+        Ok(Outline { all_but_inputs: Key { inputs: BTreeMap::new(), ..key }.fingerprint(), inputs })
     }
 
     /// Finds which artifacts of the remote come here; those that can't come are made again, and need what they read.
@@ -290,6 +325,23 @@ impl<'a> Planner<'a> {
             Some(self.pipeline.stages[edge.stage].name.clone())
         };
         differences(old, new, &|param| self.pipeline.place_of(at, param), &input)
+    }
+}
+
+/// A key of which not all inputs are known yet.
+#[derive(Debug)]
+struct Outline {
+    all_but_inputs: Fingerprint,
+    inputs: Vec<(String, Option<Digest>)>,
+}
+
+impl Outline {
+    /// Whether both could become the same key.
+    fn may_be(&self, other: &Self) -> bool {
+        let fits = |(own, other): (&(String, Option<Digest>), &(String, Option<Digest>))| {
+            own.0 == other.0 && (own.1.is_none() || other.1.is_none() || own.1 == other.1)
+        };
+        self.inputs.len() == other.inputs.len() && self.inputs.iter().zip(&other.inputs).all(fits)
     }
 }
 

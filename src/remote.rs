@@ -16,7 +16,7 @@ use bam_contract::manifest::Manifest;
 use futures_util::{StreamExt as _, stream};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::store::{Lock, Pending, Store};
+use crate::store::{Lock, Pending, Stamps, Store};
 pub(crate) use location::Location;
 use place::Place;
 pub(crate) use place::Pushed;
@@ -127,7 +127,7 @@ impl Remote {
     }
 
     /// Takes in what was fetched, if it is what its manifest says.
-    pub(crate) fn adopt(&self, manifest: &Manifest, pending: &Pending) -> Result<(), Trouble> {
+    pub(crate) fn adopt(&self, manifest: &Manifest, pending: &Pending) -> Result<Stamps, Trouble> {
         let Manifest { stage, fingerprint, provenance, .. } = manifest;
         let log = format!("fetched from {}; made on {}\n", self.shown(), provenance.host);
         let damaged = || format!("`{stage}` ({}) in remote `{}` is damaged", fingerprint.short(), self.shown());

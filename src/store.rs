@@ -14,6 +14,7 @@ mod verified;
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -26,6 +27,7 @@ use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
 pub(crate) use gc::Stored;
 pub(crate) use lock::{Asked, Lock};
+pub(crate) use verified::Stamps;
 use verified::Verified;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -186,7 +188,9 @@ impl Store {
         let path = self.root.join(name);
         let write = || -> io::Result<()> {
             fs::create_dir_all(&self.root)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
+            // For all who may read the store; the user's umask applies.
+            let permissions = fs::Permissions::from_mode(0o666);
+            let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(&self.root)?;
             file.write_all(bytes)?;
             file.persist(&path)?;
             Ok(())

@@ -19,9 +19,10 @@ use crate::ui::units::{ago, bytes, plural};
 
 /// Removes what no pipeline named needs: all of it, or what the limits ask for, the longest unused first.
 pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
+    // Listed before it is asked what is needed: what a run makes meanwhile stays.
+    let all = store.by_use();
     let needed = needed(args, store)?;
     let since = args.older_than.map(|age| SystemTime::now().checked_sub(age.into()).unwrap_or(UNIX_EPOCH));
-    let all = store.by_use();
     let mut left: u64 = all.iter().map(|stored| stored.size_bytes).sum();
     let mut chosen: Vec<&Stored> = Vec::new();
     for stored in all.iter().filter(|stored| !needed.contains(&stored.manifest.fingerprint)) {
@@ -57,6 +58,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
         }
     }
     if !args.dry_run {
+        store.sweep();
         store.prune_latest();
         store.prune_locks();
         store.save_verified();
@@ -88,7 +90,9 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
         // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.
         let remote = remote(&args.remote, &pipeline, false, store)?;
-        let plan = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref()).plan()?;
+        let mut planner = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref());
+        let plan = planner.plan()?;
+        planner.finish();
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             match decision {
                 Decision::Cached(manifest) | Decision::Remote { manifest, .. } => needed.insert(manifest.fingerprint),

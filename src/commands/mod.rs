@@ -16,6 +16,7 @@ mod run;
 mod runs;
 mod serve;
 mod show;
+mod signals;
 mod status;
 mod verify;
 

@@ -99,7 +99,7 @@ fn fetch(stage: &str, manifest: &Manifest, remote: &Remote, store: &Store) -> Re
     let finish = move |result| drop(sender.send(result));
     remote.fetch(manifest.clone(), pending.output(), |_| {}, finish).map_err(Trouble::Remote)?;
     done.recv().expect("a transfer tells how it ended")?;
-    remote.adopt(manifest, &pending)?;
-    store.committed(manifest);
+    let stamps = remote.adopt(manifest, &pending)?;
+    store.committed(manifest.fingerprint, stamps);
     store.set_latest(stage, kind, fingerprint).map_err(Trouble::Artifact)
 }

@@ -1,23 +1,23 @@
 //! `bam run`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::mpsc;
+use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bam_contract::artifact::ArtifactKind;
 use bam_contract::artifact::comparison::Comparison;
 use bam_contract::artifact::scores::Scores;
+use bam_contract::digest::Fingerprint;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::fetch::{fetch, read_all, warn_of_branches};
 use super::remote::remote;
+use super::signals;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
-use crate::executor::{Groups, Local, Message};
+use crate::executor::Local;
 use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
@@ -26,10 +26,7 @@ use crate::store::Store;
 use crate::ui;
 
 /// Exit code of a run that was stopped: what shells report of a program that SIGINT ended.
-const INTERRUPTED: u8 = 130;
-
-/// How long a run that is to end at once has to do it itself, and to keep its record.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const INTERRUPTED: u8 = 130;
 
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let hub = Hub::from_env(args.offline.offline);
@@ -45,7 +42,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let (sender, messages) = mpsc::channel();
-    watch_for_signals(executor.groups(), sender.clone())?;
+    signals::watch(executor.groups(), sender.clone())?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
     // What was fetched may show a mistake, which is told before more is fetched.
     while !pipeline.unfetched().is_empty() {
@@ -67,28 +64,6 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         Outcome::Failed => ExitCode::from(1),
         Outcome::Interrupted => ExitCode::from(INTERRUPTED),
     })
-}
-
-/// Has Ctrl-C, SIGTERM and SIGHUP stop the run: the first lets workers keep what they have, the second ends them, and the run
-/// too should it be busy, with a large file it reads, say.
-fn watch_for_signals(groups: Groups, run: Sender<Message>) -> Result<()> {
-    let first = AtomicBool::new(true);
-    let act = move || {
-        let is_first = first.swap(false, Ordering::Relaxed);
-        if is_first {
-            groups.stop();
-        } else {
-            groups.kill();
-        }
-        // A run that has ended needs not be told.
-        _ = run.send(Message::Interrupted);
-        if !is_first {
-            sleep(PATIENCE);
-            ui::story("ended at once; the next run clears away what was being made");
-            std::process::exit(INTERRUPTED.into());
-        }
-    };
-    ctrlc::set_handler(act).context("watching for Ctrl-C")
 }
 
 /// The stages asked for with all they need, and those of them that are forced.
@@ -119,13 +94,13 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
 }
 
 /// Prints the scores and comparisons of those stages that are `made`.
-fn tell_results(pipeline: &Pipeline, made: &[String], store: &Store, as_json: bool) -> Result<()> {
+fn tell_results(pipeline: &Pipeline, made: &BTreeMap<String, Fingerprint>, store: &Store, as_json: bool) -> Result<()> {
     let is_result = |stage: &&Stage| {
-        matches!(stage.spec.writes(), ArtifactKind::Scores | ArtifactKind::Comparison) && made.contains(&stage.name)
+        matches!(stage.spec.writes(), ArtifactKind::Scores | ArtifactKind::Comparison) && made.contains_key(&stage.name)
     };
     let results: Vec<&Stage> = pipeline.stages.iter().filter(is_result).collect();
     for stage in &results {
-        let folder = store.latest_link(&stage.name);
+        let folder = store.folder(stage.spec.kind().name, made[&stage.name]);
         let (event, mut line, table) = if stage.spec.writes() == ArtifactKind::Scores {
             let scores = Scores::read(&folder)?;
             ("scores", serde_json::to_value(&scores)?, ui::scores::tables(&scores))
@@ -154,8 +129,8 @@ struct Record {
     time: String,
     head: Value,
     stages: Vec<Value>,
-    /// Names of the stages whose artifact is there.
-    made: Vec<String>,
+    /// The stages whose artifact is there.
+    made: BTreeMap<String, Fingerprint>,
     started: Instant,
 }
 
@@ -172,7 +147,7 @@ impl Record {
             "device": limits.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
-        Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: Vec::new(), started: Instant::now() }
+        Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: BTreeMap::new(), started: Instant::now() }
     }
 
     fn to_json(&self, outcome: Outcome) -> Result<Vec<u8>> {
@@ -199,8 +174,11 @@ impl Observer for Record {
                 | RunEvent::Failed { .. }
                 | RunEvent::Skipped { .. }
         );
-        if let RunEvent::Cached { stage, .. } | RunEvent::Fetched { stage, .. } | RunEvent::Ran { stage, .. } = event {
-            self.made.push((*stage).to_owned());
+        if let RunEvent::Cached { stage, manifest, .. }
+        | RunEvent::Fetched { stage, manifest, .. }
+        | RunEvent::Ran { stage, manifest, .. } = event
+        {
+            self.made.insert((*stage).to_owned(), manifest.fingerprint);
         }
         if settled {
             self.stages.push(serde_json::to_value(event).expect("an event is plain data"));

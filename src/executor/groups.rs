@@ -3,7 +3,7 @@
 //! A worker leads a group of its own, which all that it starts belongs to. Should the engine end, however it does, the
 //! kernel closes its end of a pipe; a guardian process, which waits at the other end, then kills every group it was told of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,8 +20,8 @@ pub(crate) struct Groups(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Numbers of the processes that lead them.
-    leaders: BTreeSet<i32>,
+    /// Numbers of the processes that lead them, and whether they were asked to end: some take a second request for more.
+    leaders: BTreeMap<i32, bool>,
     /// The pipe that a guardian waits at, once there is one.
     guardian: Option<ChildStdin>,
 }
@@ -31,12 +31,15 @@ impl Groups {
     pub(super) fn spawn(&self, command: &mut Command) -> Result<Child> {
         let mut inner = self.inner();
         if inner.guardian.is_none() {
+            // A parent may have had children's ends ignored; then nobody could wait for a worker's.
+            // SAFETY: a plain system call; nothing runs on the signal.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
             inner.guardian = Some(start_guardian().context("starting the guardian of workers")?);
         }
         // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
         let child = command.process_group(0).spawn()?;
         let leader = child.id().cast_signed();
-        inner.leaders.insert(leader);
+        inner.leaders.insert(leader, false);
         inner.tell(leader);
         Ok(child)
     }
@@ -49,21 +52,35 @@ impl Groups {
         inner.tell(-leader);
     }
 
-    /// Sends a signal to all processes of a group that is under way.
-    pub(super) fn signal(&self, leader: i32, number: i32) {
-        if self.inner().leaders.contains(&leader) {
-            signal(leader, number);
+    /// Asks one to end soon, unless it was asked before.
+    pub(super) fn stop_one(&self, leader: i32) {
+        if let Some(is_asked @ false) = self.inner().leaders.get_mut(&leader) {
+            *is_asked = true;
+            signal(leader, libc::SIGTERM);
         }
     }
 
-    /// Asks all to end soon.
+    /// Ends one at once.
+    pub(super) fn kill_one(&self, leader: i32) {
+        if self.inner().leaders.contains_key(&leader) {
+            signal(leader, libc::SIGKILL);
+        }
+    }
+
+    /// Asks all to end soon that were not asked before.
     pub(crate) fn stop(&self) {
-        self.inner().leaders.iter().for_each(|leader| signal(*leader, libc::SIGTERM));
+        for (leader, is_asked) in &mut self.inner().leaders {
+            if !std::mem::replace(is_asked, true) {
+                signal(*leader, libc::SIGTERM);
+            }
+        }
     }
 
     /// Ends all at once.
     pub(crate) fn kill(&self) {
-        self.inner().leaders.iter().for_each(|leader| signal(*leader, libc::SIGKILL));
+        for leader in self.inner().leaders.keys() {
+            signal(*leader, libc::SIGKILL);
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -72,10 +89,17 @@ impl Groups {
 }
 
 impl Inner {
+    /// Tells the guardian of a group, and another one of all if that one is gone; to do without is no reason to end a training.
     fn tell(&mut self, number: i32) {
+        let tell = |pipe: &mut ChildStdin, number: i32| pipe.write_all(&number.to_ne_bytes());
+        if self.guardian.as_mut().is_some_and(|pipe| tell(pipe, number).is_ok()) {
+            return;
+        }
+        self.guardian = start_guardian().ok();
         if let Some(pipe) = &mut self.guardian {
-            // One that was killed is no reason to end a training.
-            _ = pipe.write_all(&number.to_ne_bytes());
+            for leader in self.leaders.keys() {
+                _ = tell(pipe, *leader);
+            }
         }
     }
 }

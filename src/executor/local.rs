@@ -6,8 +6,9 @@ use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bam_contract::event::Event;
@@ -84,7 +85,8 @@ impl Executor for Local {
         let stdout = child.stdout.take().expect("stdout is piped");
         let process = child.id().cast_signed();
         let (groups, events) = (self.groups.clone(), messages.clone());
-        let reader = thread::spawn(move || {
+        let (all_read, until_all_read) = mpsc::channel();
+        thread::spawn(move || {
             for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
                 match serde_json::from_slice::<Event>(&line) {
                     // The receiver is gone only when the engine is ending.
@@ -93,19 +95,24 @@ impl Executor for Local {
                     Err(_) => drop(log_file.write_all(&line).and_then(|()| log_file.write_all(b"\n"))),
                 }
             }
+            _ = all_read.send(());
         });
         thread::spawn(move || {
             until_ended(process);
+            let at = Instant::now();
             // What it has started and left behind would write on, and keep its stdout open.
             groups.remove(process);
-            // A reader that panicked has read what it could.
-            _ = reader.join();
-            let end = take_end(process, &who);
+            // What has left the group as well keeps it open still; the stage doesn't wait for that.
+            _ = until_all_read.recv_timeout(LAST_WORDS);
+            let end = take_end(process, at, &who);
             drop(messages.send(Message::Ended { stage, end }));
         });
         Ok(Box::new(LocalWorker { leader: process, groups: self.groups.clone() }))
     }
 }
+
+/// How long what a worker has said is read on after its end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How the threads of a parallel loop wait for each other. By OpenMP's default they spin, which cost a training step
 /// on two cores four fifths of its speed while something else wanted them (3.4 rows/s against 18.4). Sleeping at once
@@ -120,11 +127,11 @@ struct LocalWorker {
 
 impl Worker for LocalWorker {
     fn stop(&self) {
-        self.groups.signal(self.leader, libc::SIGTERM);
+        self.groups.stop_one(self.leader);
     }
 
     fn kill(&self) {
-        self.groups.signal(self.leader, libc::SIGKILL);
+        self.groups.kill_one(self.leader);
     }
 }
 
@@ -150,7 +157,7 @@ fn until_ended(process: libc::pid_t) {
 }
 
 /// Takes the end of a child; `wait4` tells its peak memory too, which the standard library does not.
-fn take_end(process: libc::pid_t, who: &str) -> End {
+fn take_end(process: libc::pid_t, at: Instant, who: &str) -> End {
     // SAFETY: `rusage` is plain data, for which zeros are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let mut status = 0;
@@ -162,7 +169,7 @@ fn take_end(process: libc::pid_t, who: &str) -> End {
         Some(format!("waiting for {who} failed: {}", io::Error::last_os_error()))
     };
     // Linux counts in KiB.
-    End { trouble, peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024 }
+    End { trouble, peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024, at }
 }
 
 fn again_if_interrupted(mut call: impl FnMut() -> i32) -> i32 {

@@ -8,6 +8,7 @@ use bam_contract::digest::Fingerprint;
 use bam_contract::event::Event;
 use std::path::Path;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use crate::remote::{Pushed, Trouble};
 pub(crate) use groups::{GUARDIAN, Groups, guard};
@@ -75,4 +76,5 @@ pub(crate) struct End {
     /// Why it did not end well, if so.
     pub(crate) trouble: Option<String>,
     pub(crate) peak_memory_bytes: u64,
+    pub(crate) at: Instant,
 }

@@ -1,13 +1,14 @@
 //! What workers report, and how stages end.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
 use bam_contract::event::Event;
-use bam_contract::fault::{Fault, hint_of};
-use bam_contract::manifest::{Key, Provenance};
+use bam_contract::fault::hint_of;
+use bam_contract::manifest::Provenance;
 use bam_contract::stage::StageSpec;
 use serde_json::Map;
 
@@ -19,6 +20,8 @@ use crate::ui::units::plural;
 
 /// Lines of a failed stage's log that are shown.
 const LOG_TAIL_LINES: usize = 8;
+/// And as many bytes at most.
+const LOG_TAIL_BYTES: u64 = 16 << 10;
 
 /// Why a stage failed.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ impl Run<'_, '_> {
     /// Takes in what a worker reports.
     pub(super) fn hear(&mut self, at: usize, event: Event) {
         let stage = &self.pipeline.stages[at].name;
+        // What has outlived its worker may still be talking.
+        if !self.working.contains_key(&at) && !self.fetching.contains_key(&at) {
+            return;
+        }
         match &event {
             Event::Progress { done, total, unit, detail } => {
                 self.tell(&RunEvent::Progress { stage, index: at, done: *done, total: *total, unit, detail });
@@ -66,14 +73,21 @@ impl Run<'_, '_> {
         let threads = grant.threads;
         drop(grant);
         let stage = &self.pipeline.stages[at];
-        let wall_secs = started.elapsed().as_secs_f64();
+        let wall_secs = end.at.duration_since(started).as_secs_f64();
         let (summary, facts) = match (last, &end.trouble) {
             (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
-            // A program of the user's need not say anything: its exit code does.
-            (None, None) if matches!(stage.spec, StageSpec::Exec(_)) => {
+            // A program of the user's need not say anything: its exit code does, unless it was asked to end early.
+            (None, None) if matches!(stage.spec, StageSpec::Exec(_)) && self.stopping.is_none() => {
                 (plural(pending.count_files(), "file"), Map::new())
             }
-            (Some(Event::Stopped { summary }), _) => return self.stopped(at, Some(&summary)),
+            (Some(Event::Stopped { summary }), _) if self.stopping.is_some() => {
+                return self.stopped(at, Some(&summary));
+            }
+            (Some(Event::Stopped { summary }), _) => {
+                let causes = vec![format!("the worker stopped, though `bam` did not ask it to: {summary}")];
+                let hint = Some("run again; it goes on from what it kept".to_owned());
+                return self.failed(at, &Failure { causes, hint }, Some(&pending), wall_secs);
+            }
             (last, _) if self.stopping.is_some() && !matches!(last, Some(Event::Failed { .. })) => {
                 return self.stopped(at, None);
             }
@@ -103,11 +117,11 @@ impl Run<'_, '_> {
         let artifact = stage.spec.writes();
         let is_foreign = matches!(stage.spec, StageSpec::Exec(_));
         let finished = Finished { stage: stage.name.clone(), key, artifact, is_foreign, summary, metrics, provenance };
-        let manifest = match pending.commit(finished) {
-            Ok(manifest) => manifest,
+        let (manifest, stamps) = match pending.commit(finished) {
+            Ok(committed) => committed,
             Err((pending, error)) => return self.failed(at, &error.into(), Some(&pending), wall_secs),
         };
-        self.store.committed(&manifest);
+        self.store.committed(manifest.fingerprint, stamps);
         self.read.insert(manifest.fingerprint);
         self.store.forget_resume(manifest.fingerprint);
         if let Err(error) = self.settle(at, State::Ran, &manifest) {
@@ -116,17 +130,6 @@ impl Run<'_, '_> {
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
         self.push(at, &manifest);
-    }
-
-    /// What a worker read may not be what was hashed before it started, maybe an hour ago.
-    fn unchanged_since(&mut self, at: usize, key: &Key) -> Result<()> {
-        match self.planner.changed_since(at, key)? {
-            None => Ok(()),
-            Some(path) => {
-                let what = format!("`{}` changed while the stage ran", path.display());
-                Err(Fault::new(what, "run again; the change is seen then").into())
-            }
-        }
     }
 
     /// Notes that a stage ended because it was asked to.
@@ -140,8 +143,7 @@ impl Run<'_, '_> {
         let stage = &self.pipeline.stages[at].name;
         self.states[at] = State::Failed;
         self.tally.failed += 1;
-        let text = pending.map(|pending| fs::read(pending.log()).unwrap_or_default()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = pending.and_then(|pending| end_of(&pending.log()).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
         let log = match pending.map(|pending| self.store.keep_failed_log(stage, pending)).transpose() {
@@ -167,6 +169,16 @@ impl Run<'_, '_> {
             self.skip(at, lost);
         }
     }
+}
+
+/// The last lines of a log, however long it is.
+fn end_of(log: &Path) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let start = file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The commit that the pipeline's folder is at, if it is in a git repository.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
+use bam_contract::fault::Fault;
 use bam_contract::job::JobInput;
+use bam_contract::manifest::Key;
 
 use super::{Run, State};
 use crate::pipeline::Edge;
@@ -37,14 +39,13 @@ impl Run<'_, '_> {
         Ok(Asked::Held(locks))
     }
 
-    /// An input whose bytes are not those that were committed. Each is read once a run.
+    /// An input that is not what was committed. Its bytes are read once a run; after that it is looked at.
     pub(super) fn damaged_input(&mut self, at: usize) -> Option<usize> {
         for edge in &self.pipeline.stages[at].inputs {
             let fingerprint = self.fingerprints[edge.stage].expect("a stage starts when its inputs are there");
-            if self.read.contains(&fingerprint) {
-                continue;
-            }
-            match self.store.verify(self.pipeline.stages[edge.stage].spec.kind().name, fingerprint) {
+            let kind = self.pipeline.stages[edge.stage].spec.kind().name;
+            let is_read = self.read.contains(&fingerprint);
+            match if is_read { self.store.find(kind, fingerprint) } else { self.store.verify(kind, fingerprint) } {
                 Found::Sound(_) => drop(self.read.insert(fingerprint)),
                 Found::Absent | Found::Damaged(_) => return Some(edge.stage),
             }
@@ -52,14 +53,37 @@ impl Run<'_, '_> {
         None
     }
 
-    /// Goes back to a stage whose artifact turned out to be damaged, and then to the one that reads it.
+    /// What a worker read may not be what was hashed before it started, maybe an hour ago.
+    pub(super) fn unchanged_since(&mut self, at: usize, key: &Key) -> Result<()> {
+        if let Some(path) = self.planner.changed_since(at, key)? {
+            let what = format!("`{}` changed while the stage ran", path.display());
+            return Err(Fault::new(what, "run again; the change is seen then").into());
+        }
+        for edge in &self.pipeline.stages[at].inputs {
+            let source = &self.pipeline.stages[edge.stage];
+            let fingerprint = self.fingerprints[edge.stage].expect("a stage runs when its inputs are there");
+            if !matches!(self.store.find(source.spec.kind().name, fingerprint), Found::Sound(_)) {
+                let what = format!("its input `{}` changed while the stage ran", source.name);
+                return Err(Fault::new(what, "a stage may write to its own output alone; run again to mend it").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to a stage whose artifact turned out to be damaged or gone, and then to the one that reads it.
     pub(super) fn make_again(&mut self, reader: usize, input: usize) {
-        if self.states[input] == State::Cached {
-            self.tally.cached -= 1;
+        match self.states[input] {
+            State::Cached => self.tally.cached -= 1,
+            State::Ran => self.tally.ran -= 1,
+            State::Fetched => self.tally.fetched -= 1,
+            _ => {}
         }
         for at in [reader, input] {
             self.states[at] = State::Waiting;
         }
         self.contents[input] = None;
+        if let Some(fingerprint) = self.fingerprints[input] {
+            self.read.remove(&fingerprint);
+        }
     }
 }

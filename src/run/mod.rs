@@ -297,10 +297,14 @@ impl Run<'_, '_> {
         self.push(at, manifest);
     }
 
-    /// Notes that a stage's artifact is there.
+    /// Notes that a stage's artifact is there. That its name can't be noted is an error only where it was just made: what a
+    /// store holds can be used without the right to write there.
     fn settle(&mut self, at: usize, state: State, manifest: &Manifest) -> Result<()> {
         let name = &self.pipeline.stages[at].name;
-        self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint)?;
+        let named = self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint);
+        if state != State::Cached {
+            named?;
+        }
         self.store.forget_failure(name);
         self.states[at] = state;
         self.contents[at] = Some(manifest.content);

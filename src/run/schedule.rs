@@ -78,19 +78,30 @@ struct Free {
 
 impl Limits {
     /// What a stage needs: as declared, else by these rules. Threads: the stages of a family share the run's, so that
-    /// they run side by side. It depends on the file and the machine alone, for the number of threads may change the
+    /// they run side by side; one for kinds that use no more, and for programs of the user's. It depends on the file and the machine alone, for the number of threads may change the
     /// last bits of a training. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
     /// tensors.
     fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
         let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
         let gpus = usize::from(computes && self.device != "cpu" && !self.gpus.is_empty());
         Needs {
-            threads: stage.resources.threads.unwrap_or((self.threads / stage.siblings).max(1)),
+            threads: stage.resources.threads.unwrap_or_else(|| self.share_of(stage)),
             memory_bytes: match stage.resources.memory {
                 Some(memory) => memory.as_u64(),
                 None => last_peak_bytes.unwrap_or_else(|| memory_guess(stage)),
             },
             gpus: stage.resources.gpus.unwrap_or(gpus),
+        }
+    }
+}
+
+impl Limits {
+    fn share_of(&self, stage: &Stage) -> usize {
+        match stage.spec {
+            StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_) | StageSpec::Tokenize(_) => {
+                (self.threads / stage.siblings).max(1)
+            }
+            _ => 1,
         }
     }
 }

@@ -121,10 +121,11 @@ impl Run<'_, '_> {
         let Some(remote) = self.planner.elsewhere().remote() else { return };
         let adopted = result.and_then(|()| remote.adopt(&manifest, &pending));
         drop(pending);
-        if let Err(trouble) = adopted {
-            return self.do_without(at, manifest.fingerprint, trouble);
-        }
-        self.store.committed(&manifest);
+        let stamps = match adopted {
+            Ok(stamps) => stamps,
+            Err(trouble) => return self.do_without(at, manifest.fingerprint, trouble),
+        };
+        self.store.committed(manifest.fingerprint, stamps);
         self.read.insert(manifest.fingerprint);
         self.no_longer_elsewhere(at);
         if let Err(error) = self.settle(at, State::Fetched, &manifest) {

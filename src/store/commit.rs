@@ -12,7 +12,8 @@ use bam_contract::fault::Fault;
 use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
 use tempfile::TempDir;
 
-use super::{LOG, Lock, MANIFEST};
+use super::{LOG, Lock, MANIFEST, Stamps};
+use crate::fingerprint::Stamp;
 
 /// An artifact in the making. Dropped without [`Pending::commit`], it leaves nothing.
 #[derive(Debug)]
@@ -69,13 +70,13 @@ impl Pending {
     ///
     /// # Errors
     /// The cause, with the pending artifact, whose log is still there.
-    pub(crate) fn commit(self, finished: Finished) -> Result<Manifest, (Self, anyhow::Error)> {
+    pub(crate) fn commit(self, finished: Finished) -> Result<(Manifest, Stamps), (Self, anyhow::Error)> {
         self.try_commit(finished).map_err(|error| (self, error))
     }
 
     /// Takes in what was made elsewhere, if it is what its manifest says.
-    pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<()> {
-        let files = entries(&self.output(), manifest.fingerprint)?;
+    pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<Stamps> {
+        let (files, stamps) = entries(&self.output(), manifest.fingerprint)?;
         for (name, entry) in &manifest.files {
             match files.get(name) {
                 None => bail!("`{name}` did not come"),
@@ -85,12 +86,13 @@ impl Pending {
         }
         need_files(manifest.artifact, &files)?;
         fs::write(self.log(), log).with_context(|| format!("writing `{}`", self.log().display()))?;
-        self.put_in_place(manifest)
+        self.put_in_place(manifest)?;
+        Ok(stamps)
     }
 
-    fn try_commit(&self, finished: Finished) -> Result<Manifest> {
+    fn try_commit(&self, finished: Finished) -> Result<(Manifest, Stamps)> {
         let fingerprint = finished.key.fingerprint();
-        let files = entries(&self.output(), fingerprint)?;
+        let (files, stamps) = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
         if finished.is_foreign {
             let hint = "`docs/exec.md` says what each kind consists of";
@@ -109,7 +111,7 @@ impl Pending {
             provenance: finished.provenance,
         };
         self.put_in_place(&manifest)?;
-        Ok(manifest)
+        Ok((manifest, stamps))
     }
 
     /// Syncs, and moves the output to its place.
@@ -130,31 +132,34 @@ impl Pending {
     }
 }
 
-/// Sizes and digests of all files below a folder.
-fn entries(output: &Path, fingerprint: Fingerprint) -> Result<BTreeMap<String, FileEntry>> {
-    let mut files = BTreeMap::new();
+/// Sizes and digests of all files below a folder, and their stamps from before they were read: one that changes
+/// meanwhile has another.
+fn entries(output: &Path, fingerprint: Fingerprint) -> Result<(BTreeMap<String, FileEntry>, Stamps)> {
+    let (mut files, mut stamps) = (BTreeMap::new(), Stamps::new());
     for name in files_in(output)? {
         if [MANIFEST, LOG].contains(&name.as_str()) {
             bail!("the stage wrote `{name}`, which is `bam`'s own file in every artifact");
         }
         let path = output.join(&name);
         let reading = || format!("reading `{name}` of the stage's output");
+        let metadata = fs::metadata(&path).with_context(reading)?;
         let entry = FileEntry {
-            size_bytes: fs::metadata(&path).with_context(reading)?.len(),
+            size_bytes: metadata.len(),
             digest: Digest::of_file(&path).with_context(reading)?,
             content: Digest::of_content(&path, fingerprint).with_context(reading)?,
         };
+        stamps.insert(name.clone(), Stamp::of(&metadata));
         files.insert(name, entry);
     }
-    Ok(files)
+    Ok((files, stamps))
 }
 
 /// Names of all files below a folder, relative to it.
-fn files_in(folder: &Path) -> Result<Vec<String>> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(inside) = open.pop() {
-        for entry in fs::read_dir(folder.join(&inside)).context("reading the stage's output")? {
+        for entry in fs::read_dir(folder.join(&inside)).with_context(|| format!("reading `{}`", folder.display()))? {
             let entry = entry?;
             let path = inside.join(entry.file_name());
             let file_type = entry.file_type()?;

@@ -13,23 +13,24 @@ use anyhow::Result;
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::manifest::Manifest;
 
-use super::{Found, MANIFEST, Store, read_manifest};
+use super::commit::files_in;
+use super::{Found, LOG, MANIFEST, Store, read_manifest};
 use crate::fingerprint::Stamp;
 
 const FILE: &str = "verified.json";
 
-/// Stamps of each artifact's files, when their bytes were last known to be right.
-type Stamps = BTreeMap<Fingerprint, BTreeMap<String, Stamp>>;
+/// Stamps of an artifact's files, when their bytes were last known to be right.
+pub(crate) type Stamps = BTreeMap<String, Stamp>;
 
 /// What is remembered from call to call; a memory that can't be read is an empty one.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    stamps: OnceCell<RefCell<Stamps>>,
+    stamps: OnceCell<RefCell<BTreeMap<Fingerprint, Stamps>>>,
     changed: Cell<bool>,
 }
 
 impl Verified {
-    fn stamps(&self, root: &Path) -> &RefCell<Stamps> {
+    fn stamps(&self, root: &Path) -> &RefCell<BTreeMap<Fingerprint, Stamps>> {
         self.stamps.get_or_init(|| {
             let read = fs::read(root.join(FILE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             RefCell::new(read.unwrap_or_default())
@@ -60,7 +61,8 @@ impl Store {
         }
         let stamps = self.verified.stamps(&self.root);
         let known = stamps.borrow().get(&fingerprint).cloned().filter(|_| !read_all).unwrap_or_default();
-        match held_against(&folder, &manifest, &known) {
+        let held = if read_all { no_more_than(&folder, &manifest) } else { Ok(()) };
+        match held.and_then(|()| held_against(&folder, &manifest, &known)) {
             Ok(found) if found == known => {}
             Ok(found) => {
                 stamps.borrow_mut().insert(fingerprint, found);
@@ -78,11 +80,8 @@ impl Store {
     }
 
     /// Notes an artifact whose digests were just taken.
-    pub(crate) fn committed(&self, manifest: &Manifest) {
-        let folder = self.folder(&manifest.key.kind, manifest.fingerprint);
-        let stamp = |name: &String| Some((name.clone(), Stamp::of(&fs::metadata(folder.join(name)).ok()?)));
-        let stamps = manifest.files.keys().filter_map(stamp).collect();
-        self.verified.stamps(&self.root).borrow_mut().insert(manifest.fingerprint, stamps);
+    pub(crate) fn committed(&self, fingerprint: Fingerprint, stamps: Stamps) {
+        self.verified.stamps(&self.root).borrow_mut().insert(fingerprint, stamps);
         self.verified.changed.set(true);
     }
 
@@ -104,12 +103,18 @@ impl Store {
     }
 }
 
+/// A stage that reads all that is in a folder would read what was added to it.
+fn no_more_than(folder: &Path, manifest: &Manifest) -> Result<(), String> {
+    let names = files_in(folder).map_err(|error| format!("{error:#}"))?;
+    let is_own = |name: &String| manifest.files.contains_key(name) || [MANIFEST, LOG].contains(&name.as_str());
+    match names.iter().find(|name| !is_own(name)) {
+        Some(added) => Err(format!("`{added}` was added to it")),
+        None => Ok(()),
+    }
+}
+
 /// Stamps of an artifact's files, whose bytes are right by what is known or by their digests; or what is wrong.
-fn held_against(
-    folder: &Path,
-    manifest: &Manifest,
-    known: &BTreeMap<String, Stamp>,
-) -> Result<BTreeMap<String, Stamp>, String> {
+fn held_against(folder: &Path, manifest: &Manifest, known: &Stamps) -> Result<Stamps, String> {
     let mut stamps = BTreeMap::new();
     for (name, entry) in &manifest.files {
         let path = folder.join(name);

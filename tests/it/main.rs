@@ -23,5 +23,6 @@ mod snapshots;
 mod stopping;
 mod store;
 mod support;
+mod tampering;
 mod terminal;
 mod trouble;

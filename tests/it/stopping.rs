@@ -24,7 +24,10 @@ fn an_engine_that_is_killed_leaves_no_half_artifact_and_no_worker() {
     let mut engine = sandbox.command(&run).stderr(Stdio::null()).spawn().unwrap();
     until("the worker has written half", || sandbox.path("hanging").exists());
     let mut follow = sandbox.command(&["log", "-f", "tokens@sentiment"]);
-    let follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(follow.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.ends_with("/log.txt (under way)\n"), "{line}");
     let worker = worker_of(engine.id()).expect("the worker hangs");
     assert!(a_worker_runs(&sandbox));
     engine.kill().unwrap();
@@ -32,7 +35,7 @@ fn an_engine_that_is_killed_leaves_no_half_artifact_and_no_worker() {
     until("the worker ends with the engine", || is_gone(worker));
     assert!(!a_worker_runs(&sandbox));
     // Nobody is there to write more.
-    assert_eq!(follow.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
     assert_eq!(sandbox.names_in("artifacts/store"), ["data"]);
 
     fs::remove_file(sandbox.path("behaviour.json")).unwrap();

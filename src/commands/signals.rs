@@ -1,0 +1,50 @@
+//! What `bam run` does about Ctrl-C, SIGTERM and SIGHUP.
+
+use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::run::INTERRUPTED;
+use crate::executor::{Groups, Message};
+use crate::ui;
+
+/// How long a run that is to end at once has to do it itself, and to keep its record.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
+/// file it reads, say.
+pub(super) fn watch(groups: Groups, run: Sender<Message>) -> Result<()> {
+    let ignored: Vec<i32> = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().filter(is_ignored).collect();
+    let first = AtomicBool::new(true);
+    let act = move || {
+        // Told before workers are: they stop because the run does. One that has ended needs not be told.
+        _ = run.send(Message::Interrupted);
+        if first.swap(false, Ordering::Relaxed) {
+            groups.stop();
+            return;
+        }
+        groups.kill();
+        sleep(PATIENCE);
+        ui::story("ended at once; the next run clears away what was being made");
+        exit(INTERRUPTED.into());
+    };
+    ctrlc::set_handler(act).context("watching for Ctrl-C")?;
+    for signal in ignored {
+        // SAFETY: a plain system call.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    Ok(())
+}
+
+/// Whether whoever started this wants a signal ignored, as `nohup` does.
+fn is_ignored(signal: &i32) -> bool {
+    // SAFETY: `sigaction` is plain data, for which zeros are valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer leads to a live local, and nothing is set.
+    let asked = unsafe { libc::sigaction(*signal, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
