@@ -3,12 +3,12 @@
 mod elsewhere;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::digest::Digest;
 use bam_contract::external::External;
 use bam_contract::manifest::{Key, Manifest};
 use bam_contract::stage::StageSpec;
@@ -149,7 +149,6 @@ impl<'a> Planner<'a> {
     pub(crate) fn plan(&mut self) -> Result<Plan> {
         let mut contents: Vec<Option<Digest>> = Vec::new();
         let mut made_by = HashMap::new();
-        let mut pending = HashMap::<Fingerprint, Vec<Outline>>::new();
         let mut plan = Plan { decisions: Vec::new(), last: Vec::new(), is_online: false };
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
             let mut decision = self.decide(at, &contents)?;
@@ -162,18 +161,6 @@ impl<'a> Planner<'a> {
                     }
                     Entry::Occupied(_) => {}
                 }
-            }
-            if let Decision::Run { .. } | Decision::Waits { .. } = &decision {
-                // An earlier one that waits, or runs, may turn out to be the same computation.
-                let outline = self.outline(at, &contents)?;
-                let alike = pending.entry(outline.all_but_inputs).or_default();
-                if let Decision::Waits { reasons, .. } = &mut decision
-                    && !self.forced.contains(&at)
-                    && alike.iter().any(|other| other.may_be(&outline))
-                {
-                    reasons.clear();
-                }
-                alike.push(outline);
             }
             let (content, last) = match &decision {
                 Decision::Cached(manifest) | Decision::Remote { manifest, .. } => {
@@ -188,16 +175,6 @@ impl<'a> Planner<'a> {
         self.see_what_is_needed(&mut plan);
         plan.is_online = self.elsewhere.is_open();
         Ok(plan)
-    }
-
-    /// What is known of a stage's key.
-    fn outline(&mut self, at: usize, contents: &[Option<Digest>]) -> Result<Outline> {
-        let stage = &self.pipeline.stages[at];
-        let known = stage.inputs.iter().map(|edge| contents[edge.stage]);
-        let inputs: Vec<(String, Option<Digest>)> =
-            stage.inputs.iter().map(|edge| edge.slot.clone()).zip(known).collect();
-        let key = fingerprint::key(stage, &vec![Digest::of(b""); inputs.len()], &mut self.digests)?;
-        Ok(Outline { all_but_inputs: Key { inputs: BTreeMap::new(), ..key }.fingerprint(), inputs })
     }
 
     /// Finds which artifacts of the remote come here; those that can't come are made again, and need what they read.
@@ -325,23 +302,6 @@ impl<'a> Planner<'a> {
             Some(self.pipeline.stages[edge.stage].name.clone())
         };
         differences(old, new, &|param| self.pipeline.place_of(at, param), &input)
-    }
-}
-
-/// A key of which not all inputs are known yet.
-#[derive(Debug)]
-struct Outline {
-    all_but_inputs: Fingerprint,
-    inputs: Vec<(String, Option<Digest>)>,
-}
-
-impl Outline {
-    /// Whether both could become the same key.
-    fn may_be(&self, other: &Self) -> bool {
-        let fits = |(own, other): (&(String, Option<Digest>), &(String, Option<Digest>))| {
-            own.0 == other.0 && (own.1.is_none() || other.1.is_none() || own.1 == other.1)
-        };
-        self.inputs.len() == other.inputs.len() && self.inputs.iter().zip(&other.inputs).all(fits)
     }
 }
 

@@ -61,7 +61,7 @@ impl Store {
         }
         let stamps = self.verified.stamps(&self.root);
         let known = stamps.borrow().get(&fingerprint).cloned().filter(|_| !read_all).unwrap_or_default();
-        let held = if read_all { no_more_than(&folder, &manifest) } else { Ok(()) };
+        let held = if known.is_empty() { no_more_than(&folder, &manifest) } else { Ok(()) };
         match held.and_then(|()| held_against(&folder, &manifest, &known)) {
             Ok(found) if found == known => {}
             Ok(found) => {
