@@ -13,7 +13,7 @@ use crate::executor::{Groups, Message};
 use crate::ui;
 
 /// How long a run that is to end at once has to do it itself, and to keep its record.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
 /// file it reads, say.
