@@ -79,7 +79,8 @@ def main():
     else:
         print(f"working on {job['stage']}", file=sys.stderr, flush=True)
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        print(f"GPUs: {os.environ['CUDA_VISIBLE_DEVICES']}", file=sys.stderr, flush=True)
+        # In one piece, for the other stream's lines go to the log too.
+        os.write(2, f"GPUs: {os.environ['CUDA_VISIBLE_DEVICES']}\n".encode())
     tell("progress", done=1, total=2, unit="step", detail="loss 0.5")
     tell("metric", name="dev/rte/accuracy", value=0.5)
     if what == "fail":
