@@ -92,7 +92,8 @@ impl Executor for Local {
                     // The receiver is gone only when the engine is ending.
                     Ok(event) => drop(events.send(Message::Event { stage, event })),
                     // Libraries print as they please; the log is the place for it.
-                    Err(_) => drop(log_file.write_all(&line).and_then(|()| log_file.write_all(b"\n"))),
+                    // A line in one piece, for the worker's stderr goes there too.
+                    Err(_) => drop(log_file.write_all(&[&line, b"\n".as_slice()].concat())),
                 }
             }
             _ = all_read.send(());
