@@ -111,7 +111,7 @@ fn what_is_served_is_told() {
     let info = server.get("/v1/info").json();
     assert_eq!((&info["stage"], &info["max_tokens"], &info["probes"]), (&json!("onnx"), &json!(48), &json!(4)));
     assert_eq!(server.get("/livez").body, "ok\n");
-    assert!(server.said().contains("4 rows of its export answered as then"), "{}", server.said());
+    server.wait_until_it_says("4 rows of its export answered as then");
 }
 
 #[test]

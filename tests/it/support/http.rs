@@ -98,7 +98,12 @@ impl Server {
         panic!("waited in vain until {what}; the server said:\n{}", self.said());
     }
 
-    pub(crate) fn said(&self) -> String {
+    /// Its lines come on a thread of their own, later than an answer may.
+    pub(crate) fn wait_until_it_says(&self, text: &str) {
+        self.wait_until(&format!("it says `{text}`"), || self.said().contains(text));
+    }
+
+    fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
