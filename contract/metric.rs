@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     Accuracy,
-    /// F1 of class 1 where no higher class occurs; else the mean over the classes that occur.
+    /// F1 of class 1 where there are two; else the mean over the classes that occur (scikit-learn's `macro`).
     F1,
     Matthews,
     Pearson,
@@ -31,18 +31,19 @@ impl Metric {
         matches!(self, Self::Accuracy | Self::F1 | Self::Matthews)
     }
 
-    /// The metric of predictions against gold labels: class indices as whole numbers, or values.
+    /// The metric of predictions against gold labels: indices of `classes` as whole numbers, or values, for which
+    /// `classes` means nothing.
     ///
     /// A correlation with a constant side is undefined; it scores 0, as a model that tells nothing apart.
-    pub fn of(self, predicted: &[f64], gold: &[f64]) -> f64 {
+    pub fn of(self, predicted: &[f64], gold: &[f64], classes: usize) -> f64 {
         assert_eq!(predicted.len(), gold.len(), "one prediction per gold label");
         match self {
             Self::Accuracy => {
                 let right = predicted.iter().zip(gold).filter(|(p, g)| p == g).count();
                 ratio(right as f64, gold.len() as f64)
             }
-            Self::F1 => f1(predicted, gold),
-            Self::Matthews => matthews(predicted, gold),
+            Self::F1 => f1(&confusion(predicted, gold, classes)),
+            Self::Matthews => matthews(&confusion(predicted, gold, classes)),
             Self::Pearson => pearson(predicted, gold),
             Self::Spearman => pearson(&ranks(predicted), &ranks(gold)),
         }
@@ -55,8 +56,7 @@ fn ratio(numerator: f64, denominator: f64) -> f64 {
 }
 
 /// `confusion[gold][predicted]` counts.
-pub fn confusion(predicted: &[f64], gold: &[f64]) -> Vec<Vec<f64>> {
-    let classes = predicted.iter().chain(gold).fold(0.0_f64, |most, class| most.max(*class)) as usize + 1;
+pub fn confusion(predicted: &[f64], gold: &[f64], classes: usize) -> Vec<Vec<f64>> {
     let mut counts = vec![vec![0.0; classes]; classes];
     for (p, g) in predicted.iter().zip(gold) {
         counts[*g as usize][*p as usize] += 1.0;
@@ -64,30 +64,24 @@ pub fn confusion(predicted: &[f64], gold: &[f64]) -> Vec<Vec<f64>> {
     counts
 }
 
-fn f1(predicted: &[f64], gold: &[f64]) -> f64 {
-    let counts = confusion(predicted, gold);
+fn f1(counts: &[Vec<f64>]) -> f64 {
     let of_class = |class: usize| {
         let hits = counts[class][class];
         let predicted: f64 = counts.iter().map(|row| row[class]).sum();
         let gold: f64 = counts[class].iter().sum();
         ratio(2.0 * hits, predicted + gold)
     };
-    match counts.len() {
-        1 => 0.0,
-        2 => of_class(1),
-        classes => {
-            let occurs =
-                |class: &usize| counts[*class].iter().chain(counts.iter().map(|row| &row[*class])).sum::<f64>() > 0.0;
-            let present: Vec<_> = (0..classes).filter(occurs).collect();
-            present.iter().map(|class| of_class(*class)).sum::<f64>() / present.len() as f64
-        }
+    if counts.len() == 2 {
+        return of_class(1);
     }
+    let occurs = |class: &usize| counts[*class].iter().chain(counts.iter().map(|row| &row[*class])).sum::<f64>() > 0.0;
+    let present: Vec<_> = (0..counts.len()).filter(occurs).collect();
+    ratio(present.iter().map(|class| of_class(*class)).sum(), present.len() as f64)
 }
 
 /// Matthews correlation by Gorodkin's formula, for any number of classes.
-fn matthews(predicted: &[f64], gold: &[f64]) -> f64 {
-    let counts = confusion(predicted, gold);
-    let n = gold.len() as f64;
+fn matthews(counts: &[Vec<f64>]) -> f64 {
+    let n: f64 = counts.iter().flatten().sum();
     let right: f64 = (0..counts.len()).map(|class| counts[class][class]).sum();
     let gold_k: Vec<f64> = counts.iter().map(|row| row.iter().sum()).collect();
     let predicted_k: Vec<f64> = (0..counts.len()).map(|class| counts.iter().map(|row| row[class]).sum()).collect();
@@ -143,16 +137,17 @@ mod tests {
         #[derive(Deserialize)]
         struct Case {
             name: String,
+            classes: usize,
             predicted: Vec<f64>,
             gold: Vec<f64>,
             expected: std::collections::BTreeMap<Metric, f64>,
         }
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/metrics.json");
         let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        assert_eq!(cases.len(), 5);
+        assert_eq!(cases.len(), 11);
         for case in cases {
             for (metric, expected) in case.expected {
-                let value = metric.of(&case.predicted, &case.gold);
+                let value = metric.of(&case.predicted, &case.gold, case.classes);
                 assert!((value - expected).abs() < 1e-9, "{}: {metric:?} is {value}, not {expected}", case.name);
             }
         }
@@ -161,7 +156,7 @@ mod tests {
     #[test]
     fn undefined_metrics_are_zero() {
         for metric in [Metric::Matthews, Metric::Pearson, Metric::Spearman, Metric::F1] {
-            assert_eq!(metric.of(&[0.0, 0.0, 0.0], &[0.0, 0.0, 0.0]).abs(), 0.0, "{metric:?}");
+            assert_eq!(metric.of(&[0.0, 0.0, 0.0], &[0.0, 0.0, 0.0], 2).abs(), 0.0, "{metric:?}");
         }
     }
 }

@@ -263,6 +263,11 @@ impl TaskSpec {
         self.test_columns.as_ref().filter(|_| split.is_test()).unwrap_or(&self.columns)
     }
 
+    /// A metric of predictions against gold labels, both in the label's own terms.
+    pub fn score(&self, metric: Metric, predicted: &[f64], gold: &[f64]) -> f64 {
+        metric.of(predicted, gold, self.labels.len())
+    }
+
     /// A head's outputs as a prediction in the label's own terms: the likeliest class, or the value
     /// scaled back to the task's range, which it may leave a little: cutting it off would make ties.
     pub fn prediction(&self, logits: &[f32]) -> f64 {

@@ -88,6 +88,16 @@ impl<'a> Source<'a> {
         Ok(Box::new(BufReader::new(file)))
     }
 
+    /// What failed where its bytes did not come.
+    pub fn reading(&self) -> Fault {
+        let hint = if self.is_gzipped() {
+            "`gzip -t FILE` says whether it is whole"
+        } else {
+            "is it a file, on a disk that is there?"
+        };
+        Fault::new(format!("reading `{}`", self.path.display()), hint)
+    }
+
     pub fn is_gzipped(&self) -> bool {
         self.path.extension().is_some_and(|ending| ending == "gz")
     }

@@ -1,7 +1,9 @@
 //! What this machine has for stages to use.
 
+use std::ffi::CString;
 use std::fs;
 use std::num::NonZero;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::thread;
 
@@ -19,8 +21,26 @@ pub(crate) fn memory_bytes() -> u64 {
     });
     let number =
         |file: &str| fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?.trim().parse::<u64>().ok();
-    let left = number("memory.max").map(|most| most.saturating_sub(number("memory.current").unwrap_or(0)));
+    let left = number("memory.max")
+        .map(|most| (most + idle_cache_bytes()).saturating_sub(number("memory.current").unwrap_or(0)));
     [available, left].into_iter().flatten().min().unwrap_or(u64::MAX)
+}
+
+/// Bytes of files in the container's memory that the kernel drops as soon as anything else wants the room.
+fn idle_cache_bytes() -> u64 {
+    let text = fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("inactive_file "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
+/// Bytes that can still be written to the disk of a folder.
+pub(crate) fn free_disk_bytes(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: `statvfs` is plain data, for which zeros are valid.
+    let mut disk: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends with zero, and a live local of the right type.
+    let asked = unsafe { libc::statvfs(path.as_ptr(), &raw mut disk) };
+    (asked == 0).then(|| disk.f_bavail * disk.f_frsize)
 }
 
 /// Names of the graphics processors that stages may be given, as `CUDA_VISIBLE_DEVICES` takes them.

@@ -12,7 +12,7 @@ mod remotes;
 mod resume;
 mod verified;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
 pub(crate) use gc::Stored;
 pub(crate) use lock::{Asked, Lock};
+pub(crate) use records::RUNNING;
 pub(crate) use verified::Stamps;
 use verified::Verified;
 
@@ -185,17 +186,22 @@ impl Store {
 
     /// Writes a file whole or not at all.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.put(name, bytes, |_| Ok(())).map(drop)
+    }
+
+    /// The same, with something done to the file before others see it.
+    fn put(&self, name: &str, bytes: &[u8], prepare: impl Fn(&File) -> io::Result<()>) -> Result<File> {
         let path = self.root.join(name);
-        let write = || -> io::Result<()> {
+        let put = || -> io::Result<File> {
             fs::create_dir_all(&self.root)?;
             // For all who may read the store; the user's umask applies.
             let permissions = fs::Permissions::from_mode(0o666);
             let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(&self.root)?;
             file.write_all(bytes)?;
-            file.persist(&path)?;
-            Ok(())
+            prepare(file.as_file())?;
+            Ok(file.persist(&path)?)
         };
-        write().with_context(|| format!("writing `{}`", self.shown(&path).display()))
+        put().with_context(|| format!("writing `{}`", self.shown(&path).display()))
     }
 
     fn folder_in_root(&self, name: &str) -> Result<PathBuf> {

@@ -79,10 +79,11 @@ fn methods(params: &CompareParams) -> Vec<String> {
 
 fn score(task: &TaskTrials, params: &CompareParams, stream: u32) -> Scored {
     let metric = task.metric();
+    let measure = |predicted: &[f64], gold: &[f64]| task.spec.score(metric, predicted, gold);
     let of_method = |trials: &Vec<Vec<f64>>| Scores {
-        trials: trials.iter().map(|predicted| metric.of(predicted, &task.gold)).collect(),
+        trials: trials.iter().map(|predicted| measure(predicted, &task.gold)).collect(),
         resampled: bootstrap::resampled(
-            metric,
+            &measure,
             &trials.iter().map(Vec::as_slice).collect::<Vec<_>>(),
             &task.gold,
             params.resamples,

@@ -46,5 +46,5 @@ pub(crate) fn metrics(task: &TaskSpec, labels: &[Option<f64>], logits: &[f32]) -
         return Vec::new();
     };
     let predicted: Vec<_> = logits.chunks(task.outputs()).map(|logits| task.prediction(logits)).collect();
-    task.metrics.iter().map(|metric| (*metric, metric.of(&predicted, &gold))).collect()
+    task.metrics.iter().map(|metric| (*metric, task.score(*metric, &predicted, &gold))).collect()
 }

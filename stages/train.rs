@@ -55,6 +55,9 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         seed: seed_of(params.seed, Stream::Heads, 0) as i64,
     };
     let model = new_model.open(device)?;
+    if model.has_new_pooler {
+        reporter.warning(format!("the encoder in `{}` has no pooler; it gets a new one", start.display()));
+    }
     set.check_fits(&model)?;
     let evaluator = Evaluator::open(&set)?;
     ensure!(
@@ -193,7 +196,8 @@ impl<'a> Training<'a> {
         optimizer.step(model, &gradients, learning_rate, gradient_norm);
         progress.steps = step + 1;
         let rows_per_sec = batch.len() as f64 / started.elapsed().as_secs_f64();
-        let (epoch, gold_share) = (schedule.epoch(step), params.anneal.gold_share(conditions.progress));
+        let epoch = schedule.epoch(step);
+        let gold_share = if set.is_taught() { params.anneal.gold_share(conditions.progress) } else { 1.0 };
         Ok(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec })
     }
 

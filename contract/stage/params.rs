@@ -101,13 +101,13 @@ impl DataParams {
                     found.insert(*split, path);
                 }
                 None if Self::may_lack(*split, &files) => {}
-                None => return Err(self.missing(*split, &plain)),
+                None => return Err(self.missing(*split, file, &plain)),
             }
         }
         Ok(found)
     }
 
-    fn missing(&self, split: Split, path: &Path) -> anyhow::Error {
+    fn missing(&self, split: Split, file: &str, path: &Path) -> anyhow::Error {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let near = path.parent().and_then(|folder| folder.read_dir().ok()).and_then(|entries| {
             let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -115,9 +115,9 @@ impl DataParams {
         });
         let hint = match near {
             Some(name) => {
-                let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
                 let name = name.strip_suffix(".gz").unwrap_or(&name);
-                format!("`{name}` lies beside it; to use that, say `files: {{{split}: {folder}/{name}}}`")
+                let file = Path::new(file).with_file_name(name);
+                format!("`{name}` lies beside it; to use that, say `files: {{{split}: {}}}`", file.display())
             }
             None => format!("the task `{}` needs it; is `from:` the right folder?", self.task),
         };

@@ -12,7 +12,7 @@ pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     // Headers and widths are the same matter in TSV, and checked there.
     let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(source.open()?);
     let rows = reader.into_byte_records().map(move |row| {
-        let row = row.with_context(|| format!("reading `{}`", source.path.display()))?;
+        let row = row.with_context(|| source.reading())?;
         let number = row.position().map_or(0, csv::Position::line);
         Ok((number, fields(source, number, &row)?))
     });

@@ -17,7 +17,7 @@ pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     let lines =
         source.open()?.split(b'\n').zip(1..).filter(|(line, _)| !line.as_ref().is_ok_and(|line| is_blank(line)));
     Ok(Box::new(lines.map(move |(line, number)| {
-        let line = line.with_context(|| format!("reading `{}`", source.path.display()))?;
+        let line = line.with_context(|| source.reading())?;
         let row = object(&source, number, line)?;
         let field = |name: &str| field(&source, number, &row, name);
         Ok(Record {

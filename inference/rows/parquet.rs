@@ -22,7 +22,7 @@ pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     }
     // Parquet is read from its end, so a packed file is unpacked whole.
     let mut unpacked = Vec::new();
-    source.open()?.read_to_end(&mut unpacked).with_context(opening)?;
+    source.open()?.read_to_end(&mut unpacked).with_context(|| source.reading())?;
     rows(source, Bytes::from(unpacked))
 }
 

@@ -28,10 +28,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     fn line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        let read = self
-            .input
-            .read_until(b'\n', &mut line)
-            .with_context(|| format!("reading `{}`", self.source.path.display()))?;
+        let read = self.input.read_until(b'\n', &mut line).with_context(|| self.source.reading())?;
         self.number += 1;
         if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
             line.drain(..BYTE_ORDER_MARK.len());

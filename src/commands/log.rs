@@ -17,6 +17,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Prints what a stage's worker said: of the one under way, else of the last one.
 pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
+    if args.follow && store.log_of(&args.stage).is_none() && store.is_any_run_under_way() {
+        ui::story(&format!("waiting for `{}` to start", args.stage));
+        while store.log_of(&args.stage).is_none() && store.is_any_run_under_way() {
+            sleep(LOOK_EVERY);
+        }
+    }
     let Some(log) = store.log_of(&args.stage) else {
         let hint = "`bam status` lists the stages; one that was found in the store has the log of the run that made it";
         return Err(Fault::new(format!("no log of a stage `{}`", args.stage), hint).into());
@@ -30,7 +36,7 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
         let goes_on = args.follow && store.is_under_way(&log);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(reading)?;
-        let is_read = ui::feed(&String::from_utf8_lossy(&bytes));
+        let is_read = ui::feed(&bytes);
         if !goes_on || !is_read {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! `bam run`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime};
@@ -17,12 +18,12 @@ use super::fetch::{fetch, read_all, warn_of_branches};
 use super::remote::remote;
 use super::signals;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
-use crate::executor::Local;
+use crate::executor::{Local, MOST_WAITING};
 use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
 use crate::run::{self, Limits, Observer, Options, Outcome, RunEvent};
-use crate::store::Store;
+use crate::store::{RUNNING, Store};
 use crate::ui;
 
 /// Exit code of a run that was stopped: what shells report of a program that SIGINT ended.
@@ -38,10 +39,10 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let executor = Local::find()?;
-    let mut record = Record::new(args, &limits);
+    let mut record = Record::new(args, &limits, store);
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
-    let (sender, messages) = mpsc::channel();
+    let (sender, messages) = mpsc::sync_channel(MOST_WAITING);
     signals::watch(executor.groups(), sender.clone())?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
     // What was fetched may show a mistake, which is told before more is fetched.
@@ -55,7 +56,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     warn_of_branches(&pipeline);
     let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers);
-    if let Err(error) = store.save_run(&record.time, &record.to_json(outcome)?) {
+    if let Err(error) = record.save(outcome.name()) {
         ui::error::warn(&error);
     }
     tell_results(&pipeline, &record.made, store, args.json)?;
@@ -124,7 +125,8 @@ fn tell_results(pipeline: &Pipeline, made: &BTreeMap<String, Fingerprint>, store
 }
 
 /// What `artifacts/runs/<time>.json` keeps of a run.
-struct Record {
+struct Record<'a> {
+    store: &'a Store,
     /// When it started: UTC, as a file name.
     time: String,
     head: Value,
@@ -132,10 +134,12 @@ struct Record {
     /// The stages whose artifact is there.
     made: BTreeMap<String, Fingerprint>,
     started: Instant,
+    /// The file as it was last saved; see [`Store::save_run`].
+    saved: Option<File>,
 }
 
-impl Record {
-    fn new(args: &RunArgs, limits: &Limits) -> Self {
+impl<'a> Record<'a> {
+    fn new(args: &RunArgs, limits: &Limits, store: &'a Store) -> Self {
         let now = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Millis, true);
         let head = json!({
             "started": now,
@@ -147,23 +151,21 @@ impl Record {
             "device": limits.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
-        Self { time: now.replace(':', "-"), head, stages: Vec::new(), made: BTreeMap::new(), started: Instant::now() }
+        let (time, started) = (now.replace(':', "-"), Instant::now());
+        Self { store, time, head, stages: Vec::new(), made: BTreeMap::new(), started, saved: None }
     }
 
-    fn to_json(&self, outcome: Outcome) -> Result<Vec<u8>> {
+    fn save(&mut self, outcome: &str) -> Result<()> {
         let mut record = self.head.clone();
-        record["outcome"] = json!(match outcome {
-            Outcome::Done => "done",
-            Outcome::Failed => "failed",
-            Outcome::Interrupted => "interrupted",
-        });
+        record["outcome"] = json!(outcome);
         record["seconds"] = json!(self.started.elapsed().as_secs_f64());
         record["stages"] = Value::Array(self.stages.clone());
-        Ok(serde_json::to_vec_pretty(&record)?)
+        self.saved = Some(self.store.save_run(&self.time, &serde_json::to_vec_pretty(&record)?)?);
+        Ok(())
     }
 }
 
-impl Observer for Record {
+impl Observer for Record<'_> {
     fn tell(&mut self, event: &RunEvent<'_>) {
         let settled = matches!(
             event,
@@ -182,6 +184,10 @@ impl Observer for Record {
         }
         if settled {
             self.stages.push(serde_json::to_value(event).expect("an event is plain data"));
+        }
+        // For who looks meanwhile, or after a crash; that it can't be written is told when the run is over.
+        if matches!(event, RunEvent::Running { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. }) {
+            _ = self.save(RUNNING);
         }
     }
 }

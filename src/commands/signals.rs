@@ -2,7 +2,7 @@
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
 /// file it reads, say.
-pub(super) fn watch(groups: Groups, run: Sender<Message>) -> Result<()> {
+pub(super) fn watch(groups: Groups, run: SyncSender<Message>) -> Result<()> {
     let ignored: Vec<i32> = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().filter(is_ignored).collect();
     let first = AtomicBool::new(true);
     let act = move || {

@@ -82,6 +82,7 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
 }
 
 fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
+    let is_under_way = matches!(&decision, Decision::Run { key, .. } if store.is_locked(key.fingerprint()));
     let (state, manifest, note) = match decision {
         Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
         Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
@@ -96,14 +97,17 @@ fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
             (state, last, told.unwrap_or_default())
         }
     };
-    match store.failed_log(name).filter(|_| state != "current") {
-        Some(log) => Standing {
-            name: name.to_owned(),
-            state: "failed",
-            manifest,
-            note: format!("log: {}", store.shown(&log).display()),
-        },
-        None => Standing { name: name.to_owned(), state, manifest, note },
+    let name = name.to_owned();
+    if is_under_way {
+        let note = format!("`bam log {name} -f` follows it");
+        return Standing { name, state: "running", manifest, note };
+    }
+    match store.failed_log(&name).filter(|_| state != "current") {
+        Some(log) => {
+            let note = format!("log: {}", store.shown(&log).display());
+            Standing { name, state: "failed", manifest, note }
+        }
+        None => Standing { name, state, manifest, note },
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ impl Local {
 }
 
 impl Executor for Local {
-    fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+    fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let Launch { stage, program, job, log, threads, gpus } = *launch;
         let mut log_file = File::options().create(true).append(true).open(log).context("opening the stage's log")?;
         let engine = std::process::id();
@@ -87,14 +87,17 @@ impl Executor for Local {
         let (groups, events) = (self.groups.clone(), messages.clone());
         let (all_read, until_all_read) = mpsc::channel();
         thread::spawn(move || {
-            for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let mut stdout = BufReader::new(stdout);
+            let mut line = Vec::new();
+            while (&mut stdout).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 match serde_json::from_slice::<Event>(&line) {
                     // The receiver is gone only when the engine is ending.
                     Ok(event) => drop(events.send(Message::Event { stage, event })),
                     // Libraries print as they please; the log is the place for it.
                     // A line in one piece, for the worker's stderr goes there too.
-                    Err(_) => drop(log_file.write_all(&[&line, b"\n".as_slice()].concat())),
+                    Err(_) => drop(log_file.write_all(&line)),
                 }
+                line.clear();
             }
             _ = all_read.send(());
         });
@@ -111,6 +114,9 @@ impl Executor for Local {
         Ok(Box::new(LocalWorker { leader: process, groups: self.groups.clone() }))
     }
 }
+
+/// What is longer is no event, and goes into the log in pieces.
+const LONGEST_LINE_BYTES: u64 = 1 << 20;
 
 /// How long what a worker has said is read on after its end.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -7,16 +7,19 @@ use anyhow::Result;
 use bam_contract::digest::Fingerprint;
 use bam_contract::event::Event;
 use std::path::Path;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use crate::remote::{Pushed, Trouble};
 pub(crate) use groups::{GUARDIAN, Groups, guard};
 pub(crate) use local::Local;
 
+/// Messages that wait for the loop; who has more to say waits too.
+pub(crate) const MOST_WAITING: usize = 4096;
+
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
 pub(crate) trait Executor {
-    fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>>;
+    fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>>;
 }
 
 /// A worker to be started.

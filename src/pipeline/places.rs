@@ -17,6 +17,9 @@ pub(super) fn entry_path(dotted: &str) -> EntryPath {
 /// Entries below this depth have no places of their own. YAML that is deeper is refused when its values are read.
 const MOST_DEPTH: usize = 128;
 
+/// Nor have those beyond so many, which only aliases of aliases come to.
+const MOST_ENTRIES: usize = 100_000;
+
 /// Places of a file's entries, or of several files' that were made one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
@@ -126,10 +129,7 @@ impl<'a> Walk<'a> {
         match event {
             Event::MappingStart(..) => loop {
                 match self.next()? {
-                    (Event::MappingEnd, _) => {
-                        self.merge(path);
-                        return Some(());
-                    }
+                    (Event::MappingEnd, _) => return self.merge(path),
                     (Event::Scalar(name, ..), span) => {
                         path.push(name.into_owned());
                         let place = self.place(span);
@@ -156,30 +156,33 @@ impl<'a> Walk<'a> {
             }
             Event::Alias(anchor) => {
                 let below = self.anchors.get(anchor).cloned().unwrap_or_default();
-                self.add(path, below);
-                Some(())
+                self.add(path, below)
             }
             _ => Some(()),
         }
     }
 
     /// Gives a mapping the entries that it merges.
-    fn merge(&mut self, path: &EntryPath) {
+    fn merge(&mut self, path: &EntryPath) -> Option<()> {
         let merged = [path.as_slice(), &[MERGE.to_owned()]].concat();
         if !self.places.holds(&merged) {
-            return;
+            return Some(());
         }
         // One mapping, or a list of them, of which the first that has an entry counts.
         let listed = (0..).map(|index: usize| [merged.as_slice(), &[index.to_string()]].concat());
         let listed: Vec<EntryPath> = listed.take_while(|item| self.places.holds(item)).collect();
         for from in if listed.is_empty() { vec![merged] } else { listed } {
             let below = self.entries_below(&from);
-            self.add(path, below);
+            self.add(path, below)?;
         }
+        Some(())
     }
 
     /// Places entries below a path, but for those that have a place there.
-    fn add(&mut self, path: &EntryPath, below: Vec<Below>) {
+    fn add(&mut self, path: &EntryPath, below: Vec<Below>) -> Option<()> {
+        if self.places.values.len() + below.len() > MOST_ENTRIES {
+            return None;
+        }
         for (inside, key, value) in below {
             let path = [path.as_slice(), &inside].concat();
             if !self.places.holds(&path) {
@@ -187,6 +190,7 @@ impl<'a> Walk<'a> {
                 self.places.values.insert(path, value);
             }
         }
+        Some(())
     }
 
     fn entries_below(&self, path: &EntryPath) -> Vec<Below> {
@@ -233,6 +237,15 @@ all: [*base]
         assert_eq!(places.value(&entry_path("all.0.b.c")), file(1, 29, 1));
         assert_eq!(places.value(&entry_path("all.0")), file(5, 7, 5), "the alias itself");
         assert_eq!(places.twice, []);
+    }
+
+    #[test]
+    fn aliases_of_aliases_end_the_pass() {
+        let level = |at: usize| format!("a{at}: &a{at} [{}]\n", vec![format!("*a{}", at - 1); 9].join(", "));
+        let text = "a0: &a0 [x]\n".to_owned() + &(1..12).map(level).collect::<String>();
+        let places = Places::of(0, &text);
+        assert!(places.values.len() <= MOST_ENTRIES, "{}", places.values.len());
+        assert!(places.holds(&entry_path("a3.8.8.8.0")));
     }
 
     #[test]

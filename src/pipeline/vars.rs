@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bam_contract::fault::closest;
+use bam_contract::stage::KINDS;
 use serde_json::{Map, Value};
 
 use super::draft::{Draft, did_you_mean};
@@ -82,8 +83,7 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
         let path = ["stages".to_owned(), written.clone()];
         let place = mistakes.source.key(&path);
         let Some((kind, params)) = kind_of(value) else {
-            let hint = format!("write `{written}: {{ train: {{ … }} }}`");
-            mistakes.add(place, format!("stage `{written}` does not give exactly one kind"), Some(hint));
+            no_kind(written, value, mistakes);
             continue;
         };
         for (name, bindings) in instances(draft, written, &place, mistakes) {
@@ -153,6 +153,27 @@ pub(super) const RESOURCES: &str = "resources";
 fn kind_of(value: &Value) -> Option<(&String, &Value)> {
     let mut kinds = value.as_object()?.iter().filter(|(name, _)| *name != RESOURCES);
     kinds.next().filter(|_| kinds.next().is_none())
+}
+
+/// Tells of a stage with no kind, or with more entries than its kind: of those that are none, where a kind is there.
+fn no_kind(written: &str, value: &Value, mistakes: &mut Mistakes) {
+    let path = |name: &str| ["stages".to_owned(), written.to_owned(), name.to_owned()];
+    let entries = value.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+    let names: Vec<&str> = entries.filter(|name| *name != RESOURCES).collect();
+    let unknown: Vec<&str> = names.iter().copied().filter(|name| KINDS.iter().all(|kind| kind.name != *name)).collect();
+    if unknown.len() + 1 == names.len() {
+        for name in unknown {
+            let near = closest(name, [RESOURCES]).map(did_you_mean);
+            let hint = near
+                .unwrap_or_else(|| "beside its kind a stage has `resources` alone; references order stages".to_owned());
+            let place = mistakes.source.key(&path(name));
+            mistakes.add(place, format!("unknown entry `{name}` of stage `{written}`"), Some(hint));
+        }
+        return;
+    }
+    let place = mistakes.source.key(&path("")[..2]);
+    let hint = format!("write `{written}: {{ train: {{ … }} }}`");
+    mistakes.add(place, format!("stage `{written}` does not give exactly one kind"), Some(hint));
 }
 
 /// The names that `teacher@task@seed` stands for, each with its axes' values.

@@ -93,16 +93,13 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
 
 /// Counts of all the task's classes, those too that no row has.
 fn counts(classes: usize, predicted: &[f64], gold: &[f64]) -> Vec<Vec<usize>> {
-    let found = confusion(predicted, gold);
-    let count = |gold: usize, predicted: usize| found.get(gold).and_then(|row| row.get(predicted)).copied();
-    (0..classes)
-        .map(|gold| (0..classes).map(|predicted| count(gold, predicted).unwrap_or(0.0) as usize).collect())
-        .collect()
+    let counts = confusion(predicted, gold, classes);
+    counts.iter().map(|row| row.iter().map(|count| *count as usize).collect()).collect()
 }
 
 impl Answers {
     pub(super) fn score(&self, metric: Metric) -> f64 {
-        metric.of(&self.table.predicted, &self.table.gold)
+        self.spec.score(metric, &self.table.predicted, &self.table.gold)
     }
 
     /// By scoring resampled rows.
@@ -110,7 +107,7 @@ impl Answers {
         let on_sample = |sample: u64| {
             let rows = draw(self.rows, SEED, sample);
             let pick = |values: &[f64]| rows.iter().map(|row| values[*row]).collect::<Vec<_>>();
-            metric.of(&pick(&self.table.predicted), &pick(&self.table.gold))
+            self.spec.score(metric, &pick(&self.table.predicted), &pick(&self.table.gold))
         };
         let scores: Vec<f64> = (0..RESAMPLES).map(on_sample).collect();
         let [low, high] = middle_95(&scores);

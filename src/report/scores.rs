@@ -65,6 +65,9 @@ fn add(lines: &mut Vec<ScoreLine>, line: ScoreLine) {
     }
 }
 
+/// Scores of the same answers in other precisions, as of `predict` in bf16 and `score` in fp32, differ by less.
+const SAME_SCORE: f64 = 0.01;
+
 fn interval(sources: &Sources<'_>, line: &ScoreLine, answers: &[Answers]) -> Option<Interval> {
     if line.metric == Metric::Accuracy {
         return Some(wilson(line.value, line.rows));
@@ -78,7 +81,7 @@ fn interval(sources: &Sources<'_>, line: &ScoreLine, answers: &[Answers]) -> Opt
     let answer = answers
         .iter()
         .find(|answer| (answer.model.as_str(), &answer.task, answer.split) == (model, &line.task, line.split))?;
-    ((answer.score(line.metric) - line.value).abs() < 1e-9).then(|| answer.bootstrap(line.metric))
+    ((answer.score(line.metric) - line.value).abs() < SAME_SCORE).then(|| answer.bootstrap(line.metric))
 }
 
 /// The scores as a table: a row per task and metric, a column per family of models.

@@ -192,6 +192,16 @@ pub(crate) enum Outcome {
     Interrupted,
 }
 
+impl Outcome {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 pub(crate) trait Observer {
     fn tell(&mut self, event: &RunEvent<'_>);
 }

@@ -14,14 +14,17 @@ use serde_json::Map;
 
 use super::{Outcome, Run, RunEvent, State, Working};
 use crate::executor::End;
-use crate::machine;
+use crate::machine::{self, free_disk_bytes};
 use crate::store::{Finished, Pending};
-use crate::ui::units::plural;
+use crate::ui::units::{bytes, plural};
 
 /// Lines of a failed stage's log that are shown.
 const LOG_TAIL_LINES: usize = 8;
 /// And as many bytes at most.
 const LOG_TAIL_BYTES: u64 = 16 << 10;
+
+/// A disk with less is full: the last blocks can be had by small files alone.
+const FULL_DISK_BYTES: u64 = 4 << 20;
 
 /// Why a stage failed.
 #[derive(Debug)]
@@ -119,11 +122,12 @@ impl Run<'_, '_> {
         let finished = Finished { stage: stage.name.clone(), key, artifact, is_foreign, summary, metrics, provenance };
         let (manifest, stamps) = match pending.commit(finished) {
             Ok(committed) => committed,
-            Err((pending, error)) => return self.failed(at, &error.into(), Some(&pending), wall_secs),
+            Err(error) => return self.failed(at, &error.into(), Some(&pending), wall_secs),
         };
         self.store.committed(manifest.fingerprint, stamps);
         self.read.insert(manifest.fingerprint);
         self.store.forget_resume(manifest.fingerprint);
+        drop(pending);
         if let Err(error) = self.settle(at, State::Ran, &manifest) {
             return self.failed(at, &error.into(), None, wall_secs);
         }
@@ -154,11 +158,18 @@ impl Run<'_, '_> {
             }
         };
         let Failure { causes, hint } = failure;
-        let (hint, log) = (hint.as_deref(), log.as_deref());
+        let full = self.full_disk();
+        let (hint, log) = (full.as_deref().or(hint.as_deref()), log.as_deref());
         self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log, log_tail, seconds });
         if self.fail_fast && self.stopping.is_none() {
             self.stop(Outcome::Failed);
         }
+    }
+
+    /// A failing program need not say what it lacked.
+    fn full_disk(&self) -> Option<String> {
+        let free = free_disk_bytes(self.store.root()).filter(|free| *free < FULL_DISK_BYTES)?;
+        Some(format!("the store's disk has {} left; `bam gc` makes room", bytes(free)))
     }
 
     /// Skips what a failure kept from being started.

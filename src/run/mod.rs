@@ -14,7 +14,7 @@ mod transfer;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -57,7 +57,7 @@ pub(crate) fn run(
     store: &Store,
     executor: &dyn Executor,
     options: Options<'_>,
-    (sender, messages): (Sender<Message>, Receiver<Message>),
+    (sender, messages): (SyncSender<Message>, Receiver<Message>),
     observers: &mut [&mut dyn Observer],
 ) -> Outcome {
     let count = pipeline.stages.len();
@@ -123,7 +123,7 @@ struct Run<'a, 'o> {
     stopping: Option<Outcome>,
     tally: Tally,
     git_revision: OnceCell<Option<String>>,
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     messages: Receiver<Message>,
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -14,7 +14,7 @@ use bam_contract::job::Job;
 use proptest::prelude::*;
 
 use super::{Limits, Observer, Options, Outcome, RunEvent, run};
-use crate::executor::{End, Executor, Launch, Message, Worker};
+use crate::executor::{End, Executor, Launch, MOST_WAITING, Message, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Needed, Planner};
 use crate::remote::{Location, Remote};
@@ -35,7 +35,7 @@ impl Worker for Nobody {
 }
 
 impl Executor for Function {
-    fn start(&self, launch: &Launch<'_>, messages: Sender<Message>) -> Result<Box<dyn Worker>> {
+    fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let Launch { stage, job, log, .. } = *launch;
         self.started.set(self.started.get() + 1);
         let job = Job::read(job)?;
@@ -183,7 +183,7 @@ impl Bench {
         let options = Options { limits, forced: forced.clone(), fail_fast: false, remote };
         let plan = Planner::new(&pipeline, &store, forced.clone()).with_remote(remote).plan().unwrap();
         let mut seen = Seen::default();
-        let outcome = run(&pipeline, &store, executor, options, mpsc::channel(), &mut [&mut seen]);
+        let outcome = run(&pipeline, &store, executor, options, mpsc::sync_channel(MOST_WAITING), &mut [&mut seen]);
         assert_eq!(outcome, Outcome::Done);
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             let name = &stage.name;

@@ -67,30 +67,7 @@ impl Pending {
     }
 
     /// Verifies, syncs, and moves the output to its place; an artifact that was there goes.
-    ///
-    /// # Errors
-    /// The cause, with the pending artifact, whose log is still there.
-    pub(crate) fn commit(self, finished: Finished) -> Result<(Manifest, Stamps), (Self, anyhow::Error)> {
-        self.try_commit(finished).map_err(|error| (self, error))
-    }
-
-    /// Takes in what was made elsewhere, if it is what its manifest says.
-    pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<Stamps> {
-        let (files, stamps) = entries(&self.output(), manifest.fingerprint)?;
-        for (name, entry) in &manifest.files {
-            match files.get(name) {
-                None => bail!("`{name}` did not come"),
-                Some(came) if came != entry => bail!("`{name}` came with other bytes than were sent"),
-                Some(_) => {}
-            }
-        }
-        need_files(manifest.artifact, &files)?;
-        fs::write(self.log(), log).with_context(|| format!("writing `{}`", self.log().display()))?;
-        self.put_in_place(manifest)?;
-        Ok(stamps)
-    }
-
-    fn try_commit(&self, finished: Finished) -> Result<(Manifest, Stamps)> {
+    pub(crate) fn commit(&self, finished: Finished) -> Result<(Manifest, Stamps)> {
         let fingerprint = finished.key.fingerprint();
         let (files, stamps) = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
@@ -112,6 +89,22 @@ impl Pending {
         };
         self.put_in_place(&manifest)?;
         Ok((manifest, stamps))
+    }
+
+    /// Takes in what was made elsewhere, if it is what its manifest says.
+    pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<Stamps> {
+        let (files, stamps) = entries(&self.output(), manifest.fingerprint)?;
+        for (name, entry) in &manifest.files {
+            match files.get(name) {
+                None => bail!("`{name}` did not come"),
+                Some(came) if came != entry => bail!("`{name}` came with other bytes than were sent"),
+                Some(_) => {}
+            }
+        }
+        need_files(manifest.artifact, &files)?;
+        fs::write(self.log(), log).with_context(|| format!("writing `{}`", self.log().display()))?;
+        self.put_in_place(manifest)?;
+        Ok(stamps)
     }
 
     /// Syncs, and moves the output to its place.

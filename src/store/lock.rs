@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// Whether someone makes this artifact at the moment.
-    pub(super) fn is_locked(&self, fingerprint: Fingerprint) -> bool {
+    pub(crate) fn is_locked(&self, fingerprint: Fingerprint) -> bool {
         let file = File::open(self.lock_path(fingerprint));
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }

@@ -1,30 +1,38 @@
 //! What is kept about runs: their records, and their stages' logs.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::{LOG, Store};
 
+/// The outcome of a run that goes on.
+pub(crate) const RUNNING: &str = "running";
+
 impl Store {
-    /// Keeps the record of a run under its time.
-    pub(crate) fn save_run(&self, time: &str, record: &[u8]) -> Result<()> {
+    /// Keeps the record of a run under its time. While the file that is returned stays open, a run that is `running` by its
+    /// record is; later it must have been killed.
+    pub(crate) fn save_run(&self, time: &str, record: &[u8]) -> Result<File> {
         self.folder_in_root("runs")?;
-        self.write(&format!("runs/{time}.json"), record)
+        self.put(&format!("runs/{time}.json"), record, |file| file.try_lock().map_err(Into::into))
     }
 
     /// Records of all runs, the last one first; those that can't be read are left out.
     pub(crate) fn runs(&self) -> Vec<Value> {
-        let mut paths = self.run_paths();
-        paths.reverse();
-        paths.iter().filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
+        self.run_paths().iter().rev().filter_map(|path| read_run(path).ok()).collect()
     }
 
     /// The record of the last run.
     pub(crate) fn last_run(&self) -> Option<Value> {
-        serde_json::from_slice(&fs::read(self.run_paths().pop()?).ok()?).ok()
+        read_run(&self.run_paths().pop()?).ok()
+    }
+
+    /// Whether any run is under way that has started a stage.
+    pub(crate) fn is_any_run_under_way(&self) -> bool {
+        self.runs().iter().any(|run| run["outcome"] == RUNNING)
     }
 
     /// By time.
@@ -41,4 +49,15 @@ impl Store {
         let latest = || Some(self.latest_link(stage).join(LOG)).filter(|log| log.exists());
         self.log_under_way(stage).or_else(|| self.failed_log(stage)).or_else(latest)
     }
+}
+
+fn read_run(path: &Path) -> Result<Value> {
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let mut run: Value = serde_json::from_slice(&bytes)?;
+    if run["outcome"] == RUNNING && file.try_lock_shared().is_ok() {
+        run["outcome"] = "killed".into();
+    }
+    Ok(run)
 }

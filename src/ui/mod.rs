@@ -29,13 +29,13 @@ pub(crate) fn respect_no_color() {
 
 /// Writes data to stdout.
 pub(crate) fn data(text: &str) {
-    feed(text);
+    feed(text.as_bytes());
 }
 
 /// Writes data to stdout; says whether it goes on being read. A reader that has seen enough (`| head`) is no error.
-pub(crate) fn feed(text: &str) -> bool {
+pub(crate) fn feed(bytes: &[u8]) -> bool {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     let is_read = written.is_ok();
     if let Err(error) = written
         && error.kind() != io::ErrorKind::BrokenPipe

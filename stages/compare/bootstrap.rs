@@ -1,13 +1,12 @@
 //! The paired bootstrap over dev rows: both methods are scored on the same draws.
 
 use bam_contract::artifact::comparison::Bootstrap;
-use bam_contract::metric::Metric;
 use bam_contract::resample::{draw, median, middle_95};
 use rayon::prelude::*;
 
-/// Scores of each trial on each resample of the rows, `[trial][resample]`. The same `seed` and `stream` draw the same rows.
+/// What `measure` says of predictions and gold labels: each trial on each resample of the rows, `[trial][resample]`. The same `seed` and `stream` draw the same rows.
 pub(super) fn resampled(
-    metric: Metric,
+    measure: &(impl Fn(&[f64], &[f64]) -> f64 + Sync),
     trials: &[&[f64]],
     gold: &[f64],
     resamples: usize,
@@ -17,7 +16,7 @@ pub(super) fn resampled(
         let rows = draw(gold.len(), seed, (u64::from(stream) << 32) | sample as u64);
         let pick = |values: &[f64]| rows.iter().map(|row| values[*row]).collect::<Vec<_>>();
         let gold = pick(gold);
-        trials.iter().map(|predicted| metric.of(&pick(predicted), &gold)).collect()
+        trials.iter().map(|predicted| measure(&pick(predicted), &gold)).collect()
     };
     let by_sample: Vec<Vec<f64>> = (0..resamples).into_par_iter().map(on_sample).collect();
     (0..trials.len()).map(|trial| by_sample.iter().map(|scores| scores[trial]).collect()).collect()

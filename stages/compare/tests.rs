@@ -96,7 +96,13 @@ fn a_bootstrap_centres_on_the_difference_and_knows_its_spread() {
     let answers = |right: usize| (0..rows).map(|row| f64::from(u8::from(row < right))).collect::<Vec<_>>();
     let (better, worse) = (answers(320), answers(280));
     let on = |predicted: &[f64]| {
-        bootstrap::resampled(bam_contract::metric::Metric::Accuracy, &[predicted], &gold, 4000, (3, 0))
+        bootstrap::resampled(
+            &|predicted: &[f64], gold: &[f64]| bam_contract::metric::Metric::Accuracy.of(predicted, gold, 2),
+            &[predicted],
+            &gold,
+            4000,
+            (3, 0),
+        )
     };
     let found = bootstrap::paired(&on(&better), &on(&worse));
     // The difference is the share of rows that only one gets right: 0.1, with standard error sqrt(0.1 * 0.9 / 400) = 0.015.

@@ -25,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) tasks: Vec<TaskSpec>,
     pub(crate) regression_output: RegressionOutput,
     pub(crate) device: Device,
+    /// The encoder came without its pooler, which starts as a head does.
+    pub(crate) has_new_pooler: bool,
     /// All trained tensors, in the order of the forward pass.
     pub(crate) parameters: Vec<Parameter>,
     /// What gradients are taken of: all parameters but the word embeddings.
@@ -96,12 +98,14 @@ impl NewModel<'_> {
             tensors.insert(format!("{prefix}.weight"), weight);
             tensors.insert(format!("{prefix}.bias"), bias);
         }
-        if !tensors.contains_key("bert.pooler.dense.weight") {
+        let has_new_pooler = !tensors.contains_key("bert.pooler.dense.weight");
+        if has_new_pooler {
             // Encoders saved by masked-language-model code come without their pooler.
             tensors.insert("bert.pooler.dense.weight".to_owned(), fresh([width, width]));
             tensors.insert("bert.pooler.dense.bias".to_owned(), Tensor::zeros([width], (Kind::Float, Device::Cpu)));
         }
-        let parts = Parts { config, tasks: self.tasks, regression_output: self.regression_output, tensors };
+        let (tasks, regression_output) = (self.tasks, self.regression_output);
+        let parts = Parts { config, tasks, regression_output, has_new_pooler, tensors };
         parts.build(&path, kind_on(self.precision, device), device)
     }
 }
@@ -135,7 +139,7 @@ impl Model {
         let path = folder.join(WEIGHTS);
         let tensors = read(&path)?;
         let (tasks, regression_output) = (info.tasks.clone(), info.regression_output);
-        let model = Parts { config, tasks, regression_output, tensors }
+        let model = Parts { config, tasks, regression_output, has_new_pooler: false, tensors }
             .build(&path, kind_on(precision, device), device)
             .with_context(|| format!("opening the checkpoint `{}`", folder.display()))?;
         Ok((model, info))
@@ -195,12 +199,13 @@ struct Parts {
     config: BertConfig,
     tasks: Vec<TaskSpec>,
     regression_output: RegressionOutput,
+    has_new_pooler: bool,
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Parts {
     fn build(self, path: &Path, compute: Kind, device: Device) -> Result<Model> {
-        let Self { config, tasks, regression_output, tensors } = self;
+        let Self { config, tasks, regression_output, has_new_pooler, tensors } = self;
         let (d, f) = (config.hidden_size as i64, config.intermediate_size as i64);
         let activation = Activation::by_name(&config.hidden_act)?;
         let (parameters, leaves) = (Vec::new(), Vec::new());
@@ -238,6 +243,7 @@ impl Parts {
             tasks,
             regression_output,
             device,
+            has_new_pooler,
             parameters,
             leaves,
             words_vd,

@@ -17,7 +17,7 @@ pub(super) struct Step {
     /// Epochs done after the step.
     pub(super) epoch: f64,
     pub(super) loss: f64,
-    /// λ, the label's share of the target; tasks with a curve of their own have another.
+    /// λ, the label's share of the target, 1 without teachers; tasks with a curve of their own have another.
     pub(super) gold_share: f64,
     pub(super) learning_rate: f64,
     /// Before clipping.

@@ -91,6 +91,11 @@ impl TrainingSet {
         &self.tasks
     }
 
+    /// Whether any task has a teacher.
+    pub(super) fn is_taught(&self) -> bool {
+        self.tasks.iter().any(|task| task.teacher.is_some())
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.task_rows().iter().sum()
     }

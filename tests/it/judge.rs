@@ -15,8 +15,8 @@ stages:
   single@task@trial:  { train:    { tokens: [tokens@$task], encoder: $encoder, layers: 1, epochs: 1, seed: $trial } }
   taught@task:        { predict:  { model: single@$task@1, tokens: tokens@$task } }
   multi@trial:        { train:    { tokens: [tokens@*], teachers: [taught@*], encoder: $encoder, layers: 1, epochs: 2, seed: $trial } }
-  single_dev@task@trial: { predict: { model: single@$task@$trial, tokens: tokens@$task, splits: [dev] } }
-  multi_dev@task@trial:  { predict: { model: multi@$trial, tokens: tokens@$task, splits: [dev] } }
+  single_dev@task@trial: { predict: { model: single@$task@$trial, tokens: tokens@$task, splits: [dev], precision: fp32 } }
+  multi_dev@task@trial:  { predict: { model: multi@$trial, tokens: tokens@$task, splits: [dev], precision: fp32 } }
   onnx:               { export:   { model: multi@1 } }
   scores:             { score:    { models: [single@*@1, multi@1, onnx], tokens: [tokens@*] } }
   significance:

@@ -2,6 +2,7 @@
 //!
 //! One program for all, for each would be linked by itself.
 
+mod agreement;
 mod axes;
 mod end_to_end;
 mod engine;

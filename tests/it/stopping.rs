@@ -44,6 +44,36 @@ fn an_engine_that_is_killed_leaves_no_half_artifact_and_no_worker() {
     assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0], "what the killed engine left is swept");
 }
 
+#[test]
+fn a_run_under_way_is_told_from_one_that_was_killed() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "hang"}"#);
+    let run = ["run", "pipeline.yaml", "teacher@sentiment"];
+    let mut engine = sandbox.command(&run).stderr(Stdio::null()).spawn().unwrap();
+    until("the worker has written half", || sandbox.path("hanging").exists());
+    let status = sandbox.bam(&["status"]).stdout;
+    let line = status.lines().find(|line| line.starts_with("tokens@sentiment ")).unwrap_or(&status);
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[1..], ["running", "`bam", "log", "tokens@sentiment", "-f`", "follows", "it"], "{line}");
+    let outcome = || sandbox.bam(&["runs", "--json"]).stdout;
+    assert!(outcome().contains(r#""outcome":"running""#), "{}", outcome());
+
+    // A log is waited for while it may still come.
+    let mut follow = sandbox.command(&["log", "-f", "teacher@sentiment"]);
+    let mut follow = follow.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(follow.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "waiting for `teacher@sentiment` to start\n");
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    assert!(outcome().contains(r#""outcome":"killed""#), "{}", outcome());
+    assert!(outcome().contains(r#""event":"ran""#), "{}", outcome());
+    assert_eq!(follow.wait().unwrap().code(), Some(2));
+    said.read_line(&mut line).unwrap();
+    assert!(line.ends_with("error: no log of a stage `teacher@sentiment`\n"), "{line}");
+}
+
 /// A program that has another one write, line after line.
 const HANDS_ON: &str = "\
 sh -c 'echo $$ > writer; while true; do echo line >> lines; sleep 0.01; done'

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -230,16 +230,35 @@ fn artifacts_that_is_a_file_is_told() {
     assert!(run.stderr.starts_with("error: `artifacts` is not a folder\n\nhint: "), "{}", run.stderr);
 }
 
-#[test]
-fn a_full_disk_is_told_and_leaves_the_store_whole() {
-    let sandbox = Sandbox::with_small_pipeline();
+/// Puts the store on a disk of 128 KiB; nothing where none can be mounted.
+fn on_a_small_disk(sandbox: &Sandbox) -> Option<PathBuf> {
     let disk = sandbox.path("artifacts");
     fs::create_dir(&disk).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"]).arg(&disk).output();
-    if !mount.is_ok_and(|mount| mount.status.success()) {
-        println!("skipped: a small disk can't be mounted here");
-        return;
+    if mount.is_ok_and(|mount| mount.status.success()) {
+        return Some(disk);
     }
+    println!("skipped: a small disk can't be mounted here");
+    None
+}
+
+#[test]
+fn a_full_disk_is_told_where_a_program_says_nothing_of_it() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("own.sh", "head -c 1000000 /dev/zero > \"$(dirname $1)/output/file\" 2> /dev/null");
+    sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, own.sh] } } }\n");
+    let Some(disk) = on_a_small_disk(&sandbox) else { return };
+    let run = sandbox.bam(&["run"]);
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let hint = "error: `sh` ended with exit code 1\n\nhint: the store's disk has ";
+    assert!(run.stderr.contains(hint) && run.stderr.contains(" left; `bam gc` makes room\n"), "{}", run.stderr);
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_the_store_whole() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let Some(disk) = on_a_small_disk(&sandbox) else { return };
     let run = sandbox.bam(&["run"]);
     let verified = sandbox.bam(&["verify"]);
     // With room again the run goes on.
@@ -248,7 +267,7 @@ fn a_full_disk_is_told_and_leaves_the_store_whole() {
     let unmounted = Command::new("umount").arg(&disk).status();
     assert!(more.unwrap().success() && unmounted.unwrap().success());
     assert_eq!(run.code, 1, "{}", run.stderr);
-    assert!(run.stderr.contains("No space left on device"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: the store's disk has "), "{}", run.stderr);
     assert_eq!(verified.code, 0, "{}", verified.stdout);
     assert_eq!(again.code, 0, "{}", again.stderr);
 }

@@ -56,6 +56,17 @@ the end of its log, `artifacts/failed/teacher@entailment/log.txt`:
 }
 
 #[test]
+fn all_that_a_worker_says_is_taken_in() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "verbose"}"#);
+    let run = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let log = sandbox.read("artifacts/latest/tokens@sentiment/log.txt");
+    let longest = log.lines().map(str::len).max();
+    assert_eq!((log.lines().count(), longest), (2, Some(3_000_000)));
+}
+
+#[test]
 fn a_stage_that_is_done_without_its_files_has_failed() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.write("behaviour.json", r#"{"examples@sentiment": "half"}"#);

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bam_contract::artifact::encoder::{EncoderSize, tokenizer_digest};
-use bam_contract::stage::StageSpec;
+use bam_contract::stage::{StageSpec, TrainParams};
+use bam_contract::task::TaskSpec;
 
 use super::Stages;
+use super::learning::{heads, task};
 use crate::pipeline::mistake::Mistakes;
 
 /// Sizes of each encoder folder, read once.
@@ -38,9 +40,33 @@ impl Encoders {
         }
     }
 
-    /// Layers that the encoder has, word vectors for all pieces, positions for all tokens, and the rows' tokenizer.
     pub(super) fn check(&mut self, at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
-        let StageSpec::Train(train) = stages.spec(at) else { return };
+        match stages.spec(at) {
+            StageSpec::Train(train) => self.check_training(at, train, stages, mistakes),
+            StageSpec::Predict(_) => {
+                if let (Some(model), Some(tokens)) = (stages.reads(at, "model"), stages.reads(at, "tokens")) {
+                    check_tokenizer(at, &["tokens"], model, tokens, stages, mistakes);
+                }
+            }
+            StageSpec::Score(score) => {
+                let models = score.models.iter().filter_map(|model| stages.reads(at, &format!("models.{model}")));
+                for model in models {
+                    let heads = heads(model, stages).unwrap_or_default();
+                    for (position, tokens) in stages.listed(at, "tokens") {
+                        let is_scored = |task: &TaskSpec| heads.iter().any(|head| head.name == task.head());
+                        if task(tokens, stages).is_some_and(is_scored) {
+                            let place = ["tokens", &position.to_string()];
+                            check_tokenizer(at, &place, model, tokens, stages, mistakes);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Layers that the encoder has, word vectors for all pieces, positions for all tokens, and the rows' tokenizer.
+    fn check_training(&mut self, at: usize, train: &TrainParams, stages: &Stages<'_>, mistakes: &mut Mistakes) {
         let name = stages.name(at);
         if let (Some(layers), Some(depth)) = (&train.layers, self.depth_before(at, stages))
             && let Some(lack) = layers.beyond(depth)
@@ -76,21 +102,39 @@ impl Encoders {
                 );
                 stages.mistake(at, &place, message, Some("lower its `max_tokens`"), mistakes);
             }
-            if differ(stages.stages[tokens].folder(), stages.stages[first].folder()) {
-                let message = format!(
-                    "`{rows}` of stage `{name}` is tokenized by another tokenizer than that of `{}`",
-                    folder.display()
-                );
-                let hint = "make tokens and model from the same `encoder`";
-                stages.mistake(at, &place, message, Some(hint), mistakes);
-            }
+            check_tokenizer(at, &place, at, tokens, stages, mistakes);
         }
+    }
+}
+
+/// A model reads rows that its own tokenizer made.
+fn check_tokenizer(
+    at: usize,
+    place: &[&str],
+    model: usize,
+    tokens: usize,
+    stages: &Stages<'_>,
+    mistakes: &mut Mistakes,
+) {
+    let Some(first) = first_of(model, stages) else { return };
+    if !matches!(stages.spec(tokens), StageSpec::Tokenize(_)) {
+        return;
+    }
+    if differ(stages.stages[tokens].folder(), stages.stages[first].folder()) {
+        let of = match stages.spec(first).folder() {
+            Some((_, folder)) if model == at => format!("`{}`", folder.display()),
+            _ => format!("its model `{}`", stages.name(model)),
+        };
+        let (rows, name) = (stages.name(tokens), stages.name(at));
+        let message = format!("`{rows}` of stage `{name}` is tokenized by another tokenizer than that of {of}");
+        stages.mistake(at, place, message, Some("make tokens and model from the same `encoder`"), mistakes);
     }
 }
 
 /// The training whose encoder a model's tokenizer and first weights come from.
 fn first_of(at: usize, stages: &Stages<'_>) -> Option<usize> {
     match (stages.spec(at), stages.reads(at, "init")) {
+        (StageSpec::Export(_), _) => first_of(stages.reads(at, "model")?, stages),
         (StageSpec::Train(_), Some(init)) => first_of(init, stages),
         (StageSpec::Train(_), None) => Some(at),
         _ => None,

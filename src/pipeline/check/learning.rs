@@ -1,6 +1,8 @@
 //! What stages that learn from each other must agree on: tasks, labels, rows and folds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 
 use bam_contract::stage::{
     DataParams, EnsembleParams, Fold, Heads, PredictParams, ScoreParams, StageSpec, TrainParams,
@@ -249,9 +251,48 @@ fn lack(teacher: usize, tokens: usize, stages: &Stages<'_>) -> Option<String> {
         return Some(format!("predicts one order of each pair, but `{}` holds both", stages.name(tokens)));
     }
     let (theirs, ours) = (data(predicted, stages)?, data(tokens, stages)?);
-    let limit = theirs.limit.filter(|theirs| ours.limit.is_none_or(|ours| *theirs < ours))?;
-    let fits = ours.grammar.as_ref().is_some_and(|rows| rows.train <= limit);
-    (!fits).then(|| format!("predicts only the first {limit} rows, but `{}` holds more", stages.name(tokens)))
+    if are_of_other_rows(theirs, ours) {
+        return Some(format!("predicts other rows than `{}` holds", stages.name(tokens)));
+    }
+    let theirs = least(theirs.limit, theirs.grammar.as_ref().map(|rows| rows.train))?;
+    let has_more = match least(ours.limit, ours.grammar.as_ref().map(|rows| rows.train)) {
+        Some(ours) if ours <= theirs => false,
+        Some(_) if ours.grammar.is_some() => true,
+        _ => rows_of(ours).is_some_and(|rows| rows > theirs),
+    };
+    has_more.then(|| format!("predicts only the first {theirs} rows, but `{}` holds more", stages.name(tokens)))
+}
+
+fn least(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    one.into_iter().chain(other).min()
+}
+
+/// Whether two stages' train rows differ from the first one on. Files of one size may be copies, which is found out when they
+/// are read.
+fn are_of_other_rows(one: &DataParams, other: &DataParams) -> bool {
+    match (&one.grammar, &other.grammar) {
+        (Some(one), Some(other)) => one.seed != other.seed,
+        (None, None) => {
+            let size = |data: &DataParams| Some(fs::metadata(train_file(data)?).ok()?.len());
+            matches!((size(one), size(other)), (Some(one), Some(other)) if one != other)
+        }
+        _ => true,
+    }
+}
+
+/// The file that train rows are read from, or split off; none where it is still to be fetched.
+fn train_file(data: &DataParams) -> Option<PathBuf> {
+    let mut files = data.source_files().ok()?;
+    files.remove(&Split::Train).or_else(|| files.remove(&Split::All))
+}
+
+/// Lines of the train file, which are as many as its rows, or a few more; nothing where it has no lines.
+fn rows_of(data: &DataParams) -> Option<usize> {
+    let path = train_file(data)?;
+    let has_lines = path.extension().is_some_and(|ending| ending != "gz" && ending != "parquet");
+    let bytes = has_lines.then(|| fs::read(path).ok())??;
+    // A header may be among them.
+    Some(bytes.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1))
 }
 
 const SAME_TASK: &str = "both must be made from the same task definition";
@@ -293,7 +334,7 @@ pub(super) fn task<'a>(at: usize, stages: &Stages<'a>) -> Option<&'a TaskSpec> {
 }
 
 /// The tasks that a model has heads for.
-fn heads<'a>(model: usize, stages: &Stages<'a>) -> Option<Vec<&'a TaskSpec>> {
+pub(super) fn heads<'a>(model: usize, stages: &Stages<'a>) -> Option<Vec<&'a TaskSpec>> {
     let train = match stages.spec(model) {
         StageSpec::Train(train) => train,
         StageSpec::Export(_) => return heads(stages.reads(model, "model")?, stages),

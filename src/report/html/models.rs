@@ -16,12 +16,14 @@ pub(super) fn curves(report: &Report) -> Option<Markup> {
     };
     // Of many trainings those of several tasks are what the others were for.
     let open = |training: &Training| trained.len() == 1 || tasks(training) > 1;
-    (!trained.is_empty()).then(|| html! {
-        p.quiet { "Over steps. λ is the label's share of the target, beside the teacher's; without teachers it changes nothing." }
-        @for training in &trained {
-            details open[open(training)] {
-                summary { (training.stage) ", " (plural(training.steps, "step")) }
-                .cards { (charts(training)) }
+    (!trained.is_empty()).then(|| {
+        html! {
+            p.quiet { "Over steps. λ is the label's share of the target, beside the teacher's." }
+            @for training in &trained {
+                details open[open(training)] {
+                    summary { (training.stage) ", " (plural(training.steps, "step")) }
+                    .cards { (charts(training)) }
+                }
             }
         }
     })

@@ -8,6 +8,7 @@ A file `behaviour.json` in the current folder, {stage: what}, may make a stage m
   "slow"    take a second              "meet"    wait for another stage that meets, and fail if none comes
   "remove"  remove a file it reads     "killed"  be killed, as when memory is short
   "stubborn" wait, and not heed a request to end
+  "verbose" print three million characters without an end of line, then 20,000 events
 """
 
 import hashlib
@@ -91,6 +92,10 @@ def main():
     if what == "half":
         tell("done", summary="nothing", provenance={})
         return
+    if what == "verbose":
+        print("x" * 3_000_000)
+        for step in range(20_000):
+            tell("progress", done=step, total=20_000, unit="step", detail="")
     if what == "meddle":
         (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").write_text("changed meanwhile")
     if what == "remove":
