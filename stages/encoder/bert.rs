@@ -148,8 +148,11 @@ impl Model {
     /// The pooled `[CLS]` vector of each row, fp32. The batch's word ids count the rows of `words_ud`.
     pub(crate) fn pooled_bd(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
         let mut hidden_bld = self.embed_bld(batch, words_ud, dropout);
-        for layer in &self.layers {
-            hidden_bld = layer.forward_bld(&hidden_bld, batch.mask_b11l.as_ref(), dropout, &self.config);
+        let length = hidden_bld.size()[1];
+        for (at, layer) in self.layers.iter().enumerate() {
+            // The pooler reads [CLS] alone, so that the last layer need not answer for the other tokens.
+            let queries = if at + 1 == self.layers.len() { 1 } else { length };
+            hidden_bld = layer.forward_bqd(&hidden_bld, queries, batch.mask_b11l.as_ref(), dropout, &self.config);
         }
         let cls_bd = hidden_bld.select(1, 0);
         self.pooler.forward(&cls_bd).to_kind(Kind::Float).tanh()
@@ -256,46 +259,63 @@ impl Parts {
 }
 
 impl Layer {
-    fn forward_bld(
+    /// What becomes of the first `queries` (Q) tokens of each row, among all L of them.
+    fn forward_bqd(
         &self,
         hidden_bld: &Tensor,
+        queries: i64,
         mask_b11l: Option<&Tensor>,
         dropout: &Dropout,
         config: &BertConfig,
     ) -> Tensor {
         let p = config.hidden_dropout_prob;
-        let attended_bld = self.attention_output.forward(&self.attend_bld(hidden_bld, mask_b11l, dropout, config));
-        let hidden_bld = self.attention_norm.forward(&dropout.add(hidden_bld, &attended_bld, p));
+        let context_bqd = self.attend_bqd(hidden_bld, queries, mask_b11l, dropout, config);
+        let attended_bqd = self.attention_output.forward(&context_bqd);
+        let hidden_bqd = hidden_bld.narrow(1, 0, queries);
+        let hidden_bqd = self.attention_norm.forward(&dropout.add(&hidden_bqd, &attended_bqd, p));
 
-        let wide_blf = self.activation.forward(&self.intermediate.forward(&hidden_bld));
-        let narrow_bld = self.output.forward(&wide_blf);
-        self.output_norm.forward(&dropout.add(&hidden_bld, &narrow_bld, p))
+        let wide_bqf = self.activation.forward(&self.intermediate.forward(&hidden_bqd));
+        let narrow_bqd = self.output.forward(&wide_bqf);
+        self.output_norm.forward(&dropout.add(&hidden_bqd, &narrow_bqd, p))
     }
 
     /// softmax(Q K^T / sqrt(E) + mask) V, over all heads.
-    fn attend_bld(
+    fn attend_bqd(
         &self,
         hidden_bld: &Tensor,
+        queries: i64,
         mask_b11l: Option<&Tensor>,
         dropout: &Dropout,
         config: &BertConfig,
     ) -> Tensor {
         let (b, l, d) = hidden_bld.size3().expect("hidden states have three dimensions");
         let heads = config.num_attention_heads as i64;
-        let joined_bld3 = self.attention_input.forward(hidden_bld);
-        let joined_3bhle = joined_bld3.view([b, l, 3, heads, d / heads]).permute([2, 0, 3, 1, 4]);
-        let [query_bhle, key_bhle, value_bhle] = [0, 1, 2].map(|part| joined_3bhle.select(0, part));
+        // The parts of `tokens` tokens, each of shape [B, H, tokens, E].
+        let split = |joined: &Tensor, tokens: i64| {
+            let parts = joined.view([b, tokens, -1, heads, d / heads]).permute([2, 0, 3, 1, 4]);
+            parts.unbind(0)
+        };
+        let mut parts = if queries < l {
+            let mut parts = split(&self.attention_input.part(0, d).forward(&hidden_bld.narrow(1, 0, queries)), queries);
+            parts.extend(split(&self.attention_input.part(d, 2 * d).forward(hidden_bld), l));
+            parts
+        } else {
+            split(&self.attention_input.forward(hidden_bld), l)
+        }
+        .into_iter();
+        let mut next = || parts.next().expect("query, key and value");
+        let (query_bhqe, key_bhle, value_bhle) = (next(), next(), next());
 
-        let mask_b11l = mask_b11l.map(|mask| mask.to_kind(query_bhle.kind()));
-        let context_bhle = if dropout.is_on() {
+        let mask_b11l = mask_b11l.map(|mask| mask.to_kind(query_bhqe.kind()));
+        let context_bhqe = if dropout.is_on() {
             let scale = ((d / heads) as f64).sqrt().recip();
-            let scores_bhll = (query_bhle * scale).matmul(&key_bhle.transpose(-2, -1));
-            let scores_bhll = mask_b11l.map_or_else(|| scores_bhll.shallow_clone(), |mask| &scores_bhll + mask);
-            let weights_bhll = scores_bhll.softmax(-1, None::<Kind>);
-            dropout.apply(&weights_bhll, config.attention_probs_dropout_prob).matmul(&value_bhle)
+            let scores_bhql = (query_bhqe * scale).matmul(&key_bhle.transpose(-2, -1));
+            let scores_bhql = mask_b11l.map_or_else(|| scores_bhql.shallow_clone(), |mask| &scores_bhql + mask);
+            let weights_bhql = scores_bhql.softmax(-1, None::<Kind>);
+            dropout.apply(&weights_bhql, config.attention_probs_dropout_prob).matmul(&value_bhle)
         } else {
             Tensor::scaled_dot_product_attention(
-                &query_bhle,
+                &query_bhqe,
                 &key_bhle,
                 &value_bhle,
                 mask_b11l,
@@ -305,6 +325,6 @@ impl Layer {
                 false,
             )
         };
-        context_bhle.transpose(1, 2).reshape([b, l, d])
+        context_bhqe.transpose(1, 2).reshape([b, queries, d])
     }
 }

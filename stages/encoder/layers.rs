@@ -20,6 +20,11 @@ impl Linear {
         x.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
     }
 
+    /// The layer that gives `count` of its outputs, from `first` on.
+    pub(super) fn part(&self, first: i64, count: i64) -> Self {
+        Self { weight: self.weight.narrow(0, first, count), bias: self.bias.narrow(0, first, count) }
+    }
+
     /// The format its products are computed in.
     pub(super) fn kind(&self) -> Kind {
         self.weight.kind()

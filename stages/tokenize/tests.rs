@@ -132,7 +132,7 @@ fn long_rows_are_cut_and_say_so() {
     let (folder, outcome) = run_on("rte", &pairs, json!({"max_tokens": 8}), &VOCABULARY);
     assert_eq!(outcome.unwrap().summary, "2 train rows, 8.0 tokens each, 1 cut");
     let train = tokens(&folder, Split::Train);
-    assert_eq!(train.input_ids(0), [2, 5, 6, 7, 3, 5, 6, 3]);
+    assert_eq!(train.input_ids(0), [2, 5, 6, 3, 5, 6, 7, 3]);
     assert_eq!(train.input_ids(1), [2, 5, 3, 5, 6, 7, 8, 3]);
     assert_eq!(train.lost_tokens, [3, 0]);
     let singles = [example("a b c d a", None, 1.0)];
