@@ -51,9 +51,12 @@ ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
 endif
 
-conform: build ## have schemathesis try whether the server is what its OpenAPI document says (fetches it into .deps/conform)
+conform: build ## have other programs open the files that bam writes, and schemathesis try the server (fetches them into .deps/conform, 2 GB)
 	$(PYTHON) -m venv .deps/conform
-	.deps/conform/bin/pip install --quiet --requirement tests/it/serve/requirements.txt
+	.deps/conform/bin/pip install --quiet --requirement tests/formats/requirements.txt --requirement tests/it/serve/requirements.txt
+	.deps/conform/bin/pip install --quiet --no-deps --requirement tests/formats/torch.txt
+	.deps/conform/bin/python tests/formats/slim_torch.py
+	.deps/conform/bin/python tests/formats/check.py --bam $(TARGET)/bam
 	PATH="$(CURDIR)/.deps/conform/bin:$$PATH" $(CARGO) test --release --workspace --test it serve::conform -- --nocapture
 
 install: build data ## install below PREFIX=/usr/local (and DESTDIR=): bin/bam, lib/bam, share/bam

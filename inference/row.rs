@@ -67,6 +67,18 @@ mod tests {
         }
     }
 
+    /// Against the tokenizers library's cuts, dumped by `tests/fixtures/make_truncation.py`.
+    #[test]
+    fn cuts_equal_those_of_the_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/truncation.json");
+        let cases: Vec<[usize; 5]> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(cases.len() > 50, "{}", cases.len());
+        for [text, pair, max_tokens, kept_text, kept_pair] in cases {
+            let kept = longest_first(text, pair, max_tokens - 3);
+            assert_eq!(kept, (kept_text, kept_pair), "{text} + {pair} into {max_tokens}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_longer_side_loses(text in 0_usize..300, pair in 0_usize..300, room in 2_usize..200) {
