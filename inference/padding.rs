@@ -1,5 +1,7 @@
 //! Rows of unequal length side by side: padded to the longest, and cut so that little of it is padding.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use bam_contract::artifact::tokens::TokenRows;
 
@@ -17,16 +19,7 @@ pub struct Padded {
 impl Padded {
     /// The given rows, each of its own task's tokens.
     pub fn new(rows: &[(&TokenRows, usize)], pad_id: u32) -> Self {
-        Self::to_length(rows, pad_id, longest(rows))
-    }
-
-    /// The same, of a length that [`rounded`] gives, but of at most `positions`.
-    pub fn rounded(rows: &[(&TokenRows, usize)], pad_id: u32, positions: usize) -> Self {
-        let longest = longest(rows);
-        Self::to_length(rows, pad_id, rounded(longest).min(positions.max(longest)))
-    }
-
-    fn to_length(rows: &[(&TokenRows, usize)], pad_id: u32, length: usize) -> Self {
+        let length = rows.iter().map(|(tokens, row)| tokens.tokens(*row)).max().unwrap_or(0);
         let size = rows.len() * length;
         let mut padded = Self {
             rows: rows.len(),
@@ -50,13 +43,8 @@ impl Padded {
     }
 }
 
-fn longest(rows: &[(&TokenRows, usize)]) -> usize {
-    rows.iter().map(|(tokens, row)| tokens.tokens(*row)).max().unwrap_or(0)
-}
-
-/// One of few lengths: libtorch compiles its matrix products for each shape anew, which
-/// cost more than the padding does (50 rows/s against 60).
-fn rounded(length: usize) -> usize {
+/// One of few lengths: libtorch compiles its matrix products for each shape anew, which costs more than the padding does.
+pub fn rounded(length: usize) -> usize {
     length.next_multiple_of(8)
 }
 
@@ -94,6 +82,36 @@ pub fn passes_within(lengths: &[usize], most_tokens: usize, overhead_tokens: usi
         std::iter::successors(Some(lengths.len()), |end| Some(start[*end])).take_while(|end| *end > 0).collect();
     ends.reverse();
     ends
+}
+
+/// Rows that go through together, and the groups of like length within which they attend.
+#[derive(Debug, PartialEq)]
+pub struct Pass {
+    pub rows: Range<usize>,
+    /// The end of each group, counted from the pass's first row.
+    pub ends: Vec<usize>,
+}
+
+/// Passes over all of `lengths`, which ascend: as few as their memory allows. Groups are cut as [`passes`] are.
+pub fn passes_of_groups(lengths: &[usize]) -> Vec<Pass> {
+    let mut passes_so_far: Vec<Pass> = Vec::new();
+    let (mut start, mut tokens) = (0, 0);
+    for end in passes(lengths) {
+        let of_group: usize = lengths[start..end].iter().sum();
+        match passes_so_far.last_mut() {
+            Some(pass) if tokens + of_group <= PASS_TOKENS => {
+                tokens += of_group;
+                pass.rows.end = end;
+                pass.ends.push(end - pass.rows.start);
+            }
+            _ => {
+                tokens = of_group;
+                passes_so_far.push(Pass { rows: start..end, ends: vec![end - start] });
+            }
+        }
+        start = end;
+    }
+    passes_so_far
 }
 
 /// Outputs of `compute` for all rows, in the order of the rows.
@@ -167,21 +185,35 @@ mod tests {
                 tokens.push(row as i64, false, None, &ids, &vec![1; *length], 0);
             }
             let rows: Vec<_> = (0..lengths.len()).map(|row| (&tokens, row)).collect();
+            let padded = Padded::new(&rows, 0);
             let longest = *lengths.iter().max().unwrap();
-            let (exact, rounded) = (Padded::new(&rows, 0), Padded::rounded(&rows, 0, 10));
-            prop_assert_eq!((exact.length, rounded.length), (longest, if longest <= 8 { 8 } else { 10 }));
-            for padded in [exact, rounded] {
-                prop_assert_eq!((padded.rows, padded.input_ids.len()), (lengths.len(), lengths.len() * padded.length));
-                for (row, length) in lengths.iter().enumerate() {
-                    for place in 0..padded.length {
-                        let at = row * padded.length + place;
-                        let is_token = place < *length;
-                        prop_assert_eq!(padded.input_ids[at], if is_token { place as i64 + 1 } else { 0 });
-                        prop_assert_eq!(padded.token_type_ids[at], i64::from(is_token));
-                        prop_assert_eq!(padded.attention_mask[at], i64::from(is_token));
-                    }
+            let size = lengths.len() * longest;
+            prop_assert_eq!((padded.rows, padded.length, padded.input_ids.len()), (lengths.len(), longest, size));
+            for (row, length) in lengths.iter().enumerate() {
+                for place in 0..longest {
+                    let at = row * longest + place;
+                    let is_token = place < *length;
+                    prop_assert_eq!(padded.input_ids[at], if is_token { place as i64 + 1 } else { 0 });
+                    prop_assert_eq!(padded.token_type_ids[at], i64::from(is_token));
+                    prop_assert_eq!(padded.attention_mask[at], i64::from(is_token));
                 }
             }
+        }
+
+        #[test]
+        fn passes_of_groups_cover_all_rows_within_the_bound(mut lengths in prop::collection::vec(1_usize..512, 1..200)) {
+            lengths.sort_unstable();
+            let mut ends = Vec::new();
+            let mut start = 0;
+            for Pass { rows, ends: groups } in passes_of_groups(&lengths) {
+                prop_assert_eq!((rows.start, rows.len()), (start, *groups.last().unwrap()));
+                let tokens: usize = lengths[rows.clone()].iter().sum();
+                prop_assert!(tokens <= PASS_TOKENS || rows.len() == 1, "{} tokens", tokens);
+                ends.extend(groups.iter().map(|end| start + end));
+                start = rows.end;
+            }
+            prop_assert_eq!(start, lengths.len());
+            prop_assert_eq!(ends, passes(&lengths));
         }
     }
 }

@@ -19,8 +19,8 @@ pub(crate) fn logits(
 ) -> Vec<f32> {
     let pass_logits = |pass: &[usize]| {
         let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
-        let padded = Padded::rounded(&token_rows, pad_id, model.config.max_position_embeddings);
-        let logits_bc = model.predict_bc(head, &Batch::new(&padded, model.device));
+        let batch = Batch::new(&token_rows, &[pass.len()], pad_id, i64::from, model.device);
+        let logits_bc = model.predict_bc(head, &batch);
         Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
     };
     in_passes(rows, model.tasks[head].outputs(), pass_logits, progress).expect("libtorch gives fp32 logits")

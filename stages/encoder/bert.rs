@@ -10,6 +10,7 @@ use bam_contract::stage::{Layers, Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use tch::{Device, Kind, Tensor};
 
+use super::batch::Group;
 use super::config::BertConfig;
 use super::dropout::Dropout;
 use super::layers::{Activation, LayerNorm, Linear};
@@ -147,15 +148,14 @@ impl Model {
 
     /// The pooled `[CLS]` vector of each row, fp32. The batch's word ids count the rows of `words_ud`.
     pub(crate) fn pooled_bd(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
-        let mut hidden_bld = self.embed_bld(batch, words_ud, dropout);
-        let length = hidden_bld.size()[1];
+        let mut hidden_td = self.embed_td(batch, words_ud, dropout);
+        let last = self.layers.len() - 1;
         for (at, layer) in self.layers.iter().enumerate() {
             // The pooler reads [CLS] alone, so that the last layer need not answer for the other tokens.
-            let queries = if at + 1 == self.layers.len() { 1 } else { length };
-            hidden_bld = layer.forward_bqd(&hidden_bld, queries, batch.mask_b11l.as_ref(), dropout, &self.config);
+            let asking = if at == last { Asking::First } else { Asking::All };
+            hidden_td = layer.forward(&hidden_td, asking, batch, dropout, &self.config);
         }
-        let cls_bd = hidden_bld.select(1, 0);
-        self.pooler.forward(&cls_bd).to_kind(Kind::Float).tanh()
+        self.pooler.forward(&hidden_td).to_kind(Kind::Float).tanh()
     }
 
     /// A head's outputs for pooled rows, fp32: logits of the classes, or the scaled value of a regression.
@@ -186,15 +186,21 @@ impl Model {
         self.leaves.iter_mut().for_each(Leaf::refresh);
     }
 
-    fn embed_bld(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
-        let length = batch.input_ids_bl.size()[1];
-        let position_1ld = self.embeddings.position.narrow(0, 0, length).unsqueeze(0);
-        let embedded_bld = Tensor::embedding(words_ud, &batch.input_ids_bl, -1, false, false)
-            + Tensor::embedding(&self.embeddings.token_type, &batch.token_type_ids_bl, -1, false, false)
-            + position_1ld;
-        let hidden_bld = self.embeddings.norm.forward(&embedded_bld).to_kind(self.pooler.kind());
-        dropout.apply(&hidden_bld, self.config.hidden_dropout_prob)
+    fn embed_td(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
+        let embed = |table: &Tensor, ids_t: &Tensor| Tensor::embedding(table, ids_t, -1, false, false);
+        let embedded_td = embed(words_ud, &batch.input_ids_t)
+            + embed(&self.embeddings.token_type, &batch.token_type_ids_t)
+            + embed(&self.embeddings.position, &batch.position_ids_t);
+        let hidden_td = self.embeddings.norm.forward(&embedded_td).to_kind(self.pooler.kind());
+        dropout.apply(&hidden_td, self.config.hidden_dropout_prob)
     }
+}
+
+/// Which tokens of each row a layer answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    All,
+    First,
 }
 
 /// What a model is built from.
@@ -259,72 +265,96 @@ impl Parts {
 }
 
 impl Layer {
-    /// What becomes of the first `queries` (Q) tokens of each row, among all L of them.
-    fn forward_bqd(
+    /// What becomes of all tokens, [T, D], or of each row's first one, [B, D].
+    fn forward(
         &self,
-        hidden_bld: &Tensor,
-        queries: i64,
-        mask_b11l: Option<&Tensor>,
+        hidden_td: &Tensor,
+        asking: Asking,
+        batch: &Batch,
         dropout: &Dropout,
         config: &BertConfig,
     ) -> Tensor {
         let p = config.hidden_dropout_prob;
-        let context_bqd = self.attend_bqd(hidden_bld, queries, mask_b11l, dropout, config);
-        let attended_bqd = self.attention_output.forward(&context_bqd);
-        let hidden_bqd = hidden_bld.narrow(1, 0, queries);
-        let hidden_bqd = self.attention_norm.forward(&dropout.add(&hidden_bqd, &attended_bqd, p));
+        let (asking_qd, context_qd) = match asking {
+            Asking::All => (hidden_td.shallow_clone(), self.attend_td(hidden_td, batch, dropout, config)),
+            Asking::First => {
+                let first_bd = hidden_td.index_select(0, &batch.first_b);
+                let context_bd = self.attend_first_bd(&first_bd, hidden_td, batch, dropout, config);
+                (first_bd, context_bd)
+            }
+        };
+        let attended_qd = self.attention_output.forward(&context_qd);
+        let hidden_qd = self.attention_norm.forward(&dropout.add(&asking_qd, &attended_qd, p));
 
-        let wide_bqf = self.activation.forward(&self.intermediate.forward(&hidden_bqd));
-        let narrow_bqd = self.output.forward(&wide_bqf);
-        self.output_norm.forward(&dropout.add(&hidden_bqd, &narrow_bqd, p))
+        let wide_qf = self.activation.forward(&self.intermediate.forward(&hidden_qd));
+        let narrow_qd = self.output.forward(&wide_qf);
+        self.output_norm.forward(&dropout.add(&hidden_qd, &narrow_qd, p))
     }
 
-    /// softmax(Q K^T / sqrt(E) + mask) V, over all heads.
-    fn attend_bqd(
+    /// Attention of all tokens.
+    fn attend_td(&self, hidden_td: &Tensor, batch: &Batch, dropout: &Dropout, config: &BertConfig) -> Tensor {
+        let joined_t3d = self.attention_input.forward(hidden_td);
+        let parts = joined_t3d.split_with_sizes(batch.sizes(), 0);
+        let mut contexts: Vec<Tensor> = Vec::new();
+        for (group, part_t3d) in batch.groups.iter().zip(&parts) {
+            let [query, key, value] = by_head(&group.padded_blx(part_t3d), config);
+            let context_bld = attention([&query, &key, &value], group, dropout, config);
+            contexts.push(group.unpadded_tx(&context_bld));
+        }
+        let d = hidden_td.size()[1];
+        contexts.push(Tensor::zeros([batch.unused, d], (joined_t3d.kind(), joined_t3d.device())));
+        Tensor::cat(&contexts, 0)
+    }
+
+    /// Attention of each row's first token, to all of its row.
+    fn attend_first_bd(
         &self,
-        hidden_bld: &Tensor,
-        queries: i64,
-        mask_b11l: Option<&Tensor>,
+        first_bd: &Tensor,
+        hidden_td: &Tensor,
+        batch: &Batch,
         dropout: &Dropout,
         config: &BertConfig,
     ) -> Tensor {
-        let (b, l, d) = hidden_bld.size3().expect("hidden states have three dimensions");
-        let heads = config.num_attention_heads as i64;
-        // The parts of `tokens` tokens, each of shape [B, H, tokens, E].
-        let split = |joined: &Tensor, tokens: i64| {
-            let parts = joined.view([b, tokens, -1, heads, d / heads]).permute([2, 0, 3, 1, 4]);
-            parts.unbind(0)
-        };
-        let mut parts = if queries < l {
-            let mut parts = split(&self.attention_input.part(0, d).forward(&hidden_bld.narrow(1, 0, queries)), queries);
-            parts.extend(split(&self.attention_input.part(d, 2 * d).forward(hidden_bld), l));
-            parts
-        } else {
-            split(&self.attention_input.forward(hidden_bld), l)
-        }
-        .into_iter();
-        let mut next = || parts.next().expect("query, key and value");
-        let (query_bhqe, key_bhle, value_bhle) = (next(), next(), next());
-
-        let mask_b11l = mask_b11l.map(|mask| mask.to_kind(query_bhqe.kind()));
-        let context_bhqe = if dropout.is_on() {
-            let scale = ((d / heads) as f64).sqrt().recip();
-            let scores_bhql = (query_bhqe * scale).matmul(&key_bhle.transpose(-2, -1));
-            let scores_bhql = mask_b11l.map_or_else(|| scores_bhql.shallow_clone(), |mask| &scores_bhql + mask);
-            let weights_bhql = scores_bhql.softmax(-1, None::<Kind>);
-            dropout.apply(&weights_bhql, config.attention_probs_dropout_prob).matmul(&value_bhle)
-        } else {
-            Tensor::scaled_dot_product_attention(
-                &query_bhqe,
-                &key_bhle,
-                &value_bhle,
-                mask_b11l,
-                0.0,
-                false,
-                None,
-                false,
-            )
-        };
-        context_bhqe.transpose(1, 2).reshape([b, queries, d])
+        let d = hidden_td.size()[1];
+        let queries_bd = self.attention_input.part(0, d).forward(first_bd);
+        let joined_t2d = self.attention_input.part(d, 2 * d).forward(hidden_td);
+        let rows: Vec<i64> = batch.groups.iter().map(|group| group.rows).collect();
+        let parts = queries_bd.split_with_sizes(rows, 0).into_iter().zip(joined_t2d.split_with_sizes(batch.sizes(), 0));
+        let contexts: Vec<Tensor> = parts
+            .zip(&batch.groups)
+            .map(|((queries_bd, part_t2d), group)| {
+                let [query] = by_head(&queries_bd.unsqueeze(1), config);
+                let [key, value] = by_head(&group.padded_blx(&part_t2d), config);
+                attention([&query, &key, &value], group, dropout, config).squeeze_dim(1)
+            })
+            .collect();
+        Tensor::cat(&contexts, 0)
     }
+}
+
+/// Of vectors that lie side by side, [B, L, N D], each by itself and by heads: [B, H, L, E].
+fn by_head<const N: usize>(joined: &Tensor, config: &BertConfig) -> [Tensor; N] {
+    let (b, l, _) = joined.size3().expect("hidden states have three dimensions");
+    let parts = joined.view([b, l, N as i64, config.num_attention_heads as i64, -1]).permute([2, 0, 3, 1, 4]);
+    parts.unbind(0).try_into().expect("as many as were joined")
+}
+
+/// softmax(Q K^T / sqrt(E) + mask) V over all heads, for Q queries a row: [B, Q, D].
+fn attention(
+    [query_bhqe, key_bhle, value_bhle]: [&Tensor; 3],
+    group: &Group,
+    dropout: &Dropout,
+    config: &BertConfig,
+) -> Tensor {
+    let mask_b11l = group.mask_b11l(query_bhqe.kind());
+    let context_bhqe = if dropout.is_on() {
+        let width = query_bhqe.size()[3] as f64;
+        let scores_bhql = (query_bhqe * width.sqrt().recip()).matmul(&key_bhle.transpose(-2, -1));
+        let scores_bhql = mask_b11l.map_or_else(|| scores_bhql.shallow_clone(), |mask| &scores_bhql + mask);
+        let weights_bhql = scores_bhql.softmax(-1, None::<Kind>);
+        dropout.apply(&weights_bhql, config.attention_probs_dropout_prob).matmul(value_bhle)
+    } else {
+        Tensor::scaled_dot_product_attention(query_bhqe, key_bhle, value_bhle, mask_b11l, 0.0, false, None, false)
+    };
+    context_bhqe.transpose(1, 2).flatten(2, 3)
 }

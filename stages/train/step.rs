@@ -9,7 +9,7 @@ use super::sampler::Draw;
 use super::training_set::{TrainingSet, TrainingTask};
 use super::words::{BatchWords, word_ids};
 use crate::encoder::{Batch, Dropout, Model};
-use bam_inference::padding::{Padded, passes};
+use bam_inference::padding::{Pass, passes_of_groups};
 
 /// What of a step depends on how far the training is.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub(super) struct Conditions {
 
 /// The loss of a batch, and its gradients.
 ///
-/// The batch goes through in several passes of rows of like length, which leaves its gradients as they are.
+/// Its rows attend within groups of like length, and a large batch goes through in several passes; both leave its
+/// gradients as they are.
 pub(super) fn loss_and_gradients(
     model: &Model,
     set: &TrainingSet,
@@ -42,12 +43,10 @@ pub(super) fn loss_and_gradients(
     };
     let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)), conditions.least_depth);
     let mut losses = Vec::new();
-    let mut start = 0;
-    for end in passes(&lengths) {
-        let loss = pass_loss(model, set, &gradients.words, &rows[start..end], params, conditions) * scale;
+    for Pass { rows: range, ends } in passes_of_groups(&lengths) {
+        let loss = pass_loss(model, set, &gradients.words, (&rows[range], &ends), params, conditions) * scale;
         gradients.add(model, &loss);
         losses.push(loss.detach());
-        start = end;
     }
     (Tensor::stack(&losses, 0).sum(Kind::Double).double_value(&[]), gradients)
 }
@@ -57,14 +56,13 @@ fn pass_loss(
     model: &Model,
     set: &TrainingSet,
     words: &BatchWords,
-    rows: &[Draw],
+    (rows, ends): (&[Draw], &[usize]),
     params: &TrainParams,
     Conditions { progress, dropout, .. }: &Conditions,
 ) -> Tensor {
     let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
-    let positions = model.config.max_position_embeddings;
-    let padded = words.renumber(Padded::rounded(&token_rows, set.pad_id(), positions));
-    let pooled_bd = model.pooled_bd(&Batch::new(&padded, model.device), &words.rows_ud, dropout);
+    let batch = Batch::new(&token_rows, ends, set.pad_id(), |id| words.row_of(id), model.device);
+    let pooled_bd = model.pooled_bd(&batch, &words.rows_ud, dropout);
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
         let places: Vec<i64> = (0..rows.len()).filter(|at| rows[*at].task == task).map(|at| at as i64).collect();

@@ -6,7 +6,6 @@ use tch::Tensor;
 use super::sampler::Draw;
 use super::training_set::TrainingSet;
 use crate::encoder::Model;
-use bam_inference::padding::Padded;
 
 /// Name of the whole table.
 pub(super) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
@@ -41,11 +40,8 @@ impl BatchWords {
         &self.ids
     }
 
-    /// The same rows with word ids that count the batch's words.
-    pub(super) fn renumber(&self, mut padded: Padded) -> Padded {
-        for id in &mut padded.input_ids {
-            *id = self.ids.binary_search(id).expect("a word of the batch") as i64;
-        }
-        padded
+    /// The row that a word has among the batch's.
+    pub(super) fn row_of(&self, id: i32) -> i64 {
+        self.ids.binary_search(&i64::from(id)).expect("a word of the batch") as i64
     }
 }
