@@ -40,7 +40,7 @@ lint: setup ## check the formatting, and clippy with warnings as errors
 data: ## fetch the sentiment ratings that pipelines/sentiment.yaml reads into .deps/data/
 	@$(PYTHON) setup/setup.py data
 
-bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with GLUE=DIR, PyTorch (fetches them into .deps/bench, 8 GB)
+bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with GLUE=DIR, PyTorch and datasets (fetches them into .deps/bench, 8 GB); GLUE_SMALL=1 adds half an hour of glue-small
 	$(PYTHON) -m venv .deps/bench
 	.deps/bench/bin/pip install --quiet --requirement benches/requirements.txt
 	PATH="$(CURDIR)/.deps/bench/bin:$$PATH" .deps/bench/bin/python benches/noop.py --bam $(TARGET)/bam
@@ -49,6 +49,11 @@ bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with G
 	.deps/bench/bin/python benches/serve.py --bam $(TARGET)/bam --oha .deps/bench/bin/oha
 ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
+	.deps/bench/bin/python benches/predict.py --bam $(TARGET)/bam --glue $(GLUE)
+	.deps/bench/bin/python benches/tokens.py --bam $(TARGET)/bam --glue $(GLUE)
+ifneq ($(GLUE_SMALL),)
+	.deps/bench/bin/python benches/glue_small.py --bam $(TARGET)/bam --glue $(GLUE)
+endif
 endif
 
 conform: build ## have other programs open the files that bam writes, and schemathesis try the server (fetches them into .deps/conform, 2 GB)

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+import machine
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = ROOT / "tests/it/support/fake_stage.py"
 TASKS = ["acceptability", "sentiment", "paraphrase", "similarity", "entailment"]
@@ -107,6 +109,7 @@ def main():
             for command in commands:
                 time_ms = median_ms(command, folder, given.peer_runs, None)
                 rows.append((" ".join(command[:2]), given.peer_stages, time_ms))
+    print(machine.line())
     print("| nothing to do | stages | median |\n|---|---|---|")
     for what, stages, time_ms in rows:
         print(f"| `{what}` | {stages} | {time_ms:.1f} ms |")

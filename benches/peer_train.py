@@ -18,6 +18,8 @@ import time
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import operations
+
 BATCH, WARM_UP = 32, 5
 
 
@@ -56,10 +58,10 @@ def main():
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01, fused=given.mode == "best")
     data = rows(given.glue)
     encoded = tokenizer([a for a, _, _ in data], [b for _, b, _ in data], truncation=True, max_length=128)["input_ids"]
-    done_rows = done_tokens = 0
+    done = []
     for step, chunk in enumerate(batches(encoded, given.mode, given.steps + WARM_UP)):
         if step == WARM_UP:
-            started, done_rows, done_tokens = time.perf_counter(), 0, 0
+            started, done = time.perf_counter(), []
         pairs = [data[row] for row in chunk]
         inputs = tokenizer(
             [a for a, _, _ in pairs],
@@ -76,15 +78,17 @@ def main():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        done_rows += len(chunk)
-        done_tokens += sum(len(encoded[row]) for row in chunk)
+        done += [len(encoded[row]) for row in chunk]
     seconds = time.perf_counter() - started
     print(
         json.dumps(
             {
                 "what": f"PyTorch {torch.__version__.split('+')[0]}, {given.mode}",
-                "rows_per_second": done_rows / seconds,
-                "tokens_per_second": done_tokens / seconds,
+                "precision": "bf16" if given.mode == "best" else "fp32",
+                "threads": torch.get_num_threads(),
+                "rows_per_second": len(done) / seconds,
+                "tokens_per_second": sum(done) / seconds,
+                "operations_per_second": operations.TRAINING * operations.forward(given.encoder, done) / seconds,
                 "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }
         )

@@ -22,6 +22,8 @@ import tempfile
 import time
 import urllib.request
 
+import machine
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PORT = 18765
 LIMIT_SECS = 0.1
@@ -187,6 +189,7 @@ def main():
         if threads > 1:
             several = [*uvicorn, "--workers", threads]
             servers.append((f"FastAPI, {threads} processes of a thread", several, {**one, "THREADS": "1"}))
+        print(machine.line())
         print(f"Server on processors {given.server_cpus}, generator on {given.client_cpus}; {given.seconds} s a measurement.\n")
         print("| | one alone | beyond the model | most/s, p99 ≤ 100 ms | at 90 % of it: p50 / p95 / p99 | at twice: answered, p99 |")
         print("|---|---|---|---|---|---|")

@@ -3,73 +3,70 @@
 
     python3 benches/train.py --glue DIR [--encoder DIR] [--peer-python PYTHON]
 
-Rows of `bam` are those of its history.parquet: the median step after the first five, of a run on all threads and of a
-run on one. The peer's are those of benches/peer_train.py. --peer-python is one that has torch and transformers; pyarrow
-must be importable here.
+All count rows over time, from the sixth step on. Those of `bam` are in its history.parquet, of a run on all threads, of one
+on one thread, and of one in fp32; the peer's are those of benches/peer_train.py. Share of the peak: operations as
+benches/operations.py counts them, forward and backward, of the real tokens, against what benches/peak.py measures in the
+row's format on as many threads. pyarrow must be importable here.
 """
 
-import argparse
-import json
-import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 
 import pyarrow.parquet
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import machine
+import operations
+import peak
+import project
+
 WARM_UP = 5
 
 
 def bam(given, threads, precision):
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        (folder / "pipeline.yaml").write_text(
+    with tempfile.TemporaryDirectory() as folder:
+        trained = project.Project(
+            given,
+            folder,
             "seed: 1\nstages:\n"
             f"  examples: {{ data: {{ task: mrpc, from: {given.glue.resolve()} }} }}\n"
             f"  tokens: {{ tokenize: {{ examples: examples, encoder: {given.encoder.resolve()}, both_orders: false }} }}\n"
             f"  teacher: {{ train: {{ tokens: [tokens], encoder: {given.encoder.resolve()}, epochs: {given.epochs}, "
-            f"precision: {precision} }} }}\n"
+            f"precision: {precision} }} }}\n",
         )
-        command = [given.bam.resolve(), "run", "--device", "cpu"] + (["--threads", str(threads)] if threads else [])
-        subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
-        teacher = folder / "artifacts/latest/teacher"
-        history = pyarrow.parquet.read_table(teacher / "history.parquet")["rows_per_second"].to_pylist()
-        manifest = json.loads((teacher / "manifest.json").read_text())
-        lengths = [
-            len(ids)
-            for ids in pyarrow.parquet.read_table(folder / "artifacts/latest/tokens/train.parquet")["input_ids"].to_pylist()
-        ]
-        rate = statistics.median(history[WARM_UP:])
-        return {
-            "what": f"bam, {precision}, {manifest['provenance']['threads']} threads",
-            "rows_per_second": rate,
-            "tokens_per_second": rate * statistics.mean(lengths),
-            "peak_bytes": manifest["provenance"]["peak_memory_bytes"],
-        }
-
-
-def peer(given, mode):
-    command = [given.peer_python, ROOT / "benches/peer_train.py", "--glue", given.glue, "--encoder", given.encoder]
-    done = subprocess.run([*command, "--mode", mode], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        trained.run(*(["--threads", str(threads)] if threads else []))
+        history = pyarrow.parquet.read_table(trained.path("teacher", "history.parquet"))["rows_per_second"].to_pylist()
+        made, lengths = trained.made("teacher"), trained.lengths("tokens")
+    # All batches have as many rows, so that this is rows over time.
+    rate = statistics.harmonic_mean(history[WARM_UP:])
+    return {
+        "what": f"bam, {precision}, {project.threads(made['threads'])}",
+        "precision": precision,
+        "threads": made["threads"],
+        "rows_per_second": rate,
+        "tokens_per_second": rate * statistics.mean(lengths),
+        "operations_per_second": rate * operations.TRAINING * operations.forward(given.encoder, lengths) / len(lengths),
+        "peak_bytes": made["peak_memory_bytes"],
+    }
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--glue", type=pathlib.Path, required=True)
-    arguments.add_argument("--encoder", type=pathlib.Path, default=ROOT / ".deps/encoders/all-MiniLM-L6-v2")
-    arguments.add_argument("--bam", type=pathlib.Path, default=ROOT / "target/release/bam")
-    arguments.add_argument("--peer-python", default=sys.executable)
-    arguments.add_argument("--epochs", type=float, default=0.5)
+    arguments = project.with_peer(project.arguments(__doc__))
+    arguments.add_argument("--epochs", type=float, default=0.5, help="that bam trains")
+    arguments.add_argument("--peer-steps", type=int, default=40, help="that the peer trains, after five")
     given = arguments.parse_args()
+    about = machine.line()
+    peaks = peak.measured_by(given.peer_python)
     rows = [bam(given, None, "bf16"), bam(given, 1, "bf16"), bam(given, None, "fp32")]
-    rows += [peer(given, mode) for mode in ["usual", "dynamic", "best"]]
-    print("| training on MRPC, batch 32 | rows/s | real tokens/s | peak memory |\n|---|---|---|---|")
+    for mode in ["usual", "dynamic", "best"]:
+        options = {"glue": given.glue, "encoder": given.encoder, "mode": mode, "steps": given.peer_steps}
+        rows.append(project.peer(given, "peer_train.py", **options))
+    print(about)
+    print(peak.line(peaks))
+    print("| training on MRPC, batch 32 | rows/s | real tokens/s | GFLOP/s | share of peak | peak memory |\n|---|---|---|---|---|---|")
     for row in rows:
-        rate, tokens, peak = row["rows_per_second"], row["tokens_per_second"], row["peak_bytes"] / 2**30
-        print(f"| {row['what']} | {rate:.1f} | {tokens:,.0f} | {peak:.1f} GiB |")
+        rate, tokens, memory = row["rows_per_second"], row["tokens_per_second"], row["peak_bytes"] / 2**30
+        speed = f"{row['operations_per_second'] / 1e9:.0f} | {peak.share(peaks, row)} of {row['precision']}"
+        print(f"| {row['what']} | {rate:.1f} | {tokens:,.0f} | {speed} | {memory:.1f} GiB |")
 
 
 if __name__ == "__main__":

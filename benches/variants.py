@@ -29,6 +29,8 @@ from onnxruntime.transformers import optimizer
 from onnxruntime.transformers.fusion_options import FusionOptions
 from safetensors.numpy import load_file
 
+import machine
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PIPELINE = """\
 seed: 17
@@ -211,6 +213,7 @@ def main():
         answers = {name: numpy.concatenate(each.run(None, ragged), 1) for name, each in sessions.items()}
         expected = answers[f"onnxruntime {version}, optimized fp32"]
         medians = timed(sessions, given.threads, given.rounds, given.secs)
+        print(machine.line())
         print(f"| threads: {given.threads} | size | 1 row of 16 tokens | 32 rows of 64 tokens | max \\|Δlogit\\| |\n|---|---|---|---|---|")
         for name, path in graphs.items():
             speed = MANY[0] * MANY[1] / medians[name, MANY]
