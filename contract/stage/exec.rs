@@ -92,7 +92,7 @@ impl ExecParams {
         let mut found = BTreeMap::new();
         for path in &self.files {
             if path.is_dir() {
-                add_all_in(path, &mut found)?;
+                add_all_in(path, &mut Vec::new(), &mut found)?;
             } else if path.is_file() {
                 found.insert(slot(path), path.clone());
             } else {
@@ -133,9 +133,15 @@ fn slot(path: &Path) -> String {
     plain.display().to_string()
 }
 
-/// Adds the files below a folder, but for hidden ones and what Python compiles scripts to.
-fn add_all_in(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+/// Adds the files below a folder, but for hidden ones and what Python compiles scripts to. A link to a folder that it lies in
+/// (`around`) holds nothing more.
+fn add_all_in(folder: &Path, around: &mut Vec<PathBuf>, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     let reading = || format!("reading the folder `{}`", folder.display());
+    let real = folder.canonicalize().with_context(reading)?;
+    if around.contains(&real) {
+        return Ok(());
+    }
+    around.push(real);
     for entry in fs::read_dir(folder).with_context(reading)? {
         let entry = entry.with_context(reading)?;
         let (name, path) = (entry.file_name(), entry.path());
@@ -143,11 +149,18 @@ fn add_all_in(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()
             continue;
         }
         if path.is_dir() {
-            add_all_in(&path, found)?;
+            add_all_in(&path, around, found)?;
+        } else if !path.is_file() {
+            let what = format!("`{}` is neither a file nor a folder, nor leads to one", path.display());
+            return Err(Fault::new(what, "remove it, or name the files one by one").into());
+        } else if path.to_str().is_none() {
+            let what = format!("the name of `{}` is not UTF-8", path.display());
+            return Err(Fault::new(what, "rename it: it is part of the stage's key").into());
         } else {
             found.insert(slot(&path), path);
         }
     }
+    around.pop();
     Ok(())
 }
 
@@ -212,5 +225,25 @@ mod tests {
         params.run = vec!["no-such-program".to_owned()];
         params.inputs.insert("a.b".to_owned(), Stages::List(Vec::new()));
         assert_eq!(params.mistakes().len(), 2);
+    }
+
+    #[test]
+    fn folders_are_walked_to_their_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("files");
+        fs::create_dir_all(path.join("in")).unwrap();
+        fs::write(path.join("in/one"), "1").unwrap();
+        for link in ["a", "b"] {
+            std::os::unix::fs::symlink(".", path.join(link)).unwrap();
+        }
+        let named = || params(&format!(r#"{{"run": ["sh"], "files": ["{}"]}}"#, path.display())).external();
+        assert_eq!(named().unwrap().len(), 1);
+        std::os::unix::fs::symlink("nowhere", path.join("c")).unwrap();
+        let error = named().unwrap_err().to_string();
+        assert!(error.ends_with("files/c` is neither a file nor a folder, nor leads to one"), "{error}");
+        fs::remove_file(path.join("c")).unwrap();
+        let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+        fs::write(path.join(name), "2").unwrap();
+        assert!(named().unwrap_err().to_string().ends_with("is not UTF-8"));
     }
 }

@@ -94,11 +94,11 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
         let plan = planner.plan()?;
         planner.finish();
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
-            match decision {
-                Decision::Cached(manifest) | Decision::Remote { manifest, .. } => needed.insert(manifest.fingerprint),
-                // The last artifact says why the stage is to run, and may be what it finds.
-                _ => store.latest(&stage.name).is_some_and(|(last, _)| needed.insert(last)),
-            };
+            if let Decision::Cached(manifest) | Decision::Remote { manifest, .. } = decision {
+                needed.insert(manifest.fingerprint);
+            }
+            // The last artifact says why the stage is to run, may be what it finds, and what another run goes on from.
+            needed.extend(store.latest(&stage.name).map(|(last, _)| last));
         }
     }
     Ok(needed)

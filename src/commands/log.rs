@@ -31,13 +31,20 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
     ui::story(&format!("{}{}", store.shown(&log).display(), if is_under_way { " (under way)" } else { "" }));
     let reading = || format!("reading `{}`", store.shown(&log).display());
     let mut file = File::open(&log).with_context(reading)?;
+    let mut piece = vec![0; 1 << 16];
     loop {
         // Asked before reading, so that nothing written last is missed.
         let goes_on = args.follow && store.is_under_way(&log);
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(reading)?;
-        let is_read = ui::feed(&bytes);
-        if !goes_on || !is_read {
+        loop {
+            let read = file.read(&mut piece).with_context(reading)?;
+            if read == 0 {
+                break;
+            }
+            if !ui::feed(&piece[..read]) {
+                return Ok(());
+            }
+        }
+        if !goes_on {
             return Ok(());
         }
         sleep(LOOK_EVERY);

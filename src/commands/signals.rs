@@ -2,8 +2,8 @@
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
-use std::thread::sleep;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,21 +15,30 @@ use crate::ui;
 /// How long a run that is to end at once has to do it itself, and to keep its record.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it has to say so.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
 /// file it reads, say.
 pub(super) fn watch(groups: Groups, run: SyncSender<Message>) -> Result<()> {
     let ignored: Vec<i32> = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().filter(is_ignored).collect();
     let first = AtomicBool::new(true);
     let act = move || {
-        // Told before workers are: they stop because the run does. One that has ended needs not be told.
-        _ = run.send(Message::Interrupted);
+        // Told before workers are: they stop because the run does. One that has ended needs not be told, and one that is
+        // behind with its messages, as nobody reads what it says, is not waited for.
+        if let Err(TrySendError::Full(message)) = run.try_send(Message::Interrupted) {
+            let run = run.clone();
+            thread::spawn(move || run.send(message));
+        }
         if first.swap(false, Ordering::Relaxed) {
             groups.stop();
             return;
         }
         groups.kill();
         sleep(PATIENCE);
-        ui::story("ended at once; the next run clears away what was being made");
+        // Nor is one who doesn't read waited for.
+        thread::spawn(|| ui::story("ended at once; the next run clears away what was being made"));
+        sleep(LAST_WORD);
         exit(INTERRUPTED.into());
     };
     ctrlc::set_handler(act).context("watching for Ctrl-C")?;

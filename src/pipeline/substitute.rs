@@ -89,14 +89,22 @@ const ENVIRONMENT: &str = "env:";
 /// `${bam:share}`: the folder of encoders, pipelines and data that an installed `bam` brings.
 const SHARE: &str = "bam:share";
 
-/// The value of a variable: of the environment's, read as YAML is, or of the file's.
+/// The text of a variable of the environment; none if that is unset or empty, or the name is not of one.
+fn environment(name: &str) -> Option<String> {
+    let name = name.strip_prefix(ENVIRONMENT)?;
+    let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
+    std::env::var(name).ok().filter(|text| !text.is_empty()).or(default.map(ToOwned::to_owned))
+}
+
+/// The value of a variable that stands alone: of the environment's, read as YAML is, or of the file's.
 fn value_of<'v>(name: &str, lookup: &dyn Fn(&str) -> Option<&'v Value>) -> Option<Value> {
     if name == SHARE {
         return Some(Value::String(installed::share()?.to_str()?.to_owned()));
     }
-    let Some(name) = name.strip_prefix(ENVIRONMENT) else { return lookup(name).cloned() };
-    let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default)));
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty()).or(default.map(ToOwned::to_owned))?;
+    if !name.starts_with(ENVIRONMENT) {
+        return lookup(name).cloned();
+    }
+    let text = environment(name)?;
     let scalar = serde_yaml::from_str::<Value>(&text).ok().filter(|value| !value.is_object() && !value.is_array());
     Some(scalar.unwrap_or(Value::String(text)))
 }
@@ -139,8 +147,9 @@ pub(super) fn substitute<'v>(
             let mut rest = text.as_str();
             while let Some((before, name, after)) = split_variable(rest) {
                 result += before;
-                match value_of(name, lookup) {
-                    Some(value) => result += &plain(&value),
+                let text = environment(name).or_else(|| Some(plain(&value_of(name, lookup)?)));
+                match text {
+                    Some(text) => result += &text,
                     None => unknown.push((at.clone(), name.to_owned())),
                 }
                 rest = after;
@@ -184,5 +193,13 @@ mod tests {
         let result = substitute(&value, &lookup, &mut Vec::new(), &mut unknown);
         assert_eq!(result, json!({"a": 128, "b": "glue/x128", "c": ["glue", "$$ 5", ""]}));
         assert_eq!(unknown, [(vec!["c".to_owned(), "2".to_owned()], "missing".to_owned())]);
+    }
+
+    #[test]
+    fn a_variable_of_the_environment_joins_text_as_it_is() {
+        let substituted = |text: &str| substitute(&json!(text), &|_| None, &mut Vec::new(), &mut Vec::new());
+        assert_eq!(substituted("v${env:BAM_NONE:-1.10}"), json!("v1.10"));
+        assert_eq!(substituted("at 12345e67: ${env:BAM_NONE:-12345e67}"), json!("at 12345e67: 12345e67"));
+        assert_eq!(substituted("${env:BAM_NONE:-12}"), json!(12));
     }
 }

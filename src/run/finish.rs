@@ -69,7 +69,8 @@ impl Run<'_, '_> {
 
     /// Commits what a worker made, or tells why there is nothing.
     pub(super) fn end(&mut self, at: usize, end: &End) {
-        let Some(Working { key, reasons, pending, grant, started, metrics, last, .. }) = self.working.remove(&at)
+        let Some(Working { key, reasons, pending, grant, stamps, started, metrics, last, .. }) =
+            self.working.remove(&at)
         else {
             return;
         };
@@ -114,7 +115,7 @@ impl Run<'_, '_> {
             git_revision: self.git_revision.get_or_init(git_revision).clone(),
             worker: facts,
         };
-        if let Err(error) = self.unchanged_since(at, &key) {
+        if let Err(error) = self.unchanged_since(at, &key, &stamps) {
             return self.failed(at, &error.into(), Some(&pending), wall_secs);
         }
         let artifact = stage.spec.writes();

@@ -1,6 +1,8 @@
 //! What a stage reads: held while it runs, and verified before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
@@ -9,6 +11,7 @@ use bam_contract::job::JobInput;
 use bam_contract::manifest::Key;
 
 use super::{Run, State};
+use crate::fingerprint::Stamp;
 use crate::pipeline::Edge;
 use crate::store::{Asked, Found, Lock};
 
@@ -53,8 +56,29 @@ impl Run<'_, '_> {
         None
     }
 
-    /// What a worker read may not be what was hashed before it started, maybe an hour ago.
-    pub(super) fn unchanged_since(&mut self, at: usize, key: &Key) -> Result<()> {
+    /// What the file system says of each file that a stage reads; nothing of those that are gone.
+    pub(super) fn stamps_of(&self, at: usize) -> BTreeMap<PathBuf, Option<Stamp>> {
+        let stage = &self.pipeline.stages[at];
+        let outside = stage.externals.iter().map(|file| file.path.clone());
+        let inputs = stage.inputs.iter().flat_map(|edge| {
+            let fingerprint = self.fingerprints[edge.stage].expect("a stage runs when its inputs are there");
+            self.store.files_of(self.pipeline.stages[edge.stage].spec.kind().name, fingerprint)
+        });
+        let stamp = |path: PathBuf| {
+            let stamp = fs::metadata(&path).ok().map(|metadata| Stamp::of(&metadata));
+            (path, stamp)
+        };
+        outside.chain(inputs).map(stamp).collect()
+    }
+
+    /// What a worker read may not be what was hashed before it started, maybe an hour ago; nor what lies there since it
+    /// ended, where a file was changed and put back. `stamps` are those from before it started.
+    pub(super) fn unchanged_since(
+        &mut self,
+        at: usize,
+        key: &Key,
+        stamps: &BTreeMap<PathBuf, Option<Stamp>>,
+    ) -> Result<()> {
         if let Some(path) = self.planner.changed_since(at, key)? {
             let what = format!("`{}` changed while the stage ran", path.display());
             return Err(Fault::new(what, "run again; the change is seen then").into());
@@ -66,6 +90,11 @@ impl Run<'_, '_> {
                 let what = format!("its input `{}` changed while the stage ran", source.name);
                 return Err(Fault::new(what, "a stage may write to its own output alone; run again to mend it").into());
             }
+        }
+        let now = self.stamps_of(at);
+        if let Some((path, _)) = stamps.iter().find(|(path, stamp)| now.get(*path) != Some(*stamp)) {
+            let what = format!("`{}` was written while the stage ran", self.store.shown(path).display());
+            return Err(Fault::new(what, "it may have read something else than lies there now; run again").into());
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod transfer;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ pub(crate) use schedule::{Last, Limits, makespan};
 pub(crate) use transfer::bytes_of;
 
 use crate::executor::{Executor, Message, Worker};
+use crate::fingerprint::Stamp;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
@@ -175,6 +177,8 @@ struct Working {
     /// What it reads stays while it runs.
     _inputs: Vec<Lock>,
     grant: Grant,
+    /// Of the files it reads, from before it was started.
+    stamps: BTreeMap<PathBuf, Option<Stamp>>,
     worker: Box<dyn Worker>,
     started: Instant,
     metrics: BTreeMap<String, f64>,

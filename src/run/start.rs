@@ -55,7 +55,13 @@ impl Run<'_, '_> {
                         self.failed(at, &error.into(), None, 0.0);
                     }
                 }
-                Ok(Asked::Busy(holder)) => waits_for_others |= self.wait(ready, &holder),
+                // What others hold may be there already, and be read.
+                Ok(Asked::Busy(holder)) => match self.store.find(&ready.key.kind, ready.key.fingerprint()) {
+                    Found::Sound(manifest) if !ready.reasons.contains(&Reason::Forced) => {
+                        self.cached(ready.stage, &manifest);
+                    }
+                    _ => waits_for_others |= self.wait(ready, &holder),
+                },
                 Err(error) => self.failed(ready.stage, &error.into(), None, 0.0),
             }
         }
@@ -141,6 +147,7 @@ impl Run<'_, '_> {
         };
         let (job, log) = (&pending.job(), &pending.log());
         let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus };
+        let stamps = self.stamps_of(at);
         let worker = match self.executor.start(&launch, self.sender.clone()) {
             Ok(worker) => worker,
             Err(error) => {
@@ -151,7 +158,7 @@ impl Run<'_, '_> {
         let (threads, gpus, name) = (grant.threads, &grant.gpus, &stage.name);
         self.tell(&RunEvent::Running { stage: name, index: at, fingerprint, threads, gpus, reasons: &reasons });
         let (metrics, last, started) = (BTreeMap::new(), None, Instant::now());
-        let working = Working { key, reasons, pending, _inputs: inputs, grant, worker, started, metrics, last };
+        let working = Working { key, reasons, pending, _inputs: inputs, grant, stamps, worker, started, metrics, last };
         self.working.insert(at, working);
         Ok(())
     }

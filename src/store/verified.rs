@@ -7,7 +7,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bam_contract::digest::{Digest, Fingerprint};
@@ -42,6 +42,13 @@ impl Store {
     /// Looks an artifact up.
     pub(crate) fn find(&self, kind: &str, fingerprint: Fingerprint) -> Found {
         self.look(kind, fingerprint, false)
+    }
+
+    /// Paths of an artifact's files; none if it isn't there.
+    pub(crate) fn files_of(&self, kind: &str, fingerprint: Fingerprint) -> Vec<PathBuf> {
+        let folder = self.folder(kind, fingerprint);
+        let manifest = read_manifest(&folder).ok();
+        manifest.into_iter().flat_map(|manifest| manifest.files.into_keys()).map(|name| folder.join(name)).collect()
     }
 
     /// Looks an artifact up and reads all its bytes.

@@ -86,7 +86,8 @@ fn a_file_that_is_added_to_an_artifact_is_noticed_before_it_is_read() {
 
 #[test]
 fn a_file_that_is_added_to_what_a_program_reads_fails_the_stage() {
-    let sandbox = sandbox(&[("a", "touch folder/more; cat folder/* > $OUT/file", ", files: [folder]")]);
+    let sandbox =
+        sandbox(&[("a", "[ -e folder/more ] || touch folder/more; cat folder/* > $OUT/file", ", files: [folder]")]);
     sandbox.write("folder/one", "1");
     let run = sandbox.bam(&["run"]);
     assert!(
@@ -95,6 +96,50 @@ fn a_file_that_is_added_to_what_a_program_reads_fails_the_stage() {
         run.stderr
     );
     assert_eq!(sandbox.bam(&["run"]).code, 0);
+}
+
+#[test]
+fn a_file_that_is_changed_and_put_back_fails_the_stage() {
+    let sandbox = sandbox(&[
+        ("a", "echo one > $OUT/file", ""),
+        (
+            "b",
+            &format!("{WAIT} cat \"$(dirname \"$1\")\"/../../latest/a/file words > $OUT/file"),
+            ", inputs: { a: a }, files: [words]",
+        ),
+    ]);
+    sandbox.write("words", "one\n");
+    for path in ["words", "artifacts/latest/a/file"] {
+        let run = sandbox.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+        until("it waits", || sandbox.path("waits").exists());
+        sandbox.write(path, "two\n");
+        sandbox.write(path, "one\n");
+        sandbox.write("go", "");
+        let run = ended(run);
+        assert_eq!((run.code, run.stages("FAILED")), (1, vec!["b".to_owned()]), "{}", run.stderr);
+        assert!(run.stderr.contains("was written while the stage ran\n"), "{}", run.stderr);
+        fs::remove_file(sandbox.path("waits")).unwrap();
+        fs::remove_file(sandbox.path("go")).unwrap();
+    }
+    sandbox.write("go", "");
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    assert_eq!(sandbox.read("artifacts/latest/b/file"), "one\none\n");
+}
+
+#[test]
+fn an_artifact_that_is_there_is_found_though_others_read_it() {
+    let sandbox = sandbox(&[
+        ("a", "echo a > $OUT/file", ""),
+        ("b", &format!("{WAIT} echo b > $OUT/file"), ", inputs: { a: a }"),
+        ("c", "touch asked; echo c > $OUT/file", ", inputs: { a: a }"),
+    ]);
+    // As it is for a run that decided before it was made.
+    let reads = sandbox.command(&["run", "pipeline.yaml", "b"]).stderr(Stdio::piped()).spawn().unwrap();
+    until("it is read", || sandbox.path("waits").exists());
+    let run = sandbox.bam(&["run", "pipeline.yaml", "c", "--force=c"]);
+    assert_eq!((run.code, run.stages("CACHED")), (0, vec!["a".to_owned()]), "{}", run.stderr);
+    sandbox.write("go", "");
+    assert_eq!(ended(reads).code, 0);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What stages that learn from each other must agree on: tasks, labels, rows and folds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 
 use bam_contract::stage::{
@@ -290,9 +291,9 @@ fn train_file(data: &DataParams) -> Option<PathBuf> {
 fn rows_of(data: &DataParams) -> Option<usize> {
     let path = train_file(data)?;
     let has_lines = path.extension().is_some_and(|ending| ending != "gz" && ending != "parquet");
-    let bytes = has_lines.then(|| fs::read(path).ok())??;
+    let lines = has_lines.then(|| File::open(path).ok())?.map(|file| BufReader::new(file).split(b'\n').count())?;
     // A header may be among them.
-    Some(bytes.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1))
+    Some(lines.saturating_sub(1))
 }
 
 const SAME_TASK: &str = "both must be made from the same task definition";
