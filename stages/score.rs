@@ -23,6 +23,7 @@ use bam_contract::task::{Split, TaskSpec};
 use crate::encoder::{Model, device};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
+use crate::text::plural;
 
 /// Labelled rows of one task's dev split.
 struct DevSet {
@@ -75,7 +76,8 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
         }
     }
     scores.write(&job.output)?;
-    let summary = format!("{} models on {} dev sets{}", models.len(), sets.len(), variant::summary(&scores));
+    let summary =
+        format!("{} on {}{}", plural(models.len(), "model"), plural(sets.len(), "dev set"), variant::summary(&scores));
     let outcome = Outcome::from(summary);
     Ok(outcome.with("device", device::name(device::by_name(&job.device)?)))
 }

@@ -1,5 +1,10 @@
 //! Figures as a person reads them.
 
+/// `1 row`, `2 rows`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
 /// `8551` as `8,551`.
 pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();

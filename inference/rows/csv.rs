@@ -1,5 +1,7 @@
 //! CSV by RFC 4180: fields between commas, in double quotes where they hold commas, quotes or line breaks.
 
+use std::io::BufRead as _;
+
 use anyhow::{Context, Result};
 use csv::{ByteRecord, ReaderBuilder};
 
@@ -10,10 +12,14 @@ const HINT: &str = "put a text with commas, quotes or line breaks in double quot
 
 pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     // Headers and widths are the same matter in TSV, and checked there.
-    let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(source.open()?);
+    let mut input = source.open()?;
+    let first = input.fill_buf().with_context(|| source.reading())?;
+    // The reader has not passed the `\n` of a `\r\n` where it says at what line the next row begins.
+    let lag = u64::from(first.iter().position(|byte| *byte == b'\n').is_some_and(|at| first[..at].ends_with(b"\r")));
+    let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input);
     let rows = reader.into_byte_records().map(move |row| {
         let row = row.with_context(|| source.reading())?;
-        let number = row.position().map_or(0, csv::Position::line);
+        let number = row.position().map_or(0, |position| position.line() + lag * u64::from(position.record() > 0));
         Ok((number, fields(source, number, &row)?))
     });
     columns::records(source, rows, HINT)

@@ -43,7 +43,12 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     ]);
     for stored in &chosen {
         let manifest = &stored.manifest;
-        if args.dry_run || store.remove(&manifest.key.kind, manifest.fingerprint)? {
+        let goes = if args.dry_run {
+            !store.is_in_use(manifest.fingerprint)
+        } else {
+            store.remove(&manifest.key.kind, manifest.fingerprint)?
+        };
+        if goes {
             freed.add(stored.size_bytes);
             let used = stored.used.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             table.row([&manifest.stage, &manifest.fingerprint.short(), &ago(used), &bytes(stored.size_bytes)]);

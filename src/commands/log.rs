@@ -1,6 +1,6 @@
 //! `bam log`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::thread::sleep;
 use std::time::Duration;
@@ -28,7 +28,13 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
         return Err(Fault::new(format!("no log of a stage `{}`", args.stage), hint).into());
     };
     let is_under_way = store.is_under_way(&log);
-    ui::story(&format!("{}{}", store.shown(&log).display(), if is_under_way { " (under way)" } else { "" }));
+    let is_empty = fs::metadata(&log).is_ok_and(|metadata| metadata.len() == 0);
+    let how = match (is_under_way, is_empty) {
+        (true, _) => " (under way)",
+        (false, true) => " (nothing was said)",
+        (false, false) => "",
+    };
+    ui::story(&format!("{}{how}", store.shown(&log).display()));
     let reading = || format!("reading `{}`", store.shown(&log).display());
     let mut file = File::open(&log).with_context(reading)?;
     let mut piece = vec![0; 1 << 16];

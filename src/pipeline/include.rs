@@ -15,6 +15,7 @@ use super::draft::entry_name;
 use super::mistake::Mistakes;
 use super::places::Places;
 use super::source::{Lines, Place, Source};
+use crate::installed;
 
 pub(super) const INCLUDE: &str = "include";
 
@@ -36,7 +37,12 @@ pub(super) fn read(path: &Path) -> Result<(Option<Yaml>, Mistakes)> {
     let shown = path.display().to_string();
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let hint = "name another with `bam run FILE`, or change to its folder with `-C DIR`; `bam init` writes one";
+            let mut hint =
+                "name another with `bam run FILE`, or change to its folder with `-C DIR`; `bam init` writes one"
+                    .to_owned();
+            if let Some(installed) = installed::share().map(|share| share.join(path)).filter(|path| path.is_file()) {
+                hint += &format!("; `{}` came with `bam`", installed.display());
+            }
             return Err(Fault::new(format!("pipeline file `{shown}` does not exist"), hint).into());
         }
         read => read.with_context(|| format!("reading `{shown}`"))?,

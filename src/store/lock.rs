@@ -78,6 +78,12 @@ impl Store {
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
+    /// Whether someone makes or reads this artifact at the moment.
+    pub(crate) fn is_in_use(&self, fingerprint: Fingerprint) -> bool {
+        let file = File::open(self.lock_path(fingerprint));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Removes the locks of artifacts that are not in the store, and that nobody holds.
     pub(crate) fn prune_locks(&self) {
         let stored: BTreeSet<Fingerprint> = self.names().into_iter().map(|(_, fingerprint)| fingerprint).collect();

@@ -237,6 +237,15 @@ fn a_task_of_ones_own_reads_the_same_from_every_format() {
     assert_eq!(singles(&[("all.parquet.gz", &gzip(&parquet))], params, Split::Train), expected);
 }
 
+#[test]
+fn lines_of_csv_are_counted_whatever_ends_them() {
+    for end in ["\n", "\r\n"] {
+        let rows = ["mood,text", "good,fine", "bad,\"two", "lines\"", "good,fine", "sad,grey"].join(end) + end;
+        let (message, _) = error(&[("all.csv", rows.as_bytes())], own_task("all.csv", &json!({})));
+        assert_eq!(message, "`all.csv:6`: unknown label `sad`", "{end:?}");
+    }
+}
+
 fn parquet_of(texts: &[&str], moods: &[&str]) -> Vec<u8> {
     use arrow::array::{ArrayRef, LargeStringArray, RecordBatch, StringArray};
     let column = |texts: &[&str]| -> ArrayRef { std::sync::Arc::new(LargeStringArray::from(texts.to_vec())) };

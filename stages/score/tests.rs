@@ -89,7 +89,7 @@ fn variants_of_a_sound_checkpoint_lose_little_and_are_told() {
         assert!(variant.losses[0].points().abs() <= 5.0, "{:?}", variant.losses);
         assert_eq!(scores.exact_differences().count(), usize::from(precision == GraphPrecision::Fp32));
         let ending = if precision == GraphPrecision::Fp32 { " of libtorch" } else { " points lost" };
-        assert!(summary.starts_with("1 models on 1 dev sets, ") && summary.ends_with(ending), "{summary}");
+        assert!(summary.starts_with("1 model on 1 dev set, ") && summary.ends_with(ending), "{summary}");
     }
 }
 

@@ -29,6 +29,10 @@ fn without_arguments_it_is_the_default_pipeline() {
     assert_eq!((said.code, said.stdout.as_str()), (0, ""));
     assert_eq!(said.stderr, "wrote `pipeline.yaml`; `bam plan pipeline.yaml` says what it would run\n");
     assert_plans(&sandbox, 23);
+    // It comes from a copy, which must not fall behind.
+    let tree = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline.yaml");
+    let default = std::fs::read_to_string(tree).unwrap();
+    assert_eq!(sandbox.read("pipeline.yaml"), default.replace(".deps/encoders/all-MiniLM-L6-v2", "enc"));
 }
 
 #[test]

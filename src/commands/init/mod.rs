@@ -17,7 +17,8 @@ use guess::{Guess, quoted};
 use table::Table;
 
 const FILE: &str = "pipeline.yaml";
-const DEFAULT_PIPELINE: &str = include_str!("../../../pipeline.yaml");
+/// The tree's `pipeline.yaml`, apart from it, so that who edits that needs not build `bam` anew.
+const DEFAULT_PIPELINE: &str = include_str!("default.yaml");
 const STARTER: &str = include_str!("starter.yaml");
 /// The encoder that `make setup` brings, as the default pipeline names it.
 const DEFAULT_ENCODER: &str = ".deps/encoders/all-MiniLM-L6-v2";

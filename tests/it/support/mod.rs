@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::FromRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -111,6 +112,16 @@ impl Sandbox {
         if let Some(worker) = &self.worker {
             command.env("BAM_STAGE", worker);
         }
+        // Tests that run in a shell's background are started with signals ignored, which programs heed and pass on.
+        // SAFETY: between fork and exec only system calls are made that are allowed there.
+        unsafe {
+            command.pre_exec(|| {
+                for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                    libc::signal(number, libc::SIG_DFL);
+                }
+                Ok(())
+            })
+        };
         command
     }
 
