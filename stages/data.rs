@@ -17,7 +17,7 @@ use bam_contract::task::{Split, TaskSpec};
 use bam_inference::rows::Source;
 
 use crate::report::{Outcome, Reporter};
-use crate::text::thousands;
+use crate::text::{plural, thousands};
 use outlet::Outlet;
 
 /// Writes one Parquet file of examples per split into the job's output folder.
@@ -65,12 +65,13 @@ fn read(
     mut outlets: Vec<Outlet>,
     reporter: &Reporter,
 ) -> Result<Vec<(Split, usize)>> {
-    let broken = Cell::new(0);
+    let (broken, mut empty) = (Cell::new(0), 0);
     let source = Source::new(path, task, split, &broken)?;
     for record in source.records()? {
         let record = record?;
         let label = source.label(task, &record)?;
         let example = Example { text: record.text, pair: record.pair, label };
+        empty += usize::from(example.is_blank());
         let side = match (split, &task.split) {
             (Split::All, Some(shares)) => split::side_of(&example, shares, task.symmetric),
             _ => split,
@@ -83,8 +84,10 @@ fn read(
         }
     }
     if broken.get() > 0 {
-        let rows = if broken.get() == 1 { "row" } else { "rows" };
-        reporter.warning(format!("`{}`: left out {} broken {rows}", path.display(), broken.get()));
+        reporter.warning(format!("`{}`: left out {}", path.display(), plural(broken.get(), "broken row")));
+    }
+    if empty > 0 {
+        reporter.warning(format!("`{}`: {} without text", path.display(), plural(empty, "row")));
     }
     outlets.into_iter().map(|outlet| outlet.finish(&format!("`{}`", path.display()))).collect()
 }

@@ -29,6 +29,14 @@ pub struct Example {
     pub label: Option<f64>,
 }
 
+impl Example {
+    /// Whether a text of it is nothing but white space.
+    pub fn is_blank(&self) -> bool {
+        let is_blank = |text: &str| text.trim().is_empty();
+        is_blank(&self.text) || self.pair.as_deref().is_some_and(is_blank)
+    }
+}
+
 /// An artifact of examples.
 #[derive(Debug)]
 pub struct Examples {

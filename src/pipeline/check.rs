@@ -5,6 +5,7 @@ mod files;
 mod judged;
 mod learning;
 mod outside;
+mod splits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -125,6 +126,7 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
             let mut encoders = Encoders::default();
             for at in 0..stages.len() {
                 learning::check(at, &graph, mistakes);
+                splits::check(at, &graph, mistakes);
                 judged::check(at, &graph, mistakes);
                 encoders.check(at, &graph, mistakes);
             }

@@ -148,3 +148,40 @@ stages:
         ]
     );
 }
+
+#[test]
+fn splits_that_the_rows_do_not_have() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("a.tsv", "fine\tgood\ndull\tbad\n");
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+tasks:
+  learnt: { files: { train: a.tsv }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
+  judged: { files: { dev: a.tsv }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
+  divided: { files: { all: a.tsv }, split: { dev: 0.5 }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
+for: { task: [learnt, judged, divided] }
+stages:
+  x@task: { data: { task: $task, from: . } }
+  t@task: { tokenize: { examples: x@$task, encoder: enc } }
+  a: { train: { tokens: [t@learnt], encoder: enc } }
+  b: { train: { tokens: [t@learnt], encoder: enc, keep: best } }
+  c: { train: { tokens: [t@learnt, t@judged], encoder: enc } }
+  d: { train: { tokens: [t@learnt, t@divided], encoder: enc, patience: 1 } }
+  e: { score: { models: [a], tokens: [t@learnt] } }
+  f: { score: { models: [d], tokens: [t@learnt, t@divided] } }
+  g: { predict: { model: a, tokens: t@learnt, splits: [train, dev] } }
+  h: { predict: { model: d, tokens: t@divided, splits: [dev, test] } }
+",
+    );
+    assert_eq!(
+        told(&sandbox.bam(&["plan"])),
+        [
+            "10:25 stage `b` compares dev metrics (`keep: best` or `patience`), but none of its tasks has dev rows",
+            "11:36 stage `c` trains on `t@judged`, which has no train rows",
+            "13:38 stage `e` scores dev rows, but none of its tasks has any",
+            "15:63 stage `g` predicts dev rows, of which it is given none",
+            "16:62 stage `h` predicts test rows, of which it is given none",
+        ]
+    );
+}

@@ -171,8 +171,9 @@ fn a_task_of_the_users_own_and_what_can_be_wrong_with_its_files() {
         assert!(run.stderr.contains("hint: "), "{}", run.stderr);
         assert_eq!(sandbox.names_in("artifacts/store"), [""; 0]);
     }
-    sandbox.write("train.tsv", good);
-    succeeded(sandbox.bam(&["run"]));
+    sandbox.write("train.tsv", &format!("{good} \tglad\n"));
+    let run = succeeded(sandbox.bam(&["run"]));
+    assert!(run.stderr.contains("warning: examples: `./train.tsv`: 1 row without text\n"), "{}", run.stderr);
     let config: Value = serde_json::from_str(&sandbox.read("artifacts/latest/model/config.json")).unwrap();
     assert_eq!(config["id2label"], serde_json::json!({ "0": "sad", "1": "glad" }));
     assert_eq!(config["architectures"][0], "BertForSequenceClassification");

@@ -239,8 +239,9 @@ stages:
 
 fn mistakes(stage: &str) -> Said {
     let sandbox = Sandbox::with_fake_worker();
-    for file in ["RTE/train.tsv", "RTE/dev.tsv", "CoLA/train.tsv", "CoLA/dev.tsv"] {
-        sandbox.write(file, "");
+    for split in ["train", "dev", "test"] {
+        sandbox.write(&format!("RTE/{split}.tsv"), "");
+        sandbox.write(&format!("CoLA/{split}.tsv"), "");
     }
     sandbox.write("pipeline.yaml", &format!("{}  {stage}\n", JUDGED.trim_start()));
     sandbox.bam(&["plan"])

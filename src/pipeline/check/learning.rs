@@ -323,7 +323,7 @@ fn tokens_of(at: usize, stages: &Stages<'_>) -> Option<usize> {
 }
 
 /// Where a stage's rows come from, where they are of one task.
-fn data<'a>(at: usize, stages: &Stages<'a>) -> Option<&'a DataParams> {
+pub(super) fn data<'a>(at: usize, stages: &Stages<'a>) -> Option<&'a DataParams> {
     match stages.spec(stages.reads(tokens_of(at, stages)?, "examples")?) {
         StageSpec::Data(data) => Some(data),
         _ => None,
