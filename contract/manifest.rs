@@ -68,11 +68,15 @@ pub struct FileEntry {
     pub content: Digest,
 }
 
+/// A worker's fact: the seconds spent on the stage before it went on from a state that was kept.
+pub const EARLIER_SECS: &str = "seconds_before_resuming";
+
 /// How it came about; recorded, never hashed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Provenance {
     /// Seconds since 1970, UTC.
     pub finished_unix_secs: u64,
+    /// All that was spent on it, before it went on from a kept state too.
     pub wall_secs: f64,
     pub peak_memory_bytes: u64,
     pub host: String,

@@ -34,11 +34,12 @@ pub(crate) fn key(stage: &Stage, contents: &[Digest], digests: &mut Digests) -> 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Digests {
     files: BTreeMap<PathBuf, Entry>,
+    /// Those that are new since they were last saved.
     #[serde(skip)]
-    changed: bool,
+    fresh: BTreeMap<PathBuf, Entry>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     #[serde(flatten)]
     stamp: Stamp,
@@ -64,9 +65,14 @@ impl Digests {
         fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
-    /// The cache as JSON, if there is anything new in it since the last time.
-    pub(crate) fn take_changed(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.changed).then(|| serde_json::to_vec(self).expect("digests are plain data"))
+    /// What is new since the last time, as JSON with what others have saved at `path` meanwhile; nothing where nothing is.
+    pub(crate) fn take_fresh(&mut self, path: &Path) -> Option<Vec<u8>> {
+        let fresh = std::mem::take(&mut self.fresh);
+        (!fresh.is_empty()).then(|| {
+            let mut all = Self::load(path);
+            all.files.extend(fresh);
+            serde_json::to_vec(&all).expect("digests are plain data")
+        })
     }
 
     /// Digest of the bytes of a file outside the store.
@@ -92,8 +98,9 @@ impl Digests {
         let changed = UNIX_EPOCH + Duration::from_secs(metadata.ctime().unsigned_abs());
         let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified.min(changed)).ok());
         if age.is_some_and(|age| age > CLOCK_GRAIN) {
-            self.files.insert(absolute, Entry { stamp, digest });
-            self.changed = true;
+            let entry = Entry { stamp, digest };
+            self.files.insert(absolute.clone(), entry.clone());
+            self.fresh.insert(absolute, entry);
         }
         Ok(digest)
     }
@@ -120,20 +127,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "one").unwrap();
+        let cache = dir.path().join("cache");
         let mut digests = Digests::default();
         assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"one"));
-        assert!(digests.take_changed().is_none());
+        assert!(digests.take_fresh(&cache).is_none());
 
         let old = SystemTime::now() - Duration::from_mins(1);
         fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         digests.of(&path, None).unwrap();
-        let cache = dir.path().join("cache");
-        fs::write(&cache, digests.take_changed().unwrap()).unwrap();
+        fs::write(&cache, digests.take_fresh(&cache).unwrap()).unwrap();
+        assert!(digests.take_fresh(&cache).is_none());
         let mut digests = Digests::load(&cache);
         digests.files.values_mut().for_each(|entry| entry.digest = Digest::of(b"remembered"));
         assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"remembered"));
 
         fs::write(&path, "two").unwrap();
         assert_eq!(digests.of(&path, None).unwrap(), Digest::of(b"two"));
+    }
+
+    #[test]
+    fn what_others_remembered_meanwhile_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        for name in ["one", "two"] {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
+        }
+        // Both have the same beginning; the file's time of change is as young as the test.
+        let mut both = [Digests::load(&cache), Digests::load(&cache)];
+        for (digests, name) in both.iter_mut().zip(["one", "two"]) {
+            let path = dir.path().join(name);
+            let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+            digests.fresh.insert(path, Entry { stamp, digest: Digest::of(b"") });
+        }
+        for digests in &mut both {
+            fs::write(&cache, digests.take_fresh(&cache).unwrap()).unwrap();
+        }
+        assert_eq!(Digests::load(&cache).files.len(), 2);
     }
 }

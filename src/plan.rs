@@ -265,8 +265,8 @@ impl<'a> Planner<'a> {
         if self.forced.contains(&at) {
             return Ok(vec![Reason::Forced]);
         }
-        if self.elsewhere.is_open() || stage.unfetched().is_some() {
-            // It may have been made, here or by others, whatever it will be.
+        if self.elsewhere.remote().is_some() || stage.unfetched().is_some() {
+            // It may have been made, here or by others, whatever it will be; and that may be known even offline.
             return Ok(Vec::new());
         }
         let last = self.store.latest(&stage.name);

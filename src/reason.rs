@@ -64,7 +64,8 @@ impl fmt::Display for Reason {
             Self::Kind { old, new } => write!(f, "stage kind {old} → {new}"),
             Self::Version { old, new } => write!(f, "stage kind version {old} → {new}"),
             Self::Param { name, old, new, place } => {
-                write!(f, "param {name}: {} → {}", shown(old.as_ref()), shown(new.as_ref()))?;
+                let (old, new) = shown_apart(old.as_ref(), new.as_ref());
+                write!(f, "param {name}: {old} → {new}")?;
                 place.as_ref().map_or(Ok(()), |place| write!(f, " ({place})"))
             }
             Self::Input { slot, stage, change } => {
@@ -87,6 +88,16 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Two values of a parameter, each on one line; as JSON, whole, where they would look alike.
+fn shown_apart(old: Option<&Value>, new: Option<&Value>) -> (String, String) {
+    let (shown_old, shown_new) = (shown(old), shown(new));
+    if shown_old != shown_new {
+        return (shown_old, shown_new);
+    }
+    let whole = |value: Option<&Value>| value.map_or_else(|| "unset".to_owned(), ToString::to_string);
+    (whole(old), whole(new))
+}
+
 /// A parameter's value on one line; a long one is shortened.
 fn shown(value: Option<&Value>) -> String {
     const MOST_CHARS: usize = 60;
@@ -94,7 +105,9 @@ fn shown(value: Option<&Value>) -> String {
         None => "unset".to_owned(),
         Some(Value::String(text)) => text.clone(),
         // `epochs: 3` is a fraction by its type; a person wrote a whole number.
-        Some(Value::Number(number)) => number.as_f64().map_or_else(|| number.to_string(), |value| value.to_string()),
+        Some(Value::Number(number)) if number.is_f64() => {
+            number.as_f64().map_or_else(|| number.to_string(), |value| value.to_string())
+        }
         Some(value) => value.to_string(),
     };
     if text.chars().count() <= MOST_CHARS { text } else { text.chars().take(MOST_CHARS).chain(['…']).collect() }
@@ -196,5 +209,21 @@ mod tests {
                 "file encoder/vocab.txt added",
             ]
         );
+    }
+
+    #[test]
+    fn values_that_look_alike_are_told_apart() {
+        let told = |old: Value, new: Value| {
+            let (name, place) = ("x".to_owned(), None);
+            Reason::Param { name, old: Some(old), new: Some(new), place }.to_string()
+        };
+        assert_eq!(told(json!(3.0), json!(4.0)), "param x: 3 → 4");
+        assert_eq!(told(json!(3), json!("3")), "param x: 3 → \"3\"");
+        assert_eq!(
+            told(json!(9_007_199_254_740_993_u64), json!(9_007_199_254_740_992_u64)),
+            "param x: 9007199254740993 → 9007199254740992"
+        );
+        let long = |end: &str| json!("a".repeat(60) + end);
+        assert!(told(long("b"), long("c")).ends_with("ac\""));
     }
 }

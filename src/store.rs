@@ -33,6 +33,7 @@ use verified::Verified;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const LOG: &str = "log.txt";
+const DIGESTS: &str = "digests.json";
 
 /// The folder of artifacts.
 #[derive(Debug)]
@@ -174,13 +175,13 @@ impl Store {
     }
 
     pub(crate) fn load_digests(&self) -> Digests {
-        Digests::load(&self.root.join("digests.json"))
+        Digests::load(&self.root.join(DIGESTS))
     }
 
     /// Saves what only spares work: where it can't be written, the files are read again.
     pub(crate) fn save_digests(&self, digests: &mut Digests) {
-        if let Some(bytes) = digests.take_changed() {
-            _ = self.write("digests.json", &bytes);
+        if let Some(bytes) = digests.take_fresh(&self.root.join(DIGESTS)) {
+            _ = self.write(DIGESTS, &bytes);
         }
     }
 

@@ -21,6 +21,7 @@ use anyhow::{Result, ensure};
 use bam_contract::artifact::checkpoint::{ModelInfo, head_for};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
+use bam_contract::manifest::EARLIER_SECS;
 use bam_contract::stage::{Heads, TrainParams};
 use bam_contract::task::TaskSpec;
 use tch::Tensor;
@@ -108,15 +109,16 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     };
     write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: start }, &model, &info)?;
     progress.history.write(&job.output, job.fingerprint)?;
+    let resumed = (first > 0).then(|| format!(", went on from step {first}")).unwrap_or_default();
     let early = (progress.steps < last).then(|| format!(", stopped after {} of {last} steps", progress.steps));
-    let outcome = Outcome::from(summary(&scores) + &early.unwrap_or_default())
+    let outcome = Outcome::from(summary(&scores) + &resumed + &early.unwrap_or_default())
         .with("steps", progress.steps)
         .with("rows_per_second", rows_per_sec)
         .with("device", device::name(device))
         .with("precision", precision::name(precision::kind_on(params.precision, device)));
     Ok(match progress.resumed {
         0 => outcome,
-        resumed => outcome.with("resumed", resumed).with("seconds_before_resuming", progress.earlier_secs),
+        resumed => outcome.with("resumed", resumed).with(EARLIER_SECS, progress.earlier_secs),
     })
 }
 

@@ -17,9 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Prints what a stage's worker said: of the one under way, else of the last one.
 pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
-    if args.follow && store.log_of(&args.stage).is_none() && store.is_any_run_under_way() {
+    if args.follow && store.is_yet_to_start(&args.stage) {
         ui::story(&format!("waiting for `{}` to start", args.stage));
-        while store.log_of(&args.stage).is_none() && store.is_any_run_under_way() {
+        while store.is_yet_to_start(&args.stage) {
             sleep(LOOK_EVERY);
         }
     }

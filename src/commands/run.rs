@@ -124,11 +124,11 @@ fn tell_results(pipeline: &Pipeline, made: &BTreeMap<String, Fingerprint>, store
     Ok(())
 }
 
-/// What `artifacts/runs/<time>.json` keeps of a run.
+/// What `artifacts/runs/<name>.json` keeps of a run.
 struct Record<'a> {
     store: &'a Store,
-    /// When it started: UTC, as a file name.
-    time: String,
+    /// When it started (UTC), and its process: two may start at once.
+    name: String,
     head: Value,
     stages: Vec<Value>,
     /// The stages whose artifact is there.
@@ -151,8 +151,8 @@ impl<'a> Record<'a> {
             "device": limits.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
-        let (time, started) = (now.replace(':', "-"), Instant::now());
-        Self { store, time, head, stages: Vec::new(), made: BTreeMap::new(), started, saved: None }
+        let (name, started) = (format!("{}-{}", now.replace(':', "-"), std::process::id()), Instant::now());
+        Self { store, name, head, stages: Vec::new(), made: BTreeMap::new(), started, saved: None }
     }
 
     fn save(&mut self, outcome: &str) -> Result<()> {
@@ -160,7 +160,7 @@ impl<'a> Record<'a> {
         record["outcome"] = json!(outcome);
         record["seconds"] = json!(self.started.elapsed().as_secs_f64());
         record["stages"] = Value::Array(self.stages.clone());
-        self.saved = Some(self.store.save_run(&self.time, &serde_json::to_vec_pretty(&record)?)?);
+        self.saved = Some(self.store.save_run(&self.name, &serde_json::to_vec_pretty(&record)?)?);
         Ok(())
     }
 }
@@ -182,11 +182,18 @@ impl Observer for Record<'_> {
         {
             self.made.insert((*stage).to_owned(), manifest.fingerprint);
         }
+        if let RunEvent::Started { stages, .. } = event {
+            self.head["planned"] = json!(stages);
+        }
         if settled {
             self.stages.push(serde_json::to_value(event).expect("an event is plain data"));
         }
         // For who looks meanwhile, or after a crash; that it can't be written is told when the run is over.
-        if matches!(event, RunEvent::Running { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. }) {
+        let is_worth_it = matches!(
+            event,
+            RunEvent::Waiting { .. } | RunEvent::Running { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. }
+        );
+        if is_worth_it {
             _ = self.save(RUNNING);
         }
     }

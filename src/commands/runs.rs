@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use bam_contract::fault::Fault;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::cli::RunsArgs;
-use crate::store::Store;
+use crate::store::{RUNNING, Store};
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{bytes, duration};
@@ -58,7 +59,7 @@ fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
             &stages("cached"),
             &stages("fetched"),
             &stages("failed"),
-            &run["seconds"].as_f64().map(duration).unwrap_or_default(),
+            &seconds(run).map(duration).unwrap_or_default(),
             &saved(run),
             &peak(run),
         ]);
@@ -90,6 +91,15 @@ fn of_one(run: &Value) -> String {
 
 fn stages(run: &Value) -> impl Iterator<Item = &Value> {
     run["stages"].as_array().into_iter().flatten()
+}
+
+/// What a run took, or has taken so far.
+fn seconds(run: &Value) -> Option<f64> {
+    if text(run, "outcome") != RUNNING {
+        return run["seconds"].as_f64();
+    }
+    let started = DateTime::parse_from_rfc3339(text(run, "started")).ok()?;
+    Some((Utc::now() - started.to_utc()).as_seconds_f64())
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {

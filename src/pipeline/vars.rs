@@ -213,11 +213,24 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
             return Vec::new();
         }
     }
-    if let Some((name, _)) = instances.iter().find(|(name, _)| name.contains('/')) {
-        mistakes.add(place.clone(), format!("stage `{name}`: an axis value in a name cannot have a `/`"), None);
+    if let Some((name, wrong)) = instances.iter().find_map(|(name, _)| Some((name, wrong_in(name)?))) {
+        mistakes.add(place.clone(), format!("stage `{}` {wrong}", name.escape_debug()), None);
         return Vec::new();
     }
     instances
+}
+
+/// What keeps a name with its axes' values from being that of a file.
+fn wrong_in(name: &str) -> Option<String> {
+    // Those of files have 255, some of which mark them.
+    const MOST_BYTES: usize = 200;
+    if name.contains('/') {
+        return Some("has a `/` in its name, from the value of an axis".to_owned());
+    }
+    if name.contains(char::is_control) {
+        return Some("has a control character in its name".to_owned());
+    }
+    (name.len() > MOST_BYTES).then(|| format!("has a name of {} bytes; the most are {MOST_BYTES}", name.len()))
 }
 
 /// The part of a stage's name before its axes.

@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bam_contract::event::Event;
 use bam_contract::fault::hint_of;
-use bam_contract::manifest::Provenance;
+use bam_contract::manifest::{EARLIER_SECS, Provenance};
 use bam_contract::stage::StageSpec;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::{Outcome, Run, RunEvent, State, Working};
 use crate::executor::End;
@@ -106,7 +106,7 @@ impl Run<'_, '_> {
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
         let provenance = Provenance {
             finished_unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            wall_secs,
+            wall_secs: wall_secs + facts.get(EARLIER_SECS).and_then(Value::as_f64).unwrap_or_default(),
             peak_memory_bytes: end.peak_memory_bytes,
             host: machine::host(),
             threads,

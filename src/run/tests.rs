@@ -1,6 +1,6 @@
 //! Random pipelines, with workers that are a function: exactly the right stages rerun.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,11 @@ use crate::plan::{Decision, Needed, Planner};
 use crate::remote::{Location, Remote};
 use crate::store::Store;
 
-/// Writes files that depend on parameters and input bytes alone, or, for one stage, on nothing.
+/// Writes files that depend on parameters and input bytes alone, or, for one stage, on nothing; and fails in another.
 #[derive(Default)]
 struct Function {
     constant: Option<String>,
+    failing: RefCell<Option<String>>,
     started: Cell<usize>,
 }
 
@@ -47,7 +48,11 @@ impl Executor for Function {
         for name in ["a.parquet", "a.arrow", "config.json", "model.safetensors", "bam.json"] {
             fs::write(job.output.join(name), &body)?;
         }
-        let event = Event::Done { summary: String::new(), provenance: serde_json::Map::new() };
+        let event = if self.failing.borrow().as_deref() == Some(job.stage.as_str()) {
+            Event::Failed { causes: vec!["on purpose".to_owned()], hint: None }
+        } else {
+            Event::Done { summary: String::new(), provenance: serde_json::Map::new() }
+        };
         messages.send(Message::Event { stage, event })?;
         messages
             .send(Message::Ended { stage, end: End { trouble: None, peak_memory_bytes: 0, at: Instant::now() } })?;
@@ -55,10 +60,12 @@ impl Executor for Function {
     }
 }
 
-/// Stages that ran, and stages whose artifacts were fetched.
+/// Stages that ran, failed, or were skipped for that, and stages whose artifacts were fetched.
 #[derive(Default)]
 struct Seen {
     ran: BTreeSet<String>,
+    failed: BTreeSet<String>,
+    skipped: BTreeSet<String>,
     fetched: BTreeSet<String>,
 }
 
@@ -66,6 +73,8 @@ impl Observer for Seen {
     fn tell(&mut self, event: &RunEvent<'_>) {
         match event {
             RunEvent::Ran { stage, .. } => drop(self.ran.insert((*stage).to_owned())),
+            RunEvent::Failed { stage, .. } => drop(self.failed.insert((*stage).to_owned())),
+            RunEvent::Skipped { stage, .. } => drop(self.skipped.insert((*stage).to_owned())),
             RunEvent::Fetched { stage, .. } => drop(self.fetched.insert((*stage).to_owned())),
             RunEvent::Trouble { text, .. } => panic!("{text}"),
             _ => {}
@@ -114,6 +123,14 @@ fn random_pipeline() -> impl Strategy<Value = Vec<Line>> {
     })
 }
 
+/// What of a pipeline is run.
+#[derive(Default)]
+struct Choice {
+    forced: BTreeSet<String>,
+    target: Option<String>,
+    downstream: bool,
+}
+
 struct Bench {
     folder: tempfile::TempDir,
     /// Which store is used: one of two machines' that share a remote.
@@ -150,16 +167,16 @@ impl Bench {
     /// Runs with `VALUE` as 64, or 65 in the stage `changed`; returns the stages that ran.
     fn run(&self, lines: &[Line], changed: Option<&str>, executor: &Function) -> BTreeSet<String> {
         let value = |name: &str| if changed == Some(name) { 65 } else { 64 };
-        self.run_with(lines, &value, executor, &BTreeSet::new())
+        self.run_with(lines, &value, executor, &Choice::default())
     }
 
-    /// Runs with a `VALUE` for each stage and some stages forced, and holds the plan made before against what ran.
+    /// Runs with a `VALUE` for each stage, and holds the plan made before against what ran.
     fn run_with(
         &self,
         lines: &[Line],
         value: &dyn Fn(&str) -> u32,
         executor: &Function,
-        forced: &BTreeSet<usize>,
+        choice: &Choice,
     ) -> BTreeSet<String> {
         let encoder = self.folder.path().join("encoder").display().to_string();
         let mut text = "stages:\n".to_owned();
@@ -169,7 +186,13 @@ impl Bench {
         }
         let file = self.folder.path().join("pipeline.yaml");
         fs::write(&file, text).unwrap();
-        let pipeline = Pipeline::load(&file, &[]).unwrap();
+        let targets: Vec<String> = choice.target.iter().cloned().collect();
+        let pipeline = Pipeline::load(&file, &[]).unwrap().only(&targets, choice.downstream).unwrap();
+        let forced: BTreeSet<usize> = choice
+            .forced
+            .iter()
+            .filter_map(|name| pipeline.stages.iter().position(|stage| stage.name == *name))
+            .collect();
         let store = Store::open(&self.artifacts()).unwrap();
         let location = || Location::parse(self.folder.path().join("remote").to_str().unwrap()).unwrap();
         let remote = |is_offline| Some(Remote::new(location(), is_offline, &store));
@@ -181,13 +204,22 @@ impl Bench {
         let remote = remote.as_ref();
         let limits = Limits { threads: 2, memory_bytes: 1 << 30, gpus: Vec::new(), jobs: 2, device: "cpu".to_owned() };
         let options = Options { limits, forced: forced.clone(), fail_fast: false, remote };
-        let plan = Planner::new(&pipeline, &store, forced.clone()).with_remote(remote).plan().unwrap();
+        let plan = Planner::new(&pipeline, &store, forced).with_remote(remote).plan().unwrap();
         let mut seen = Seen::default();
         let outcome = run(&pipeline, &store, executor, options, mpsc::sync_channel(MOST_WAITING), &mut [&mut seen]);
-        assert_eq!(outcome, Outcome::Done);
+        assert_eq!(outcome, if seen.failed.is_empty() { Outcome::Done } else { Outcome::Failed });
+        let failing = executor.failing.borrow();
+        assert!(seen.failed.iter().all(|failed| failing.as_ref() == Some(failed)), "{:?} failed", seen.failed);
+        let lost = seen.failed.iter().flat_map(|failed| descendants(lines, failed)).collect::<BTreeSet<_>>();
+        assert!(seen.skipped.is_subset(&lost), "{:?} were skipped, which need none of {lost:?}", seen.skipped);
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             let name = &stage.name;
-            let (did_run, did_come) = (seen.ran.contains(name), seen.fetched.contains(name));
+            let (did_run, did_come) =
+                (seen.ran.contains(name) || seen.failed.contains(name), seen.fetched.contains(name));
+            if seen.skipped.contains(name) {
+                assert!(!matches!(decision, Decision::Cached(_)), "`{name}` was called cached, and was skipped");
+                continue;
+            }
             match decision {
                 Decision::Cached(_) => assert!(!did_run && !did_come, "`{name}` was called cached, and was not"),
                 Decision::Remote { needed: Needed::Yes, .. } => {
@@ -254,6 +286,14 @@ enum Edit {
     Rename(prop::sample::Index),
     /// A stage is forced.
     Force(prop::sample::Index),
+    /// One stage is asked for, with what it needs; or with what needs it too.
+    Target(prop::sample::Index, bool),
+    /// A stage fails, should it run.
+    Fail(prop::sample::Index),
+    /// A byte of an artifact is turned.
+    Damage(prop::sample::Index),
+    /// A file outside the store, which many stages read, gets other bytes.
+    File(u8),
     /// The next run is on the other machine.
     Move,
     /// From here on there is no remote, or it can't be asked, or it can.
@@ -268,6 +308,10 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => index().prop_map(Edit::Remove),
         1 => index().prop_map(Edit::Rename),
         1 => index().prop_map(Edit::Force),
+        2 => (index(), any::<bool>()).prop_map(|(stage, downstream)| Edit::Target(stage, downstream)),
+        2 => index().prop_map(Edit::Fail),
+        1 => index().prop_map(Edit::Damage),
+        1 => (0..3_u8).prop_map(Edit::File),
         2 => Just(Edit::Move),
         1 => prop::sample::select(&[Link::None, Link::Offline, Link::Online][..]).prop_map(Edit::Link),
         1 => Just(Edit::Nothing),
@@ -275,7 +319,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// [`Bench::run_with`] compares, run for run.
     #[test]
@@ -293,36 +337,55 @@ proptest! {
         let mut values: HashMap<String, u32> = HashMap::new();
         bench.run(&lines, None, &function);
         for (number, edit) in edits.into_iter().enumerate() {
-            let mut forced = BTreeSet::new();
+            let mut choice = Choice::default();
+            *function.failing.borrow_mut() = None;
+            let name_of = |stage: prop::sample::Index, lines: &[Line]| lines[stage.index(lines.len())].0.clone();
             match edit {
-                Edit::Value(stage, value) => drop(values.insert(lines[stage.index(lines.len())].0.clone(), value)),
+                Edit::Value(stage, value) => drop(values.insert(name_of(stage, &lines), value)),
                 Edit::Remove(stage) => {
-                    let link = bench.artifacts().join("latest").join(&lines[stage.index(lines.len())].0);
+                    let link = bench.artifacts().join("latest").join(name_of(stage, &lines));
                     // It may be in the remote alone.
                     if let Ok(artifact) = fs::canonicalize(link) {
                         fs::remove_dir_all(artifact).unwrap();
                     }
                 }
                 Edit::Rename(stage) => {
-                    let old = lines[stage.index(lines.len())].0.clone();
+                    let old = name_of(stage, &lines);
                     let new = format!("r{number}-{old}");
                     let value = values.get(&old).copied();
                     values.extend(value.map(|value| (new.clone(), value)));
                     // Names end at a comma, a bracket or a blank.
                     let word = regex::Regex::new(&format!(r"([ \[]){}([,\] ])", regex::escape(&old))).unwrap();
-                    for (name, yaml, _) in &mut lines {
+                    for (name, yaml, reads) in &mut lines {
+                        reads.iter_mut().filter(|read| **read == old).for_each(|read| read.clone_from(&new));
                         *yaml = word.replace_all(yaml, format!("${{1}}{new}${{2}}")).into_owned();
                         if *name == old {
                             name.clone_from(&new);
                         }
                     }
                 }
-                Edit::Force(stage) => drop(forced.insert(stage.index(lines.len()))),
+                Edit::Force(stage) => drop(choice.forced.insert(name_of(stage, &lines))),
+                Edit::Target(stage, downstream) => {
+                    choice = Choice { target: Some(name_of(stage, &lines)), downstream, ..choice };
+                }
+                Edit::Fail(stage) => {
+                    let name = name_of(stage, &lines);
+                    choice.forced.insert(name.clone());
+                    *function.failing.borrow_mut() = Some(name);
+                }
+                Edit::Damage(stage) => {
+                    let file = bench.artifacts().join("latest").join(name_of(stage, &lines)).join("bam.json");
+                    if let Ok(mut bytes) = fs::read(&file) {
+                        bytes[0] ^= 1;
+                        fs::write(file, bytes).unwrap();
+                    }
+                }
+                Edit::File(byte) => fs::write(bench.folder.path().join("encoder/vocab.txt"), [byte]).unwrap(),
                 Edit::Move => bench.machine.set(!bench.machine.get()),
                 Edit::Link(link) => bench.remote = link,
                 Edit::Nothing => {}
             }
-            bench.run_with(&lines, &|name| values.get(name).copied().unwrap_or(64), &function, &forced);
+            bench.run_with(&lines, &|name| values.get(name).copied().unwrap_or(64), &function, &choice);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bam_contract::artifact::{ArtifactKind, encoder, onnx};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::Fault;
@@ -69,6 +69,8 @@ impl Pending {
     /// Verifies, syncs, and moves the output to its place; an artifact that was there goes.
     pub(crate) fn commit(&self, finished: Finished) -> Result<(Manifest, Stamps)> {
         let fingerprint = finished.key.fingerprint();
+        let output = fs::symlink_metadata(self.output()).context("looking at the stage's output")?;
+        ensure!(output.is_dir(), "the stage put something else in the place of its output folder");
         let (files, stamps) = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
         if finished.is_foreign {

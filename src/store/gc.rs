@@ -9,7 +9,10 @@ use bam_contract::digest::Fingerprint;
 use bam_contract::job::STATE_FILE;
 use bam_contract::manifest::Manifest;
 
-use super::{Asked, Store};
+use super::{Asked, Store, read_manifest};
+
+/// A small file that is younger may still be in the making.
+const UNFINISHED: Duration = Duration::from_hours(1);
 
 /// An artifact, as garbage collection sees it.
 #[derive(Debug)]
@@ -52,8 +55,9 @@ impl Store {
         Ok(true)
     }
 
-    /// What lies beside the artifacts and can go: states of stages that are done; and from before `since`, logs of
-    /// failures, damaged artifacts, records of runs, and states of stages that are not done.
+    /// What lies beside the artifacts and can go: states of stages that are done, artifacts without a manifest, and files that
+    /// were being written by processes that are gone; and from before `since`, logs of failures, damaged artifacts, records of
+    /// runs, and states of stages that are not done.
     pub(crate) fn leftovers(&self, since: Option<SystemTime>) -> Vec<Leftover> {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let is_old = |path: &Path| since.is_some_and(|since| changed(path).is_some_and(|changed| changed < since));
@@ -63,6 +67,19 @@ impl Store {
         };
         for entry in entries("failed").chain(entries("damaged")).chain(entries("runs")) {
             if is_old(&entry.path()) {
+                add(entry.path(), None);
+            }
+        }
+        for (kind, fingerprint) in self.names() {
+            let folder = self.folder(&kind, fingerprint);
+            if read_manifest(&folder).is_err() {
+                add(folder, Some(fingerprint));
+            }
+        }
+        let begins = |entry: &fs::DirEntry, with: &[u8]| entry.file_name().as_encoded_bytes().starts_with(with);
+        let files = entries(".").filter(|entry| begins(entry, b".tmp"));
+        for entry in files.chain(entries("latest").filter(|entry| begins(entry, b"."))) {
+            if changed(&entry.path()).is_some_and(|changed| changed < SystemTime::now() - UNFINISHED) {
                 add(entry.path(), None);
             }
         }

@@ -13,11 +13,11 @@ use super::{LOG, Store};
 pub(crate) const RUNNING: &str = "running";
 
 impl Store {
-    /// Keeps the record of a run under its time. While the file that is returned stays open, a run that is `running` by its
+    /// Keeps the record of a run under its name. While the file that is returned stays open, a run that is `running` by its
     /// record is; later it must have been killed.
-    pub(crate) fn save_run(&self, time: &str, record: &[u8]) -> Result<File> {
+    pub(crate) fn save_run(&self, name: &str, record: &[u8]) -> Result<File> {
         self.folder_in_root("runs")?;
-        self.put(&format!("runs/{time}.json"), record, |file| file.try_lock().map_err(Into::into))
+        self.put(&format!("runs/{name}.json"), record, |file| file.try_lock().map_err(Into::into))
     }
 
     /// Records of all runs, the last one first; those that can't be read are left out.
@@ -30,9 +30,17 @@ impl Store {
         read_run(&self.run_paths().pop()?).ok()
     }
 
-    /// Whether any run is under way that has started a stage.
-    pub(crate) fn is_any_run_under_way(&self) -> bool {
-        self.runs().iter().any(|run| run["outcome"] == RUNNING)
+    /// Whether a run is under way that has not come to a stage yet.
+    pub(crate) fn is_yet_to_start(&self, stage: &str) -> bool {
+        let is_among = |list: &Value, name: fn(&Value) -> &Value| {
+            list.as_array().is_some_and(|list| list.iter().any(|item| name(item) == stage))
+        };
+        let is_to_come = |run: &Value| {
+            run["outcome"] == RUNNING
+                && is_among(&run["planned"], |name| name)
+                && !is_among(&run["stages"], |settled| &settled["stage"])
+        };
+        self.runs().iter().any(is_to_come) && self.log_under_way(stage).is_none()
     }
 
     /// By time.

@@ -4,7 +4,7 @@
 //! against the manifest's digests; only where they differ are the bytes read. Before a stage consumes an artifact, and
 //! by `bam verify`, they are read in any case.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,16 +26,29 @@ pub(crate) type Stamps = BTreeMap<String, Stamp>;
 #[derive(Debug, Default)]
 pub(super) struct Verified {
     stamps: OnceCell<RefCell<BTreeMap<Fingerprint, Stamps>>>,
-    changed: Cell<bool>,
+    /// What came, and what went, since it was last saved.
+    fresh: RefCell<BTreeMap<Fingerprint, Option<Stamps>>>,
 }
 
 impl Verified {
     fn stamps(&self, root: &Path) -> &RefCell<BTreeMap<Fingerprint, Stamps>> {
-        self.stamps.get_or_init(|| {
-            let read = fs::read(root.join(FILE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            RefCell::new(read.unwrap_or_default())
-        })
+        self.stamps.get_or_init(|| RefCell::new(read(root)))
     }
+
+    fn insert(&self, root: &Path, fingerprint: Fingerprint, stamps: Stamps) {
+        self.stamps(root).borrow_mut().insert(fingerprint, stamps.clone());
+        self.fresh.borrow_mut().insert(fingerprint, Some(stamps));
+    }
+
+    fn remove(&self, root: &Path, fingerprint: Fingerprint) {
+        if self.stamps(root).borrow_mut().remove(&fingerprint).is_some() {
+            self.fresh.borrow_mut().insert(fingerprint, None);
+        }
+    }
+}
+
+fn read(root: &Path) -> BTreeMap<Fingerprint, Stamps> {
+    fs::read(root.join(FILE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 impl Store {
@@ -66,20 +79,21 @@ impl Store {
         if manifest.fingerprint != fingerprint || manifest.key.fingerprint() != fingerprint {
             return Found::Damaged(format!("`{MANIFEST}` is of another computation"));
         }
-        let stamps = self.verified.stamps(&self.root);
-        let known = stamps.borrow().get(&fingerprint).cloned().filter(|_| !read_all).unwrap_or_default();
+        let known = self
+            .verified
+            .stamps(&self.root)
+            .borrow()
+            .get(&fingerprint)
+            .cloned()
+            .filter(|_| !read_all)
+            .unwrap_or_default();
         let held = if known.is_empty() { no_more_than(&folder, &manifest) } else { Ok(()) };
         match held.and_then(|()| held_against(&folder, &manifest, &known)) {
             Ok(found) if found == known => {}
-            Ok(found) => {
-                stamps.borrow_mut().insert(fingerprint, found);
-                self.verified.changed.set(true);
-            }
+            Ok(found) => self.verified.insert(&self.root, fingerprint, found),
             Err(how) => {
                 // It is read again next time, even if its stamps look right.
-                if stamps.borrow_mut().remove(&fingerprint).is_some() {
-                    self.verified.changed.set(true);
-                }
+                self.verified.remove(&self.root, fingerprint);
                 return Found::Damaged(how);
             }
         }
@@ -88,25 +102,29 @@ impl Store {
 
     /// Notes an artifact whose digests were just taken.
     pub(crate) fn committed(&self, fingerprint: Fingerprint, stamps: Stamps) {
-        self.verified.stamps(&self.root).borrow_mut().insert(fingerprint, stamps);
-        self.verified.changed.set(true);
+        self.verified.insert(&self.root, fingerprint, stamps);
     }
 
-    /// Remembers what was verified, where that can be written: it only spares work.
+    /// Remembers what was verified, beside what others have verified meanwhile, where that can be written: it only spares
+    /// work.
     pub(crate) fn save_verified(&self) {
-        if let Some(stamps) = self.verified.stamps.get().filter(|_| self.verified.changed.get()) {
-            let bytes = serde_json::to_vec(&*stamps.borrow()).expect("stamps are plain data");
-            if self.write(FILE, &bytes).is_ok() {
-                self.verified.changed.set(false);
+        let fresh = std::mem::take(&mut *self.verified.fresh.borrow_mut());
+        if fresh.is_empty() {
+            return;
+        }
+        let mut all = read(&self.root);
+        for (fingerprint, stamps) in fresh {
+            match stamps {
+                Some(stamps) => drop(all.insert(fingerprint, stamps)),
+                None => drop(all.remove(&fingerprint)),
             }
         }
+        _ = self.write(FILE, &serde_json::to_vec(&all).expect("stamps are plain data"));
     }
 
     /// Forgets an artifact that is no longer there.
     pub(super) fn forget_verified(&self, fingerprint: Fingerprint) {
-        if self.verified.stamps(&self.root).borrow_mut().remove(&fingerprint).is_some() {
-            self.verified.changed.set(true);
-        }
+        self.verified.remove(&self.root, fingerprint);
     }
 }
 
