@@ -431,3 +431,20 @@ stages:
     );
     assert!(said.stderr.contains("hint: did you mean `resources`?"), "{}", said.stderr);
 }
+
+#[test]
+fn names_that_no_file_can_have() {
+    let stage = "{ data: { task: sentiment, grammar: { train: 5, dev: 5 } } }";
+    let long = "n".repeat(201);
+    let said = say(&format!(
+        "for: {{ of: [a/b], to: [c] }}\nstages:\n  x@of: {stage}\n  ? \"y\\tz@to\"\n  : {stage}\n  {long}: {stage}\n"
+    ));
+    assert_eq!(
+        told(&said),
+        [
+            "3:3 stage `x@a/b` has a `/` in its name, from the value of an axis".to_owned(),
+            "4:5 stage `y\\tz@c` has a control character in its name".to_owned(),
+            format!("6:3 stage `{long}` has a name of 201 bytes; the most are 200"),
+        ]
+    );
+}

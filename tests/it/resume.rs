@@ -132,7 +132,11 @@ fn a_training_that_was_killed_or_stopped_ends_with_the_same_bits() {
         assert_eq!(made["content"], expected["content"], "{precision}, {more}");
         assert_eq!(made["metrics"], expected["metrics"]);
         assert_eq!(history_length(&broken), history_length(&whole));
-        assert_eq!(made["provenance"]["worker"]["resumed"], resumed);
+        let worker = &made["provenance"]["worker"];
+        assert_eq!(worker["resumed"], resumed);
+        let secs = |value: &Value| value.as_f64().unwrap();
+        assert!(secs(&made["provenance"]["wall_secs"]) > secs(&worker["seconds_before_resuming"]));
+        assert!(made["summary"].as_str().unwrap().contains(", went on from step "), "{}", made["summary"]);
         assert!(resumed > 1, "the student was done before it was stopped");
         assert!(state(&broken).is_none(), "the state is removed once the stage is done");
     }
@@ -146,8 +150,8 @@ fn a_state_of_other_settings_or_a_damaged_one_is_not_used() {
     signal(engine.id(), libc::SIGTERM);
     assert_eq!(engine.wait().unwrap().code(), Some(130));
 
-    let other = sandbox.bam(&["run", "--threads", "1", "--set", "vars.epochs=1"]);
-    let told = "warning: student: an unfinished state is of other settings and not used: param epochs: 4 → 1 (--set vars.epochs=1)\n";
+    let other = sandbox.bam(&["run", "--threads", "1", "--set", "vars.epochs=5"]);
+    let told = "warning: student: an unfinished state is of other settings and not used: param epochs: 4 → 5 (--set vars.epochs=5)\n";
     assert!(other.stderr.contains(told), "{}", other.stderr);
     assert_eq!((other.code, manifest(&sandbox)["provenance"]["worker"]["resumed"].is_null()), (0, true));
 

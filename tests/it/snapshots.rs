@@ -75,7 +75,8 @@ fn after_a_run() {
     assert_snapshot!("show_two", say(&["show", "teacher@sentiment", "student"]));
     assert_snapshot!("runs", say(&["runs"]));
     let runs = sandbox.names_in("artifacts/runs");
-    let started = runs[1].trim_end_matches(".json").replacen('-', ":", 4).replacen(':', "-", 2);
+    let started = runs[1]["2026-01-01T".len().."2026-01-01T00-00-00.000Z".len()].replace('-', ":");
+    let started = format!("{}{started}", &runs[1][.."2026-01-01T".len()]);
     assert_snapshot!("runs_of_one", say(&["runs", &started]));
     assert_snapshot!("verify", say(&["verify"]));
     let file = fs::canonicalize(sandbox.path("artifacts/latest/onnx/model.onnx")).unwrap();
@@ -108,6 +109,21 @@ fn events() {
 }
 
 #[test]
+fn what_is_shared() {
+    let sandbox = changed();
+    let say = |args: &[&str]| whole(&sandbox.bam(args));
+    let remote = ["--remote", "shared"];
+    assert_snapshot!("push", say(&[&["push"][..], &remote].concat()));
+    assert_snapshot!("push_again", say(&[&["push"][..], &remote].concat()));
+    fs::remove_dir_all(sandbox.path("artifacts/store")).unwrap();
+    let first = ["--set", "vars.max_tokens=128"];
+    assert_snapshot!("pull", say(&[&["pull"][..], &remote, &first].concat()));
+    assert_snapshot!("graph", say(&["graph"]));
+    fs::remove_file(sandbox.path("pipeline.yaml")).unwrap();
+    assert_snapshot!("init", say(&["init", "--encoder", "enc"]));
+}
+
+#[test]
 fn help() {
     let sandbox = Sandbox::new();
     let help = |command: &str| {
@@ -117,7 +133,9 @@ fn help() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_snapshot!("help", help(""));
-    for command in ["run", "plan", "status", "show", "log", "runs", "verify", "gc"] {
+    let commands =
+        ["run", "plan", "status", "show", "log", "runs", "verify", "gc", "graph", "init", "push", "pull", "schema"];
+    for command in commands {
         assert_snapshot!(format!("help_{command}"), help(command));
     }
 }

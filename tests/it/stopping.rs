@@ -58,13 +58,16 @@ fn a_run_under_way_is_told_from_one_that_was_killed() {
     let outcome = || sandbox.bam(&["runs", "--json"]).stdout;
     assert!(outcome().contains(r#""outcome":"running""#), "{}", outcome());
 
-    // A log is waited for while it may still come.
+    // A log is waited for while it may still come, and the last one is not shown in its place.
+    let last = sandbox.path("artifacts/failed/teacher@sentiment/log.txt");
+    sandbox.write("artifacts/failed/teacher@sentiment/log.txt", "of the run before\n");
     let mut follow = sandbox.command(&["log", "-f", "teacher@sentiment"]);
     let mut follow = follow.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(follow.stderr.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert_eq!(line, "waiting for `teacher@sentiment` to start\n");
+    std::fs::remove_file(last).unwrap();
     engine.kill().unwrap();
     engine.wait().unwrap();
     assert!(outcome().contains(r#""outcome":"killed""#), "{}", outcome());

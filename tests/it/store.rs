@@ -85,7 +85,8 @@ fn verify_reads_every_byte() {
     assert_eq!(lines[0], "onnx (<hex>): the bytes of `model.onnx` have changed");
     assert!(lines[1].starts_with("unknown train stage (<hex>): `manifest.json` is no manifest: "), "{}", lines[1]);
     assert!(lines[2].starts_with("9 artifacts as they were made, 2 damaged ("), "{}", lines[2]);
-    let hint = "error: 2 artifacts damaged\n\nhint: `bam run` moves what is damaged aside and makes it again\n";
+    let hint = "error: 2 artifacts damaged\n\nhint: `bam run` moves aside what it needs and finds damaged, and makes it again; \
+        `bam gc` removes what no pipeline needs\n";
     assert_eq!((damaged.code, damaged.stderr.as_str()), (1, hint));
     assert_eq!(sandbox.bam(&["verify", "tokens@sentiment"]).code, 0);
     let json = sandbox.bam(&["verify", "--json", "onnx"]);
@@ -95,6 +96,27 @@ fn verify_reads_every_byte() {
     let run = sandbox.bam(&["run"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(run.stages("RAN"), ["student", "onnx"], "{}", run.stderr);
+    assert_eq!(sandbox.bam(&["verify"]).code, 0);
+}
+
+#[test]
+fn gc_removes_what_was_cut_off() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run"]);
+    // An artifact that no pipeline has and no manifest tells of, and files that were being written when all ended.
+    let folder = format!("artifacts/store/train/{}", "0".repeat(64));
+    sandbox.write(&format!("{folder}/model.safetensors"), "half");
+    for name in ["artifacts/.tmpold", "artifacts/.tmpyoung"] {
+        sandbox.write(name, "half");
+    }
+    let old = SystemTime::now() - Duration::from_hours(2);
+    fs::File::options().write(true).open(sandbox.path("artifacts/.tmpold")).unwrap().set_modified(old).unwrap();
+    assert_eq!(sandbox.bam(&["verify"]).code, 1);
+    let gc = sandbox.bam(&["gc"]);
+    assert_eq!((gc.code, gc.stdout.as_str()), (0, "removed 0 artifacts of 11, 0 B; 2 leftovers, 8 B\n"));
+    assert!(!sandbox.path(&folder).exists());
+    let left = sandbox.names_in("artifacts").into_iter().filter(|name| name.starts_with(".tmp"));
+    assert_eq!(left.collect::<Vec<_>>(), [".tmpyoung"]);
     assert_eq!(sandbox.bam(&["verify"]).code, 0);
 }
 
