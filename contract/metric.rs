@@ -91,6 +91,10 @@ fn matthews(counts: &[Vec<f64>]) -> f64 {
 }
 
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    // By the values, as rounding of their mean makes a constant side vary.
+    if is_constant(a) || is_constant(b) {
+        return 0.0;
+    }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let (mean_a, mean_b) = (mean(a), mean(b));
     let (mut cross, mut square_a, mut square_b) = (0.0, 0.0, 0.0);
@@ -100,7 +104,11 @@ fn pearson(a: &[f64], b: &[f64]) -> f64 {
         square_a += a * a;
         square_b += b * b;
     }
-    ratio(cross, square_a.sqrt() * square_b.sqrt())
+    ratio(cross, square_a.sqrt() * square_b.sqrt()).clamp(-1.0, 1.0)
+}
+
+fn is_constant(values: &[f64]) -> bool {
+    values.iter().all(|value| *value == values[0])
 }
 
 /// Ranks from 1; ties share the mean of their ranks.
@@ -157,6 +165,11 @@ mod tests {
     fn undefined_metrics_are_zero() {
         for metric in [Metric::Matthews, Metric::Pearson, Metric::Spearman, Metric::F1] {
             assert_eq!(metric.of(&[0.0, 0.0, 0.0], &[0.0, 0.0, 0.0], 2).abs(), 0.0, "{metric:?}");
+        }
+        for metric in [Metric::Pearson, Metric::Spearman] {
+            // Values whose mean is rounded.
+            assert_eq!(metric.of(&[0.1; 6], &[0.7; 6], 0), 0.0, "{metric:?}");
+            assert_eq!(metric.of(&[0.1; 3], &[0.1, 0.2, 0.3], 0), 0.0, "{metric:?}");
         }
     }
 }

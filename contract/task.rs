@@ -1,5 +1,7 @@
 //! What a task is: its name, its files and columns, its labels in order, its metrics.
 
+mod spelling;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::metric::Metric;
+use spelling::Spelling;
 
 /// One task, as a row of the built-in table ([`crate::tasks`]) or under `tasks:` of a pipeline file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,10 +32,12 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_columns: Option<Columns>,
     /// Class names in the order of their indices. Exclusive with `range`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "spelling::words")]
+    #[schemars(with = "Vec<Spelling>")]
     pub labels: Vec<String>,
     /// How the file spells each class, when not by its name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "spelling::words")]
+    #[schemars(with = "Vec<Spelling>")]
     pub spelled: Vec<String>,
     /// Ascending bounds that cut a numeric column into the classes: a value below `cuts[0]` is class 0,
     /// one at or above it and below `cuts[1]` class 1, and so on.
@@ -283,38 +288,42 @@ impl TaskSpec {
         likeliest as f64
     }
 
+    /// The task as artifacts name it: by what its rows mean, not by where they were read. The columns are the artifact's own.
+    #[must_use]
+    pub fn of_artifact(&self) -> Self {
+        let own = |name: &str| Column::Name(name.to_owned());
+        let is_labelled = self.columns.label.is_some();
+        let columns = Columns {
+            header: true,
+            text: own("text"),
+            pair: self.is_pair().then(|| own("pair")),
+            label: is_labelled.then(|| own("label")),
+        };
+        Self {
+            files: BTreeMap::new(),
+            format: None,
+            columns,
+            test_columns: None,
+            cuts: Vec::new(),
+            skip_broken: false,
+            split: None,
+            ..self.clone()
+        }
+    }
+
     /// What a definition says wrongly, if anything; each with its own sentence.
     pub fn mistakes(&self) -> Vec<String> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = self.mistakes_of_meaning();
         let mut say = |wrong: bool, what: &str| {
             if wrong {
                 mistakes.push(format!("task `{}`: {what}", self.name));
             }
         };
-        say(self.labels.is_empty() == self.range.is_none(), "give either `labels` (classes) or `range` (regression)");
-        say(self.labels.len() == 1, "`labels` needs at least two classes");
-        say(self.range.is_some_and(|[least, greatest]| least >= greatest), "`range` is [least, greatest]");
-        say(
-            !self.spelled.is_empty() && self.spelled.len() != self.labels.len(),
-            "`spelled` gives one spelling per class of `labels`",
-        );
         say(
             !self.cuts.is_empty() && self.cuts.len() + 1 != self.labels.len(),
             "`cuts` has one bound fewer than `labels` has classes",
         );
         say(!self.cuts.is_sorted(), "`cuts` ascend");
-        let repeats = |names: &[String]| (1..names.len()).any(|at| names[..at].contains(&names[at]));
-        say(repeats(&self.labels) || repeats(&self.spelled), "each class has a name and a spelling of its own");
-        say(
-            ["input_ids", "attention_mask", "token_type_ids"].contains(&self.name.as_str()),
-            "that is the name of an input of the exported graph; call the task otherwise",
-        );
-        say(self.metrics.is_empty(), "`metrics` needs at least one metric");
-        say(
-            self.metrics.iter().any(|metric| metric.is_of_classes() == self.is_regression()),
-            "accuracy, f1 and matthews are for classes; pearson and spearman for regression",
-        );
-        say(self.symmetric && !self.is_pair(), "only a task of pairs can be `symmetric`");
         say(self.files.is_empty(), "`files` names at least one file");
         say(
             self.files.contains_key(&Split::All) != self.split.is_some(),
@@ -333,6 +342,40 @@ impl TaskSpec {
             }),
             "the shares of `split` lie in 0..1 and leave rows to train on",
         );
+        mistakes
+    }
+
+    /// Those that have nothing to do with where rows are read.
+    pub(crate) fn mistakes_of_meaning(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let mut say = |wrong: bool, what: &str| {
+            if wrong {
+                mistakes.push(format!("task `{}`: {what}", self.name));
+            }
+        };
+        say(self.labels.is_empty() == self.range.is_none(), "give either `labels` (classes) or `range` (regression)");
+        say(self.labels.len() == 1, "`labels` needs at least two classes");
+        say(self.range.is_some_and(|[least, greatest]| least >= greatest), "`range` is [least, greatest]");
+        say(
+            !self.spelled.is_empty() && self.spelled.len() != self.labels.len(),
+            "`spelled` gives one spelling per class of `labels`",
+        );
+        let repeats = |names: &[String]| (1..names.len()).any(|at| names[..at].contains(&names[at]));
+        say(repeats(&self.labels) || repeats(&self.spelled), "each class has a name and a spelling of its own");
+        say(
+            ["input_ids", "attention_mask", "token_type_ids"].contains(&self.name.as_str()),
+            "that is the name of an input of the exported graph; call the task otherwise",
+        );
+        say(
+            ["bert.", "heads.", "classifier."].iter().any(|weights| self.name.starts_with(weights)),
+            "so the names of weights in the exported graph begin; call the task otherwise",
+        );
+        say(self.metrics.is_empty(), "`metrics` needs at least one metric");
+        say(
+            self.metrics.iter().any(|metric| metric.is_of_classes() == self.is_regression()),
+            "accuracy, f1 and matthews are for classes; pearson and spearman for regression",
+        );
+        say(self.symmetric && !self.is_pair(), "only a task of pairs can be `symmetric`");
         mistakes
     }
 }

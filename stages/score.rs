@@ -64,6 +64,11 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
                 "list the `tokens` of its tasks"
             )
         );
+        for (set, logits) in sets.iter().zip(&answers) {
+            if let Some(sameness) = logits.as_deref().and_then(|logits| set.sameness(logits)) {
+                reporter.warning(format!("`{}` {sameness}", input.stage));
+            }
+        }
         scores
             .scores
             .extend(sets.iter().zip(&answers).filter_map(|(set, logits)| set.score(input, logits.as_deref()?)));
@@ -93,12 +98,15 @@ fn dev_sets(job: &Job) -> Result<Vec<DevSet>> {
         let tokens = Tokens::open(&input.path)?;
         for split in tokens.splits.iter().copied().filter(|split| split.is_dev()) {
             let rows = tokens.read(split)?;
+            if rows.labels.iter().all(Option::is_none) {
+                continue;
+            }
             let (tokenizer, task) = (tokens.tokenizer.clone(), tokens.task.clone());
             sets.push(DevSet { tokens: input.stage.clone(), task, split, rows, tokenizer });
         }
     }
-    let hint = "`score` needs tokens with a `dev` split";
-    ensure!(!sets.is_empty(), Fault::new("none of the `tokens` has a dev split", hint));
+    let hint = "`score` needs tokens with a `dev` split and its labels";
+    ensure!(!sets.is_empty(), Fault::new("none of the `tokens` has labelled dev rows", hint));
     Ok(sets)
 }
 
@@ -110,6 +118,26 @@ impl DevSet {
             check_tokenizer(folder, &self.tokenizer, &self.tokens)?;
         }
         Ok(head)
+    }
+
+    /// Says so where all rows are answered alike, so that metrics tell nothing, or chance.
+    fn sameness(&self, logits: &[f32]) -> Option<String> {
+        /// As a share of the task's range: fp32 rounds values near 1 by 1e-7, and each layer adds to it.
+        const LEAST_SPREAD: f64 = 1e-5;
+        let answers: Vec<f64> = logits.chunks(self.task.outputs()).map(|logits| self.task.prediction(logits)).collect();
+        let least = answers.iter().copied().reduce(f64::min)?;
+        let spread = answers.iter().copied().reduce(f64::max)? - least;
+        let rows = plural(answers.len(), &format!("{} row", self.split));
+        match self.task.range {
+            _ if answers.len() < 2 => None,
+            Some([from, to]) => (spread < LEAST_SPREAD * (to - from)).then(|| {
+                let name = &self.task.name;
+                format!("answers all {rows} of `{name}` alike, within {spread:.0e}: correlations of that are chance")
+            }),
+            None => (spread == 0.0).then(|| {
+                format!("answers all {rows} of `{}` with `{}`", self.task.name, self.task.labels[least as usize])
+            }),
+        }
     }
 
     fn metrics(&self, logits: &[f32]) -> Vec<(Metric, f64)> {

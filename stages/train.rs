@@ -109,7 +109,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     };
     write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: start }, &model, &info)?;
     progress.history.write(&job.output, job.fingerprint)?;
-    let resumed = (first > 0).then(|| format!(", went on from step {first}")).unwrap_or_default();
+    let resumed = if first > 0 { format!(", went on from step {first}") } else { String::new() };
     let early = (progress.steps < last).then(|| format!(", stopped after {} of {last} steps", progress.steps));
     let outcome = Outcome::from(summary(&scores) + &resumed + &early.unwrap_or_default())
         .with("steps", progress.steps)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess};
+use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess};
 
 use super::tokens::TokenizerInfo;
 use crate::digest::Digest;
@@ -56,7 +56,7 @@ pub fn check_tokenizer(folder: &Path, rows: &TokenizerInfo, tokens: &str) -> Res
     Err(Fault::new(message, "make tokens and model from the same `encoder`").into())
 }
 
-/// What an encoder folder says of its kind and its sizes; nothing where a file is missing or isn't what it should be, which
+/// What an encoder folder says of its kind and its sizes; nothing where a file is missing or lacks what it should have, which
 /// whoever reads it whole will tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncoderSize {
@@ -68,6 +68,8 @@ pub struct EncoderSize {
     pub positions: Option<usize>,
     /// Word pieces of the tokenizer.
     pub pieces: Option<usize>,
+    /// A file that is no JSON, and why.
+    pub broken: Option<(&'static str, String)>,
 }
 
 impl EncoderSize {
@@ -79,20 +81,37 @@ impl EncoderSize {
             vocab_size: Option<usize>,
             max_position_embeddings: Option<usize>,
         }
-        let text = fs::read(folder.join(CONFIG)).unwrap_or_default();
-        let config: Config = serde_json::from_slice(&text).unwrap_or_default();
+        let mut broken = None;
+        let config: Config = parsed(folder, CONFIG, &mut broken).unwrap_or_default();
         Self {
             model_type: config.model_type,
             layers: config.num_hidden_layers,
             words: config.vocab_size,
             positions: config.max_position_embeddings,
-            pieces: pieces(folder),
+            pieces: pieces(folder, &mut broken),
+            broken,
         }
     }
 }
 
+/// A JSON file, if it is there and holds what is wanted; `broken` if it is no JSON at all.
+fn parsed<T: DeserializeOwned>(
+    folder: &Path,
+    name: &'static str,
+    broken: &mut Option<(&'static str, String)>,
+) -> Option<T> {
+    let text = fs::read(folder.join(name)).ok()?;
+    serde_json::from_slice(&text)
+        .map_err(|error| {
+            if !error.is_data() {
+                *broken = Some((name, error.to_string()));
+            }
+        })
+        .ok()
+}
+
 /// One more than the greatest id of `tokenizer.json`'s word pieces; else the lines of `vocab.txt`.
-fn pieces(folder: &Path) -> Option<usize> {
+fn pieces(folder: &Path, broken: &mut Option<(&'static str, String)>) -> Option<usize> {
     #[derive(Deserialize)]
     struct Tokenizer {
         model: Model,
@@ -106,8 +125,8 @@ fn pieces(folder: &Path) -> Option<usize> {
     struct Added {
         id: usize,
     }
-    if let Ok(text) = fs::read(folder.join(TOKENIZER)) {
-        let tokenizer: Tokenizer = serde_json::from_slice(&text).ok()?;
+    if folder.join(TOKENIZER).is_file() {
+        let tokenizer: Tokenizer = parsed(folder, TOKENIZER, broken)?;
         let added = tokenizer.added_tokens.iter().map(|token| token.id).max();
         return added.max(tokenizer.model.vocab.0).map(|id| id + 1);
     }

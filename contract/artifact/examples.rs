@@ -156,8 +156,9 @@ pub(super) fn check_splits(folder: &Path, task: &TaskSpec, splits: &[Split], wan
 impl ExamplesWriter {
     pub fn create(folder: &Path, split: Split, task: &TaskSpec, fingerprint: Fingerprint) -> Result<Self> {
         let schema = Arc::new(schema(task));
+        let task = task.of_artifact();
         let path = folder.join(format!("{split}.parquet"));
-        let writer = table::create(&path, schema.clone(), fingerprint, &[(TASK, serde_json::to_string(task)?)])?;
+        let writer = table::create(&path, schema.clone(), fingerprint, &[(TASK, serde_json::to_string(&task)?)])?;
         Ok(Self { writer, schema, rows: Vec::new(), written: 0, regression: task.is_regression() })
     }
 

@@ -63,7 +63,7 @@ pub(super) fn check(
     wanted: &Schema,
     task: &TaskSpec,
 ) -> Result<()> {
-    if let Some(mistake) = task.mistakes().first() {
+    if let Some(mistake) = task.mistakes_of_meaning().first() {
         bail!("`{file}`: its task, `{TASK}` of its metadata: {mistake}");
     }
     let own: Option<TaskSpec> = own_task.and_then(|text| serde_json::from_str(text).ok());

@@ -79,12 +79,13 @@ impl DataParams {
         Ok(files)
     }
 
-    /// GLUE's test sets carry no labels and are often left out; only `submit` needs them.
-    pub fn may_lack(split: Split, files: &BTreeMap<Split, String>) -> bool {
-        split.is_test() && files.len() > 1
+    /// GLUE's test sets carry no labels and are often left out; only `submit` needs them. What the user names must be there.
+    pub fn may_lack(&self, split: Split, file: &str) -> bool {
+        let of_glue = tasks::builtin(&self.task).map(|task| task.files).filter(|files| files.len() > 1);
+        split.is_test() && of_glue.is_some_and(|files| files.get(&split).is_some_and(|own| own == file))
     }
 
-    /// File of each split, plain or gzipped; splits of the test kind may be missing.
+    /// File of each split, plain or gzipped; GLUE's test files may be missing.
     pub fn source_files(&self) -> Result<BTreeMap<Split, PathBuf>> {
         let files = self.files()?;
         let from = self.from.as_deref().unwrap_or(Path::new("."));
@@ -100,7 +101,7 @@ impl DataParams {
                 Some(path) => {
                     found.insert(*split, path);
                 }
-                None if Self::may_lack(*split, &files) => {}
+                None if self.may_lack(*split, file) => {}
                 None => return Err(self.missing(*split, file, &plain)),
             }
         }

@@ -88,6 +88,10 @@ fn find(source: &Source<'_>, column: &Column, names: Option<&[String]>, width: u
             Err(Fault::new(format!("`{file}` has no column {number}"), format!("it has {width}; they count from 1"))
                 .into())
         }
+        (Column::Name(name), Some(names)) if names.iter().filter(|known| *known == name).count() > 1 => {
+            let message = format!("`{file}` has more than one column `{name}`");
+            Err(Fault::new(message, "give the column's number, from 1").into())
+        }
         (Column::Name(name), Some(names)) => names.iter().position(|known| known == name).ok_or_else(|| {
             let known = names.iter().map(String::as_str);
             let hint = match closest(name, known.clone()) {

@@ -145,8 +145,8 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
     }
 }
 
-/// The user's own tasks, by name.
-fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, TaskSpec> {
+/// The user's own tasks, by name; none for one that is told to be wrong.
+fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, Option<TaskSpec>> {
     let mut definitions = BTreeMap::new();
     for (name, value) in &draft.tasks {
         let path = ["tasks".to_owned(), name.clone()];
@@ -160,8 +160,8 @@ fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, TaskS
             let place = if flaw.in_name { mistakes.source.key(&path) } else { mistakes.source.value(&path) };
             mistakes.add(place, flaw.message(&format!("task `{name}`")), flaw.hint.clone());
         }
-        let Some(task) = task else { continue };
-        if flaws.is_empty() {
+        let task = task.filter(|_| flaws.is_empty());
+        if let Some(task) = &task {
             if task.name != *name {
                 let place = mistakes.source.value(&[&path[..], &["name".to_owned()]].concat());
                 mistakes.add(place, format!("task `{name}` calls itself `{}`", task.name), None);
@@ -178,7 +178,7 @@ fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, TaskS
 fn type_stage(
     mut sketch: Sketch,
     seed: Option<u64>,
-    definitions: &BTreeMap<String, TaskSpec>,
+    definitions: &BTreeMap<String, Option<TaskSpec>>,
     of_kinds: &BTreeMap<String, Resources>,
     mistakes: &mut Mistakes,
 ) -> Option<Typed> {
@@ -223,11 +223,11 @@ fn type_stage(
 }
 
 /// Puts the pipeline's seed and the task's definition among the parameters, so that both are part of the key.
-/// Says whether the task is unknown.
+/// Says whether the task is unknown, or wrong.
 fn fill_defaults(
     sketch: &mut Sketch,
     seed: Option<u64>,
-    definitions: &BTreeMap<String, TaskSpec>,
+    definitions: &BTreeMap<String, Option<TaskSpec>>,
     mistakes: &mut Mistakes,
 ) -> bool {
     match sketch.kind.as_str() {
@@ -246,7 +246,11 @@ fn fill_defaults(
             };
             let from = sketch.params.get("from").and_then(Value::as_str);
             let on_hub = || from.filter(|from| from.starts_with("hub:")).and_then(|_| tasks::on_hub(&task));
-            let known = definitions.get(&task).cloned().or_else(on_hub).or_else(|| tasks::builtin(&task));
+            let own = definitions.get(&task).cloned();
+            if own == Some(None) {
+                return true;
+            }
+            let known = own.flatten().or_else(on_hub).or_else(|| tasks::builtin(&task));
             if let Some(task) = known {
                 set_default(
                     &mut sketch.params,

@@ -170,7 +170,8 @@ fn given_in_words(rust: &str) -> String {
         _ => rust
             .replace("string \"", "the text \"")
             .replace("floating point `", "the number `")
-            .replace("integer `", "the number `"),
+            .replace("integer `", "the number `")
+            .replace("boolean `", "`"),
     }
 }
 

@@ -155,7 +155,7 @@ impl Bench {
         fs::create_dir(&encoder).unwrap();
         fs::create_dir(folder.path().join("remote")).unwrap();
         for name in ["config.json", "model.safetensors", "vocab.txt"] {
-            fs::write(encoder.join(name), name).unwrap();
+            fs::write(encoder.join(name), "{}").unwrap();
         }
         Self { folder, machine: Cell::new(false), remote: Link::None }
     }

@@ -238,6 +238,15 @@ fn a_task_of_ones_own_reads_the_same_from_every_format() {
 }
 
 #[test]
+fn labels_may_be_numbers() {
+    let more = json!({"labels": [0, 1]});
+    for (file, text) in [("all.tsv", "mood\ttext\n1\tfine\n0\tgrey\n"), ("all.csv", "mood,text\n1,fine\n0,\"grey\"")] {
+        let found = singles(&[(file, text.as_bytes())], own_task(file, &more), Split::Train);
+        assert_eq!(found, [self::text("fine", 1.0), self::text("grey", 0.0)], "{file}");
+    }
+}
+
+#[test]
 fn lines_of_csv_are_counted_whatever_ends_them() {
     for end in ["\n", "\r\n"] {
         let rows = ["mood,text", "good,fine", "bad,\"two", "lines\"", "good,fine", "sad,grey"].join(end) + end;
@@ -369,6 +378,20 @@ fn errors_in_values_and_in_other_formats() {
             &regression,
             "`all.csv:2`: `NaN` is not a number",
             "is `label` the right column?",
+        ),
+        (
+            "all.csv",
+            "mood,text\ngood,\"fine\nbad,\"\"grey\"\"\ngood,fine\n",
+            &json!({}),
+            "`all.csv:2`: a double quote opens a field and none closes it",
+            "put a text with commas, quotes or line breaks in double quotes, and double the quotes within",
+        ),
+        (
+            "all.csv",
+            "mood,text,mood\ngood,fine,bad\n",
+            &json!({}),
+            "`all.csv` has more than one column `mood`",
+            "give the column's number, from 1",
         ),
         (
             "all.csv",

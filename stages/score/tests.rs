@@ -93,6 +93,36 @@ fn variants_of_a_sound_checkpoint_lose_little_and_are_told() {
     }
 }
 
+/// Answers that rounding alone tells apart have an order that rounding changes.
+#[test]
+fn a_graph_that_answers_as_its_checkpoint_does_may_order_equal_answers_otherwise() {
+    let export = Export::of(nli_and_sim(), RegressionOutput::Linear);
+    export.change_weights("heads.sim.weight", |values, _| values.iter_mut().for_each(|value| *value *= 1e-7));
+    export.change_weights("heads.sim.bias", |values, _| values[0] = 0.5);
+    let (outcome, scores) = score(&export, GraphPrecision::Fp32, 0.0);
+    outcome.unwrap();
+    assert!(scores.unwrap().variants[0].losses[0].points() > 0.0, "rounding changed nothing: no case of it");
+}
+
+#[test]
+fn equal_answers_are_told() {
+    let rows = TokenRows::default();
+    let tokenizer = TokenizerInfo { digest: Digest::of(b""), vocabulary_size: 1, max_tokens: 1, pad_id: 0 };
+    let set = |at: usize| {
+        let task = nli_and_sim().remove(at);
+        let tokenizer = tokenizer.clone();
+        DevSet { tokens: "tokens".to_owned(), task, split: Split::Dev, rows: rows.clone(), tokenizer }
+    };
+    let [nli, sim] = [set(0), set(1)];
+    let classes = [[0.0, 2.0, 1.0], [1.0, 3.0, 0.0]].concat();
+    let told = nli.sameness(&classes).unwrap();
+    assert!(told.starts_with("answers all 2 dev rows of `nli` with `"), "{told}");
+    assert_eq!(nli.sameness(&[[0.0, 2.0, 1.0], [4.0, 3.0, 0.0]].concat()), None);
+    let told = sim.sameness(&[0.5, 0.5 + 1e-6]).unwrap();
+    assert!(told.starts_with("answers all 2 dev rows of `sim` alike, within "), "{told}");
+    assert_eq!((sim.sameness(&[0.5, 0.6]), sim.sameness(&[0.5])), (None, None));
+}
+
 #[test]
 fn a_head_that_int8_ruins_fails_by_name_and_only_there() {
     let export = Export::of(nli_and_sim(), RegressionOutput::Linear);

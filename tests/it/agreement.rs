@@ -55,6 +55,7 @@ stages:
             "30:30 model `m@0` of stage `score` has a head for none of the tasks",
             "30:35 model `onnx` of stage `score` has a head for none of the tasks",
             "31:31 model `onnx` of stage `scores` names the labels of `sentiment` [\"negative\", \"positive\"], but they are [\"positive\", \"negative\"]",
+            "31:50 stage `scores` has two tables of tokens for task `sentiment`: `t` and `tturned`",
         ]
     );
 }
@@ -159,8 +160,9 @@ fn splits_that_the_rows_do_not_have() {
 tasks:
   learnt: { files: { train: a.tsv }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
   judged: { files: { dev: a.tsv }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
+  plain: { files: { train: a.tsv, dev: a.tsv }, columns: { text: 1 }, labels: [bad, good], metrics: [accuracy] }
   divided: { files: { all: a.tsv }, split: { dev: 0.5 }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
-for: { task: [learnt, judged, divided] }
+for: { task: [learnt, judged, divided, plain] }
 stages:
   x@task: { data: { task: $task, from: . } }
   t@task: { tokenize: { examples: x@$task, encoder: enc } }
@@ -172,16 +174,23 @@ stages:
   f: { score: { models: [d], tokens: [t@learnt, t@divided] } }
   g: { predict: { model: a, tokens: t@learnt, splits: [train, dev] } }
   h: { predict: { model: d, tokens: t@divided, splits: [dev, test] } }
+  i: { train: { tokens: [t@divided, t@plain], encoder: enc } }
+  j: { score: { models: [i], tokens: [t@plain] } }
+  again: { tokenize: { examples: x@divided, encoder: enc } }
+  k: { score: { models: [d], tokens: [t@divided, again] } }
 ",
     );
     assert_eq!(
         told(&sandbox.bam(&["plan"])),
         [
-            "10:25 stage `b` compares dev metrics (`keep: best` or `patience`), but none of its tasks has dev rows",
-            "11:36 stage `c` trains on `t@judged`, which has no train rows",
-            "13:38 stage `e` scores dev rows, but none of its tasks has any",
-            "15:63 stage `g` predicts dev rows, of which it is given none",
-            "16:62 stage `h` predicts test rows, of which it is given none",
+            "11:25 stage `b` compares dev metrics (`keep: best` or `patience`), but none of its tasks has labelled dev rows",
+            "12:36 stage `c` trains on `t@judged`, which has no train rows",
+            "14:38 stage `e` scores dev rows, but none of its tasks has any with labels",
+            "16:63 stage `g` predicts dev rows, of which it is given none",
+            "17:62 stage `h` predicts test rows, of which it is given none",
+            "18:37 stage `i` trains on `t@plain`, whose rows have no labels",
+            "19:38 stage `j` scores dev rows, but none of its tasks has any with labels",
+            "21:50 stage `k` has two tables of tokens for task `divided`: `t@divided` and `again`",
         ]
     );
 }

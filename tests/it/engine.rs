@@ -144,7 +144,7 @@ fn an_external_file_that_changes_is_seen_and_one_that_is_touched_is_not() {
     let again = sandbox.read("enc/tokenizer.json");
     sandbox.write("enc/tokenizer.json", &again);
     assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), [""; 0]);
-    sandbox.write("enc/tokenizer.json", "another");
+    sandbox.write("enc/tokenizer.json", "[]");
     let run = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
     assert!(run.stderr.contains("because file encoder/tokenizer.json: <hex> → <hex>\n"), "{}", run.stderr);
 }

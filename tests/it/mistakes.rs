@@ -448,3 +448,34 @@ fn names_that_no_file_can_have() {
         ]
     );
 }
+
+#[test]
+fn files_that_are_named_must_be_there_and_be_what_they_are_called() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("a.tsv", "fine\tgood\n");
+    sandbox.write("enc/config.json", "{\"hidden_size\": 1");
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+tasks:
+  mood: { files: { train: a.tsv, dev: a.tsv, test: b.tsv }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
+  odd: { files: { train: a.tsv }, columns: { text: 1, label: 2 }, labels: [true, good], metrics: [accuracy] }
+  bert.cls: { files: { train: a.tsv }, columns: { text: 1, label: 2 }, labels: [bad, good], metrics: [accuracy] }
+stages:
+  x: { data: { task: mood, from: . } }
+  y: { data: { task: odd, from: . } }
+  z: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: z, encoder: enc } }
+  m: { train: { tokens: [t], encoder: enc } }
+",
+    );
+    assert_eq!(
+        told(&sandbox.bam(&["plan"])),
+        [
+            "3:76 `labels` in task `odd` is `true`, not text or a whole number",
+            "4:3 task `bert.cls`: so the names of weights in the exported graph begin; call the task otherwise",
+            "6:34 test file `./b.tsv` does not exist, plain or gzipped",
+            "10:39 `config.json` of the encoder in `enc` is no JSON: EOF while parsing an object at line 1 column 17",
+        ]
+    );
+}

@@ -69,8 +69,7 @@ fn set_up(recipe: &Path) -> Sandbox {
 fn bam(sandbox: &Sandbox, command: &str, settings: &[&str]) -> Said {
     let encoder = format!("vars.encoder={}", root().join("tests/fixtures/tiny-bert").display());
     // The small encoder has 64 positions and three layers.
-    let mut args =
-        vec![command, "recipe.yaml", "--set", "vars.glue=glue", "--set", &encoder, "--set", "vars.max_tokens=48"];
+    let mut args = vec![command, "recipe.yaml", "--set", &encoder, "--set", "vars.max_tokens=48"];
     args.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
     sandbox.bam(&args)
 }
@@ -143,4 +142,25 @@ fn recipes_run() {
     assert_eq!(joined, ["80 rows of mrpc, joined from 5 tables"]);
     let early = run("ulmfit.yaml", &[ONE_TASK, "vars.epochs=30"], &["model@mrpc"]);
     assert!(early[0].contains(", stopped after ") && early[0].ends_with(" of 75 steps"), "{early:?}");
+}
+
+/// Tasks of the user's own: ratings by tab, some lines with CRLF, as the data set has them.
+#[test]
+fn the_sentiment_pipeline_runs() {
+    let sandbox = set_up(&root().join("pipelines/sentiment.yaml"));
+    let sets = ["movieReviewSnippets", "amazonReviewSnippets", "tweets", "nytEditorialSnippets"];
+    for (at, set) in sets.into_iter().enumerate() {
+        let line = |row: usize| {
+            let rating = (row * 7 + at) % 9;
+            let end = ["\n", "\r\n"][row % 2];
+            format!("{row}_{at}\t{}\tnumber {row} was felt as {rating} of nine{end}", rating as f64 - 4.0)
+        };
+        sandbox.write(&format!("ratings/{set}_GroundTruth.txt"), &(0..120).map(line).collect::<String>());
+    }
+    let settings = ["vars.ratings=ratings", "stages.teacher@task.train.epochs=1", "stages.student.train.epochs=1"];
+    let said = bam(&sandbox, "run", &settings);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for task in ["films", "products", "tweets", "editorials"] {
+        assert!(said.stdout.contains(&format!("\n{task}")), "{}", said.stdout);
+    }
 }

@@ -76,6 +76,11 @@ impl Encoders {
         let Some(first) = first_of(at, stages) else { return };
         let size = self.size(first, stages);
         let Some((_, folder)) = stages.spec(first).folder() else { return };
+        if let Some((file, error)) = size.broken.filter(|_| first == at) {
+            let message = format!("`{file}` of the encoder in `{}` is no JSON: {error}", folder.display());
+            stages.mistake(at, &["encoder"], message, Some("bring it anew from where the encoder came from"), mistakes);
+            return;
+        }
         if let Some(other) = size.model_type.as_deref().filter(|model_type| *model_type != "bert") {
             let message = format!("the encoder in `{}` is of type `{other}`", folder.display());
             stages.mistake(at, &["encoder"], message, Some("encoders are of type `bert`, of any size"), mistakes);

@@ -34,12 +34,7 @@ fn check_tasks(at: usize, train: &TrainParams, stages: &Stages<'_>, mistakes: &m
     for (position, tokens) in stages.listed(at, "tokens") {
         let Some(task) = task(tokens, stages) else { continue };
         if let Some(other) = trained.insert(&task.name, tokens) {
-            let message = format!(
-                "stage `{stage}` has two tables of tokens for task `{}`: `{}` and `{}`",
-                task.name,
-                stages.name(other),
-                stages.name(tokens)
-            );
+            let message = two_tables(stage, &task.name, other, tokens, stages);
             stages.mistake(at, &["tokens", &position.to_string()], message, None, mistakes);
         }
     }
@@ -81,6 +76,11 @@ fn check_tasks(at: usize, train: &TrainParams, stages: &Stages<'_>, mistakes: &m
         let message = format!("`anneal_of` of stage `{stage}` names the task `{unknown}`, which it doesn't train");
         stages.mistake_of_name(at, &["anneal_of", unknown], message, &hint, mistakes);
     }
+}
+
+fn two_tables(stage: &str, task: &str, one: usize, other: usize, stages: &Stages<'_>) -> String {
+    let (one, other) = (stages.name(one), stages.name(other));
+    format!("stage `{stage}` has two tables of tokens for task `{task}`: `{one}` and `{other}`")
 }
 
 /// Heads can be kept of a model that has some of these tasks, with the same labels and outputs.
@@ -194,6 +194,14 @@ fn check_scored(at: usize, score: &ScoreParams, stages: &Stages<'_>, mistakes: &
         return;
     }
     let stage = stages.name(at);
+    let mut scored = BTreeMap::<&str, usize>::new();
+    for (position, tokens) in stages.listed(at, "tokens") {
+        let Some(task) = task(tokens, stages) else { continue };
+        if let Some(other) = scored.insert(&task.name, tokens) {
+            let message = two_tables(stage, &task.name, other, tokens, stages);
+            stages.mistake(at, &["tokens", &position.to_string()], message, Some("score them in two stages"), mistakes);
+        }
+    }
     for (position, model) in score.models.iter().enumerate() {
         let Some(heads) = stages.reads(at, &format!("models.{model}")).and_then(|model| heads(model, stages)) else {
             continue;

@@ -77,7 +77,7 @@ fn wanted(spec: &StageSpec) -> Vec<Vec<File>> {
     match spec {
         StageSpec::Data(data) => {
             let files = data.files().unwrap_or_default();
-            let named = files.iter().map(|(split, name)| file(name, !DataParams::may_lack(*split, &files)));
+            let named = files.iter().map(|(split, name)| file(name, !data.may_lack(*split, name)));
             vec![named.chain([file(CARD, false)]).collect()]
         }
         StageSpec::Tokenize(_) => vec![tokenizer().collect()],

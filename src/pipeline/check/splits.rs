@@ -14,12 +14,13 @@ pub(super) fn check(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
         StageSpec::Train(train) => {
             trained(at, stages, mistakes);
             if train.keeps_best() {
-                let message = "compares dev metrics (`keep: best` or `patience`), but none of its tasks has dev rows";
+                let message =
+                    "compares dev metrics (`keep: best` or `patience`), but none of its tasks has labelled dev rows";
                 measured(at, message, "say `keep: last` without `patience`, or add dev rows", stages, mistakes);
             }
         }
         StageSpec::Score(_) => {
-            let message = "scores dev rows, but none of its tasks has any";
+            let message = "scores dev rows, but none of its tasks has any with labels";
             let hint = "give the task a `dev` file, or a part of `all` by `split: {dev: 0.1}`";
             measured(at, message, hint, stages, mistakes);
         }
@@ -38,18 +39,29 @@ pub(super) fn check(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
 
 fn trained(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
     for (position, tokens) in stages.listed(at, "tokens") {
-        if splits(tokens, stages).is_some_and(|has| !has.contains(&Split::Train)) {
-            let message =
-                format!("stage `{}` trains on `{}`, which has no train rows", stages.name(at), stages.name(tokens));
-            let hint = "give the task a `train` file, or an `all` file with `split`";
-            stages.mistake(at, &["tokens", &position.to_string()], message, Some(hint), mistakes);
-        }
+        let (lack, hint) = if splits(tokens, stages).is_some_and(|has| !has.contains(&Split::Train)) {
+            ("which has no train rows", "give the task a `train` file, or an `all` file with `split`")
+        } else if data(tokens, stages).is_some_and(|data| !is_labelled(data, Split::Train)) {
+            ("whose rows have no labels", "say under the task's `columns` which one is the `label`")
+        } else {
+            continue;
+        };
+        let message = format!("stage `{}` trains on `{}`, {lack}", stages.name(at), stages.name(tokens));
+        stages.mistake(at, &["tokens", &position.to_string()], message, Some(hint), mistakes);
     }
 }
 
-/// That at least one of the tables that a stage lists has dev rows.
+/// Whether the rows of a split have labels; those that a grammar writes do.
+fn is_labelled(data: &DataParams, split: Split) -> bool {
+    data.grammar.is_some() || data.definition.as_ref().is_none_or(|task| task.columns_of(split).label.is_some())
+}
+
+/// That at least one of the tables that a stage lists has dev rows, with labels.
 fn measured(at: usize, message: &str, hint: &str, stages: &Stages<'_>, mistakes: &mut Mistakes) {
-    let lacks = |tokens| splits(tokens, stages).is_some_and(|has| !has.iter().any(|split| split.is_dev()));
+    let lacks = |tokens| {
+        let has_labels = |split: &Split| data(tokens, stages).is_none_or(|data| is_labelled(data, *split));
+        splits(tokens, stages).is_some_and(|has| !has.iter().any(|split| split.is_dev() && has_labels(split)))
+    };
     let tokens = stages.listed(at, "tokens");
     if !tokens.is_empty() && tokens.iter().all(|(_, tokens)| lacks(*tokens)) {
         let message = format!("stage `{}` {message}", stages.name(at));

@@ -97,7 +97,7 @@ def main():
         for step in range(20_000):
             tell("progress", done=step, total=20_000, unit="step", detail="")
     if what == "meddle":
-        (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").write_text("changed meanwhile")
+        (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").write_text("[]")
     if what == "remove":
         (pathlib.Path(job["spec"][kind]["encoder"]) / "config.json").unlink()
     if what == "killed":

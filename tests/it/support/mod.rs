@@ -56,7 +56,7 @@ impl Sandbox {
         let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/fake_stage.py");
         let sandbox = Self { worker: Some(worker), ..Self::new() };
         for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-            sandbox.write(&format!("enc/{name}"), name);
+            sandbox.write(&format!("enc/{name}"), "{}");
         }
         sandbox
     }
