@@ -67,7 +67,7 @@ fn a_run_under_way_is_told_from_one_that_was_killed() {
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert_eq!(line, "waiting for `teacher@sentiment` to start\n");
-    std::fs::remove_file(last).unwrap();
+    fs::remove_file(last).unwrap();
     engine.kill().unwrap();
     engine.wait().unwrap();
     assert!(outcome().contains(r#""outcome":"killed""#), "{}", outcome());
