@@ -44,6 +44,7 @@ bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with G
 	$(PYTHON) -m venv .deps/bench
 	.deps/bench/bin/pip install --quiet --requirement benches/requirements.txt
 	PATH="$(CURDIR)/.deps/bench/bin:$$PATH" .deps/bench/bin/python benches/noop.py --bam $(TARGET)/bam
+	.deps/bench/bin/python benches/engine.py --bam $(TARGET)/bam
 	.deps/bench/bin/python benches/variants.py --bam $(TARGET)/bam
 	$(CARGO) install --quiet --locked --version 1.16.0 --root .deps/bench oha
 	.deps/bench/bin/python benches/serve.py --bam $(TARGET)/bam --oha .deps/bench/bin/oha
