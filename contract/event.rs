@@ -28,3 +28,46 @@ pub enum Event {
     /// The stage failed: the chain of causes, outermost first.
     Failed { causes: Vec<String>, hint: Option<String> },
 }
+
+impl Event {
+    /// The same, fit for a line of a terminal or a table: any program may have said it.
+    #[must_use]
+    pub fn in_plain_words(self) -> Self {
+        match self {
+            Self::Progress { done, total, unit, detail } => {
+                Self::Progress { done, total, unit: plain(&unit), detail: plain(&detail) }
+            }
+            Self::Metric { name, value } => Self::Metric { name: plain(&name), value },
+            Self::Warning { text } => Self::Warning { text: plain(&text) },
+            Self::Done { summary, provenance } => Self::Done { summary: plain(&summary), provenance },
+            Self::Stopped { summary } => Self::Stopped { summary: plain(&summary) },
+            Self::Failed { causes, hint } => {
+                let mut causes: Vec<String> = causes.iter().map(|cause| plain(cause)).collect();
+                if causes.is_empty() {
+                    causes.push("it says that it failed, and not why".to_owned());
+                }
+                Self::Failed { causes, hint: hint.map(|hint| plain(&hint)) }
+            }
+        }
+    }
+}
+
+/// Text on one line, without what would move a terminal's cursor or colour it.
+fn plain(text: &str) -> String {
+    text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_left_out() {
+        let said = Event::Done { summary: "two\nlines\u{1b}[2J".to_owned(), provenance: serde_json::Map::new() };
+        let Event::Done { summary, .. } = said.in_plain_words() else { panic!("another event") };
+        assert_eq!(summary, "two lines [2J");
+        let said = Event::Failed { causes: vec![], hint: None }.in_plain_words();
+        let causes = vec!["it says that it failed, and not why".to_owned()];
+        assert_eq!(said, Event::Failed { causes, hint: None });
+    }
+}

@@ -89,6 +89,15 @@ pub struct Provenance {
 }
 
 impl Manifest {
+    /// What is wrong with it as the manifest of a computation, if anything.
+    pub fn mistake(&self, fingerprint: Fingerprint) -> Option<&'static str> {
+        if self.fingerprint != fingerprint || self.key.fingerprint() != fingerprint {
+            return Some("is of another computation");
+        }
+        let agrees = self.content == Self::content_of(self.artifact, &self.files);
+        (!agrees).then_some("has digests that do not agree")
+    }
+
     /// Digest of an artifact's content: of its files' names and content digests, in order of name, without records, such as
     /// a checkpoint's history: they tell how it came about and hold times, and no stage reads them.
     pub fn content_of(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Digest {

@@ -60,6 +60,14 @@ impl Store {
             let hint = "`--artifacts DIR` names the folder of what was made";
             return Err(Fault::new(format!("`{}` is not a folder", root.display()), hint).into());
         }
+        // Else all that is in it would be taken to be gone.
+        if let Err(error) = fs::read_dir(absolute.join("store"))
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            let message = format!("`{}` cannot be read: {error}", root.join("store").display());
+            let hint = "give the user that runs `bam` the right to read it, or name another with `--artifacts DIR`";
+            return Err(Fault::new(message, hint).into());
+        }
         Ok(Self { root: absolute, shown: root.to_owned(), verified: Verified::default() })
     }
 
@@ -80,8 +88,11 @@ impl Store {
     /// Where `latest/<stage>` leads: the fingerprint, and the manifest if the artifact is still there.
     pub(crate) fn latest(&self, stage: &str) -> Option<(Fingerprint, Option<Manifest>)> {
         let link = self.latest_link(stage);
-        let fingerprint = fs::read_link(&link).ok()?.file_name()?.to_str()?.parse().ok()?;
-        Some((fingerprint, read_manifest(&link).ok()))
+        let manifest = read_manifest(&link).ok();
+        let named = fs::read_link(&link).ok().and_then(|target| target.file_name()?.to_str()?.parse().ok());
+        // In a copy of a store that followed links it is the artifact itself.
+        let fingerprint = named.or(manifest.as_ref().map(|manifest| manifest.fingerprint))?;
+        Some((fingerprint, manifest))
     }
 
     pub(crate) fn latest_link(&self, stage: &str) -> PathBuf {
@@ -97,6 +108,9 @@ impl Store {
         }
         let setting = || format!("linking `{}`", self.shown(&link).display());
         let folder = self.folder_in_root("latest")?;
+        if fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_dir()) {
+            fs::remove_dir_all(&link).with_context(setting)?;
+        }
         let fresh = folder.join(format!(".{stage}-{}", std::process::id()));
         let _ = fs::remove_file(&fresh);
         std::os::unix::fs::symlink(target, &fresh).with_context(setting)?;

@@ -95,6 +95,9 @@ impl ExecParams {
                 add_all_in(path, &mut Vec::new(), &mut found)?;
             } else if path.is_file() {
                 found.insert(slot(path), path.clone());
+            } else if path.exists() {
+                let what = format!("`{}` is neither a file nor a folder", path.display());
+                return Err(Fault::new(what, "its bytes are part of the stage's key").into());
             } else {
                 let hint = "paths are relative to the folder that `bam` runs in";
                 return Err(Fault::new(format!("file `{}` does not exist", path.display()), hint).into());

@@ -86,11 +86,11 @@ impl Freed {
     }
 }
 
-/// What the pipelines' stages have now, and what they last had.
+/// What the pipelines' stages have now, what they last had, and what runs under way have.
 fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
     let default = PathBuf::from("pipeline.yaml");
     let files = if args.pipelines.is_empty() { vec![default] } else { args.pipelines.clone() };
-    let mut needed = BTreeSet::new();
+    let mut needed = store.named_by_runs_under_way();
     for file in files {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
         // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.

@@ -48,7 +48,7 @@ pub(super) fn tell(
     if as_json {
         print_json(pipeline, &plan);
     } else {
-        print_table(pipeline, &plan, limits);
+        print_table(pipeline, &plan, limits, store);
     }
     Ok(())
 }
@@ -66,12 +66,12 @@ pub(super) fn decide(
     Ok(plan)
 }
 
-fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
+fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits, store: &Store) {
     let mut table = Table::new([
         ("STAGE", Align::Left),
         ("DECISION", Align::Left),
-        ("WHY", Align::Left),
         ("LAST TIME", Align::Right),
+        ("WHY", Align::Left),
     ]);
     for (at, stage) in pipeline.stages.iter().enumerate() {
         let (decision, why) = match &plan.decisions[at] {
@@ -84,6 +84,9 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
                 Needed::Maybe => ("may run", "in the remote; a stage that may run reads it".to_owned()),
                 Needed::No => ("remote", "in the remote; nothing needs it here".to_owned()),
             },
+            Decision::Run { reasons, key } if store.has_state(key.fingerprint()) => {
+                ("run", format!("{}; goes on from the state that was kept", first(reasons)))
+            }
             Decision::Run { reasons, .. } => ("run", first(reasons)),
             Decision::Waits { reasons, .. } if !reasons.is_empty() => ("run", first(reasons)),
             Decision::Waits { .. } if stage.unfetched().is_some() => ("may run", unfetched(stage)),
@@ -94,7 +97,7 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits) {
             }
         };
         let last = plan.last[at].map_or_else(|| "–".to_owned(), |last| duration(last.secs));
-        table.row([stage.name.as_str(), decision, &why, &last]);
+        table.row([stage.name.as_str(), decision, &last, &why]);
     }
     ui::data(&table.render());
     let count = |wanted: fn(&Decision) -> bool| plan.decisions.iter().filter(|decision| wanted(decision)).count();

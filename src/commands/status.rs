@@ -11,6 +11,7 @@ use super::remote::remote;
 use crate::cli::StatusArgs;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
+use crate::reason::Reason;
 use crate::remote::Remote;
 use crate::store::Store;
 use crate::ui;
@@ -88,12 +89,14 @@ fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
         Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
         Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => {
             let last = store.latest(name).and_then(|(_, manifest)| manifest);
+            let is_damaged = matches!(reasons.first(), Some(Reason::Damaged { .. }));
             let state = match (&last, reasons.is_empty()) {
+                _ if is_damaged => "damaged",
                 (None, _) => "never ran",
                 (Some(_), true) => "may run",
                 (Some(_), false) => "stale",
             };
-            let told = reasons.first().filter(|_| last.is_some()).map(ToString::to_string);
+            let told = reasons.first().filter(|_| last.is_some() || is_damaged).map(ToString::to_string);
             (state, last, told.unwrap_or_default())
         }
     };

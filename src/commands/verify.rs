@@ -48,8 +48,8 @@ pub(super) fn verify(args: &VerifyArgs, store: &Store) -> Result<ExitCode> {
     }
     store.save_verified();
     if !args.json {
-        let sound = plural(named.len() - damaged, "artifact");
-        ui::data(&format!("{sound} as they were made, {damaged} damaged ({} read)\n", bytes(total_bytes)));
+        let sound = plural(named.len() - damaged, "sound artifact");
+        ui::data(&format!("{sound}, {damaged} damaged ({} read)\n", bytes(total_bytes)));
     }
     if damaged > 0 {
         let hint = "`bam run` moves aside what it needs and finds damaged, and makes it again; `bam gc` removes what no pipeline needs";

@@ -36,8 +36,13 @@ impl Groups {
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
             inner.guardian = Some(start_guardian().context("starting the guardian of workers")?);
         }
-        // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it.
-        let child = command.process_group(0).spawn()?;
+        // Ctrl-C in a terminal reaches a whole process group; the engine alone is to act on it. In a session of its own a
+        // worker has no terminal either: a program that asks there for a password fails, where it would wait for good.
+        // SAFETY: a plain system call, which is allowed between fork and exec.
+        unsafe {
+            command.pre_exec(|| if libc::setsid() < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
+        }
+        let child = command.spawn()?;
         let leader = child.id().cast_signed();
         inner.leaders.insert(leader, false);
         inner.tell(leader);

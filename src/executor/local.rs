@@ -92,7 +92,7 @@ impl Executor for Local {
             while (&mut stdout).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 match serde_json::from_slice::<Event>(&line) {
                     // The receiver is gone only when the engine is ending.
-                    Ok(event) => drop(events.send(Message::Event { stage, event })),
+                    Ok(event) => drop(events.send(Message::Event { stage, event: event.in_plain_words() })),
                     // Libraries print as they please; the log is the place for it.
                     // A line in one piece, for the worker's stderr goes there too.
                     Err(_) => drop(log_file.write_all(&line)),

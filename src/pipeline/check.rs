@@ -132,14 +132,16 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
             }
             assemble(stages, edges, externals, &order)
         }
-        Err(cycle) => {
-            let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
-            let first = &stages[cycle[0]];
-            let reads = first.spec.inputs().into_iter().find(|input| input.stage.0 == names[1]);
-            let at = reads.map(|input| input.at).unwrap_or_default();
-            let place = first.origin.value(&mistakes.source, &at);
-            let hint = "a stage cannot read what is made from its own output".to_owned();
-            mistakes.add(place, format!("stages wait for each other: {}", names.join(" → ")), Some(hint));
+        Err(cycles) => {
+            for cycle in cycles {
+                let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
+                let first = &stages[cycle[0]];
+                let reads = first.spec.inputs().into_iter().find(|input| input.stage.0 == names[1]);
+                let at = reads.map(|input| input.at).unwrap_or_default();
+                let place = first.origin.value(&mistakes.source, &at);
+                let hint = "a stage cannot read what is made from its own output".to_owned();
+                mistakes.add(place, format!("stages wait for each other: {}", names.join(" → ")), Some(hint));
+            }
             Vec::new()
         }
     }

@@ -3,14 +3,20 @@
 /// Indices in an order in which each stands after those it reads, as near to the given order as can be.
 ///
 /// # Errors
-/// A cycle, each reading the next, the first repeated at the end.
-pub(super) fn order(reads: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
-    let mut order = Vec::with_capacity(reads.len());
-    let mut marks = vec![Mark::New; reads.len()];
+/// Cycles, in each of which one reads the next, the first repeated at the end; all there are, unless they share steps.
+pub(super) fn order(reads: &[Vec<usize>]) -> Result<Vec<usize>, Vec<Vec<usize>>> {
+    let mut search = Search { reads, marks: vec![Mark::New; reads.len()], order: Vec::new(), cycles: Vec::new() };
     for start in 0..reads.len() {
-        visit(start, reads, &mut marks, &mut Vec::new(), &mut order)?;
+        search.visit(start, &mut Vec::new());
     }
-    Ok(order)
+    if search.cycles.is_empty() { Ok(search.order) } else { Err(search.cycles) }
+}
+
+struct Search<'a> {
+    reads: &'a [Vec<usize>],
+    marks: Vec<Mark>,
+    order: Vec<usize>,
+    cycles: Vec<Vec<usize>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -20,28 +26,22 @@ enum Mark {
     Done,
 }
 
-fn visit(
-    at: usize,
-    reads: &[Vec<usize>],
-    marks: &mut [Mark],
-    path: &mut Vec<usize>,
-    order: &mut Vec<usize>,
-) -> Result<(), Vec<usize>> {
-    path.push(at);
-    if marks[at] == Mark::Open {
-        let first = path.iter().position(|step| *step == at).unwrap_or_default();
-        return Err(path.split_off(first));
-    }
-    if marks[at] == Mark::New {
-        marks[at] = Mark::Open;
-        for read in &reads[at] {
-            visit(*read, reads, marks, path, order)?;
+impl Search<'_> {
+    fn visit(&mut self, at: usize, path: &mut Vec<usize>) {
+        path.push(at);
+        if self.marks[at] == Mark::Open {
+            let first = path.iter().position(|step| *step == at).unwrap_or_default();
+            self.cycles.push(path[first..].to_vec());
+        } else if self.marks[at] == Mark::New {
+            self.marks[at] = Mark::Open;
+            for read in &self.reads[at] {
+                self.visit(*read, path);
+            }
+            self.marks[at] = Mark::Done;
+            self.order.push(at);
         }
-        marks[at] = Mark::Done;
-        order.push(at);
+        path.pop();
     }
-    path.pop();
-    Ok(())
 }
 
 #[cfg(test)]
@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_cycle_is_named_in_reading_order() {
-        assert_eq!(order(&[vec![], vec![2], vec![3], vec![1]]), Err(vec![1, 2, 3, 1]));
+        assert_eq!(order(&[vec![], vec![2], vec![3], vec![1]]), Err(vec![vec![1, 2, 3, 1]]));
+        assert_eq!(order(&[vec![1], vec![0], vec![2]]), Err(vec![vec![0, 1, 0], vec![2, 2]]));
     }
 
     proptest! {

@@ -90,7 +90,10 @@ impl Reader {
             self.mistakes.add(place(valid), "not UTF-8 text", None);
             return None;
         }
-        for (entry, first, second) in &places.twice {
+        let within = |entry: &[String]| {
+            places.twice.iter().any(|(outer, ..)| outer.len() < entry.len() && entry.starts_with(outer))
+        };
+        for (entry, first, second) in places.twice.iter().filter(|(entry, ..)| !within(entry)) {
             let first = self.mistakes.source.show(first);
             let message = format!("`{}` is given twice; first at {first}", entry.join("."));
             self.mistakes.add(second.clone(), message, None);

@@ -162,9 +162,12 @@ impl Pipeline {
             .map(|found| found.concat().into_iter().collect())
     }
 
-    /// The stage of that name, or all of that family.
+    /// The stage of that name, or all of that family, or of a part of it: `teacher@rte`, `teacher@*@1`.
     pub(crate) fn find(&self, target: &str) -> Result<Vec<usize>> {
-        let chosen = |stage: &Stage| stage.name == target || family_of(&stage.name) == target;
+        let chosen = |stage: &Stage| {
+            let mut parts = stage.name.split('@');
+            target.split('@').all(|wanted| parts.next().is_some_and(|part| wanted == part || wanted == "*"))
+        };
         let found: Vec<usize> = (0..self.stages.len()).filter(|at| chosen(&self.stages[*at])).collect();
         if found.is_empty() {
             let names = self.stages.iter().flat_map(|stage| [stage.name.as_str(), family_of(&stage.name)]);

@@ -22,10 +22,12 @@ pub(super) fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> (Bindings,
     };
     let order = match graph::order(&draft.vars.iter().map(uses).collect::<Vec<_>>()) {
         Ok(order) => order,
-        Err(cycle) => {
-            let names: Vec<&str> = cycle.iter().map(|at| draft.vars[*at].0.as_str()).collect();
-            let place = mistakes.source.value(&["vars".to_owned(), names[0].to_owned()]);
-            mistakes.add(place, format!("variables use each other: {}", names.join(" → ")), None);
+        Err(cycles) => {
+            for cycle in cycles {
+                let names: Vec<&str> = cycle.iter().map(|at| draft.vars[*at].0.as_str()).collect();
+                let place = mistakes.source.value(&["vars".to_owned(), names[0].to_owned()]);
+                mistakes.add(place, format!("variables use each other: {}", names.join(" → ")), None);
+            }
             return (Bindings::new(), draft.vars.iter().map(|(name, _)| name.clone()).collect());
         }
     };

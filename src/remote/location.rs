@@ -1,6 +1,7 @@
 //! Where a remote is: `s3://bucket/prefix`, a URL of another kind, or a folder.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Component, Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,18 @@ use url::Url;
 
 const KNOWN: &str = "a remote is `s3://bucket/prefix`, `gs://…`, `az://…`, `https://…`, or a folder";
 
+/// A path from the root on, without `..`, which no URL can have.
+fn absolute(path: &FilePath) -> io::Result<PathBuf> {
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    Ok(path.canonicalize().unwrap_or(plain))
+}
+
 /// A remote's address, which needn't lead anywhere yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
@@ -36,7 +49,7 @@ impl Location {
         let url = if text.contains("://") {
             Url::parse(text).map_err(|error| wrong(&error.to_string()))?
         } else {
-            let folder = std::path::absolute(text).map_err(|error| wrong(&error.to_string()))?;
+            let folder = absolute(text.as_ref()).map_err(|error| wrong(&error.to_string()))?;
             Url::from_directory_path(folder).map_err(|()| wrong("it is no folder"))?
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -96,6 +109,9 @@ impl Location {
             }
             _ => {
                 let folder: PathBuf = self.url.to_file_path().unwrap_or_default();
+                if folder.is_file() {
+                    return Err(Fault::new(format!("the remote `{}` is a file", self.shown), KNOWN).into());
+                }
                 if !folder.is_dir() {
                     // Not made on its own: it may be a disk that isn't mounted.
                     let hint = format!("`mkdir {}` makes it", folder.display());
@@ -141,6 +157,7 @@ mod tests {
         assert_eq!(parsed("az://c/p"), Ok((ObjectStoreScheme::MicrosoftAzure, "p".to_owned())));
         assert_eq!(parsed("http://h/p"), Ok((ObjectStoreScheme::Http, "p".to_owned())));
         assert_eq!(parsed("/some/folder"), Ok((ObjectStoreScheme::Local, "some/folder".to_owned())));
+        assert_eq!(parsed("/some/other/../folder/."), Ok((ObjectStoreScheme::Local, "some/folder".to_owned())));
         assert_eq!(parsed("s4://b"), Err("remote `s4://b`: unknown scheme `s4`".to_owned()));
         assert_eq!(parsed("s3:///p"), Err("remote `s3:///p`: it names no bucket".to_owned()));
         assert_eq!(parsed("file://p"), Err("remote `file://p`: a `file` URL has three slashes".to_owned()));

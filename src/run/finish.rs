@@ -106,7 +106,7 @@ impl Run<'_, '_> {
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
         let provenance = Provenance {
             finished_unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            wall_secs: wall_secs + facts.get(EARLIER_SECS).and_then(Value::as_f64).unwrap_or_default(),
+            wall_secs: wall_secs + earlier_secs(&stage.spec, &facts),
             peak_memory_bytes: end.peak_memory_bytes,
             host: machine::host(),
             threads,
@@ -181,6 +181,12 @@ impl Run<'_, '_> {
             self.skip(at, lost);
         }
     }
+}
+
+/// What a training took before it went on from a state that was kept.
+fn earlier_secs(spec: &StageSpec, facts: &Map<String, Value>) -> f64 {
+    let told = facts.get(EARLIER_SECS).filter(|_| matches!(spec, StageSpec::Train(_)));
+    told.and_then(Value::as_f64).unwrap_or_default()
 }
 
 /// The last lines of a log, however long it is.

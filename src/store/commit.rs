@@ -71,7 +71,7 @@ impl Pending {
         let fingerprint = finished.key.fingerprint();
         let output = fs::symlink_metadata(self.output()).context("looking at the stage's output")?;
         ensure!(output.is_dir(), "the stage put something else in the place of its output folder");
-        let (files, stamps) = entries(&self.output(), fingerprint)?;
+        let (files, mut stamps) = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
         if finished.is_foreign {
             let hint = "`docs/exec.md` says what each kind consists of";
@@ -89,13 +89,13 @@ impl Pending {
             metrics: finished.metrics,
             provenance: finished.provenance,
         };
-        self.put_in_place(&manifest)?;
+        stamps.insert(MANIFEST.to_owned(), self.put_in_place(&manifest)?);
         Ok((manifest, stamps))
     }
 
     /// Takes in what was made elsewhere, if it is what its manifest says.
     pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<Stamps> {
-        let (files, stamps) = entries(&self.output(), manifest.fingerprint)?;
+        let (files, mut stamps) = entries(&self.output(), manifest.fingerprint)?;
         for (name, entry) in &manifest.files {
             match files.get(name) {
                 None => bail!("`{name}` did not come"),
@@ -105,17 +105,18 @@ impl Pending {
         }
         need_files(manifest.artifact, &files)?;
         fs::write(self.log(), log).with_context(|| format!("writing `{}`", self.log().display()))?;
-        self.put_in_place(manifest)?;
+        stamps.insert(MANIFEST.to_owned(), self.put_in_place(manifest)?);
         Ok(stamps)
     }
 
-    /// Syncs, and moves the output to its place.
-    fn put_in_place(&self, manifest: &Manifest) -> Result<()> {
+    /// Syncs, and moves the output to its place; the stamp of the manifest written there.
+    fn put_in_place(&self, manifest: &Manifest) -> Result<Stamp> {
         let output = self.output();
         fs::write(output.join(MANIFEST), serde_json::to_string_pretty(manifest)? + "\n")
             .and_then(|()| fs::copy(self.log(), output.join(LOG)).map(drop))
             .and_then(|()| sync(&output))
             .with_context(|| format!("writing `{}`", output.display()))?;
+        let stamp = fs::metadata(output.join(MANIFEST)).map(|metadata| Stamp::of(&metadata))?;
         let parent = self.target.parent().expect("an artifact lies in a kind's folder");
         let moving = || format!("moving the stage's output to `{}`", self.target.display());
         fs::create_dir_all(parent).with_context(moving)?;
@@ -123,7 +124,8 @@ impl Pending {
             fs::rename(&self.target, self.folder.path().join("replaced")).with_context(moving)?;
         }
         fs::rename(&output, &self.target).with_context(moving)?;
-        File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)
+        File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)?;
+        Ok(stamp)
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is kept about runs: their records, and their stages' logs.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use bam_contract::digest::Fingerprint;
 use serde_json::Value;
 
 use super::{LOG, Store};
@@ -41,6 +43,13 @@ impl Store {
                 && !is_among(&run["stages"], |settled| &settled["stage"])
         };
         self.runs().iter().any(is_to_come) && self.log_under_way(stage).is_none()
+    }
+
+    /// What runs that are under way have made or found so far, and may still need.
+    pub(crate) fn named_by_runs_under_way(&self) -> BTreeSet<Fingerprint> {
+        let under_way = self.runs().into_iter().filter(|run| run["outcome"] == RUNNING);
+        let stages = under_way.flat_map(|run| run["stages"].as_array().cloned().unwrap_or_default());
+        stages.filter_map(|stage| stage["fingerprint"].as_str()?.parse().ok()).collect()
     }
 
     /// By time.

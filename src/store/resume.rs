@@ -34,6 +34,11 @@ impl Store {
         self.write(&format!("{folder}/{NOTE}"), &serde_json::to_vec(&note).context("noting whose state it is")?)
     }
 
+    /// Whether there is a state that a stage can go on from.
+    pub(crate) fn has_state(&self, fingerprint: Fingerprint) -> bool {
+        self.resume_folder(fingerprint).join(STATE_FILE).exists()
+    }
+
     /// Keys of unfinished states of a stage of that name.
     pub(crate) fn unfinished(&self, stage: &str) -> Vec<Key> {
         let entries = fs::read_dir(self.root.join("resume")).into_iter().flatten().flatten();

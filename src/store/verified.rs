@@ -19,7 +19,7 @@ use crate::fingerprint::Stamp;
 
 const FILE: &str = "verified.json";
 
-/// Stamps of an artifact's files, when their bytes were last known to be right.
+/// Stamps of an artifact's files, when their bytes were last known to be right, and of the manifest that said so.
 pub(crate) type Stamps = BTreeMap<String, Stamp>;
 
 /// What is remembered from call to call; a memory that can't be read is an empty one.
@@ -73,22 +73,23 @@ impl Store {
         let folder = self.folder(kind, fingerprint);
         let manifest = match read_manifest(&folder) {
             Ok(manifest) => manifest,
-            Err(_) if !folder.exists() => return Found::Absent,
+            Err(_) if matches!(folder.try_exists(), Ok(false)) => return Found::Absent,
             Err(error) => return Found::Damaged(format!("{error:#}")),
         };
-        if manifest.fingerprint != fingerprint || manifest.key.fingerprint() != fingerprint {
-            return Found::Damaged(format!("`{MANIFEST}` is of another computation"));
+        if let Some(mistake) = manifest.mistake(fingerprint) {
+            return Found::Damaged(format!("`{MANIFEST}` {mistake}"));
         }
-        let known = self
-            .verified
-            .stamps(&self.root)
-            .borrow()
-            .get(&fingerprint)
-            .cloned()
-            .filter(|_| !read_all)
-            .unwrap_or_default();
+        let own = fs::metadata(folder.join(MANIFEST)).map(|metadata| Stamp::of(&metadata)).ok();
+        let known = self.verified.stamps(&self.root).borrow().get(&fingerprint).cloned();
+        // By another manifest than the one they were held against, nothing is known of the files.
+        let is_same = |known: &Stamps| known.get(MANIFEST) == own.as_ref();
+        let known = known.filter(|known| !read_all && is_same(known)).unwrap_or_default();
         let held = if known.is_empty() { no_more_than(&folder, &manifest) } else { Ok(()) };
-        match held.and_then(|()| held_against(&folder, &manifest, &known)) {
+        let held = held.and_then(|()| held_against(&folder, &manifest, &known)).map(|mut found| {
+            found.extend(own.map(|own| (MANIFEST.to_owned(), own)));
+            found
+        });
+        match held {
             Ok(found) if found == known => {}
             Ok(found) => self.verified.insert(&self.root, fingerprint, found),
             Err(how) => {

@@ -72,7 +72,10 @@ impl Story {
     }
 
     fn say(&self, text: &str) {
-        self.live.suspend(|| story(text));
+        // `suspend` would do all three, but ends the program where the terminal is gone.
+        _ = self.live.clear();
+        story(text);
+        self.gap.tick();
     }
 
     /// Columns of the terminal; as many as one likes where there is none.

@@ -156,3 +156,28 @@ hint: name the stage `z@task`
 "
     );
 }
+
+#[test]
+fn a_part_of_a_family_is_a_target() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+for: { task: [sentiment, entailment], seed: [1, 2] }
+stages:
+  x@task@seed: { data: { task: $task, grammar: { train: 5, dev: 5, seed: $seed } } }
+",
+    );
+    let planned = |target: &str| -> Vec<String> {
+        let said = sandbox.bam(&["plan", "--json", "pipeline.yaml", target]).stdout;
+        let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["stage"].as_str().map(ToOwned::to_owned);
+        said.lines().filter_map(name).collect()
+    };
+    assert_eq!(planned("x").len(), 4);
+    assert_eq!(planned("x@sentiment"), ["x@sentiment@1", "x@sentiment@2"]);
+    assert_eq!(planned("x@*@2"), ["x@sentiment@2", "x@entailment@2"]);
+    assert_eq!(planned("x@entailment@1"), ["x@entailment@1"]);
+    let wrong = sandbox.bam(&["plan", "pipeline.yaml", "x@sentimnt"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.starts_with("error: `pipeline.yaml` has no stage `x@sentimnt`"), "{}", wrong.stderr);
+}

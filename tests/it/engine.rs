@@ -72,18 +72,18 @@ fn a_parameter_reruns_what_it_should_and_says_old_and_new() {
     sandbox.edit("pipeline.yaml", "max_tokens: 128", "max_tokens: 96");
     let plan = sandbox.bam(&["plan"]);
     let expected = "\
-STAGE                   DECISION  WHY                                                                LAST TIME
-examples@sentiment      cached                                                                           <secs>
-examples@entailment     cached                                                                           <secs>
-tokens@sentiment        run       param max_tokens: 128 → 96 (pipeline.yaml:3:35)                        <secs>
-tokens@entailment       run       param max_tokens: 128 → 96 (pipeline.yaml:3:35)                        <secs>
-teacher@sentiment       may run   waits on tokens@sentiment; cached if the bytes stay the same                 <secs>
-teacher@entailment      may run   waits on tokens@entailment; cached if the bytes stay the same                <secs>
-predictions@sentiment   may run   waits on tokens@sentiment and 1 more; cached if the bytes stay the same      <secs>
-predictions@entailment  may run   waits on tokens@entailment and 1 more; cached if the bytes stay the same     <secs>
-student                 may run   waits on tokens@sentiment and 3 more; cached if the bytes stay the same      <secs>
-onnx                    run       never ran                                                                 –
-scores                  run       never ran                                                                 –
+STAGE                   DECISION  LAST TIME  WHY
+examples@sentiment      cached       <secs>
+examples@entailment     cached       <secs>
+tokens@sentiment        run          <secs>  param max_tokens: 128 → 96 (pipeline.yaml:3:35)
+tokens@entailment       run          <secs>  param max_tokens: 128 → 96 (pipeline.yaml:3:35)
+teacher@sentiment       may run      <secs>  waits on tokens@sentiment; cached if the bytes stay the same
+teacher@entailment      may run      <secs>  waits on tokens@entailment; cached if the bytes stay the same
+predictions@sentiment   may run      <secs>  waits on tokens@sentiment and 1 more; cached if the bytes stay the same
+predictions@entailment  may run      <secs>  waits on tokens@entailment and 1 more; cached if the bytes stay the same
+student                 may run      <secs>  waits on tokens@sentiment and 3 more; cached if the bytes stay the same
+onnx                    run               –  never ran
+scores                  run               –  never ran
 
 11 stages: 2 cached, 9 to run, about <secs> if 2 stages that never ran are like the others
 ";
@@ -202,11 +202,11 @@ fn a_dry_run_runs_nothing_and_says_what_plan_says() {
     assert_eq!(
         dry.stdout,
         "\
-STAGE                DECISION  WHY        LAST TIME
-examples@sentiment   run       never ran          –
-examples@entailment  run       never ran          –
-tokens@sentiment     run       never ran          –
-tokens@entailment    run       never ran          –
+STAGE                DECISION  LAST TIME  WHY
+examples@sentiment   run               –  never ran
+examples@entailment  run               –  never ran
+tokens@sentiment     run               –  never ran
+tokens@entailment    run               –  never ran
 
 4 stages: 0 cached, 4 to run, which never ran: no estimate
 "

@@ -93,10 +93,10 @@ fn what_is_there_is_never_asked_for_again() {
         plan.stdout,
         format!(
             "\
-STAGE     DECISION  WHY                                                                                                                           LAST TIME
-examples  may run   hub:nyu-mll/glue@{COMMIT} is not fetched yet; cached if its bytes are known                           –
-tokens    may run   hub:google-bert/bert-base-uncased@{COMMIT} is not fetched yet; cached if its bytes are known          –
-teacher   may run   hub:google-bert/bert-base-uncased@{COMMIT} is not fetched yet; cached if its bytes are known          –
+STAGE     DECISION  LAST TIME  WHY
+examples  may run           –  hub:nyu-mll/glue@{COMMIT} is not fetched yet; cached if its bytes are known
+tokens    may run           –  hub:google-bert/bert-base-uncased@{COMMIT} is not fetched yet; cached if its bytes are known
+teacher   may run           –  hub:google-bert/bert-base-uncased@{COMMIT} is not fetched yet; cached if its bytes are known
 
 3 stages: 0 cached, 3 to run, which never ran: no estimate
 "

@@ -82,12 +82,12 @@ fn a_change_is_placed_in_the_file_that_it_stands_in() {
     assert_eq!(
         said.stdout,
         "\
-STAGE                DECISION  WHY                                                                      LAST TIME
-examples@sentiment   cached                                                                                  <secs>
-examples@entailment  cached                                                                                  <secs>
-tokens@sentiment     run       param max_tokens: 128 → 96 (parts/common.yaml:1:35)                           <secs>
-tokens@entailment    run       param max_tokens: 128 → 96 (parts/common.yaml:1:35)                           <secs>
-student              may run   waits on tokens@sentiment and 1 more; cached if the bytes stay the same       <secs>
+STAGE                DECISION  LAST TIME  WHY
+examples@sentiment   cached         <secs>
+examples@entailment  cached         <secs>
+tokens@sentiment     run            <secs>  param max_tokens: 128 → 96 (parts/common.yaml:1:35)
+tokens@entailment    run            <secs>  param max_tokens: 128 → 96 (parts/common.yaml:1:35)
+student              may run        <secs>  waits on tokens@sentiment and 1 more; cached if the bytes stay the same
 
 5 stages: 2 cached, 3 to run, about <secs>
 "

@@ -88,7 +88,7 @@ fn a_second_machine_gets_the_scores_without_running_anything() {
     assert_eq!((found.code, &found.stdout), (0, &made.stdout));
     let last_line = plan.stdout.lines().last().unwrap();
     assert_eq!(last_line, "11 stages: 0 cached, 1 to fetch, 10 in the remote, 0 to run", "{}", plan.stdout);
-    assert!(plan.stdout.contains("scores                  fetch     in the remote"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("scores                  fetch          <secs>  in the remote\n"), "{}", plan.stdout);
 
     // What is known needn't be asked for.
     let asked = s3.requests();

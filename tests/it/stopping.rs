@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::{Sandbox, is_gone, redact, signal, until, worker_of};
+use crate::support::{Sandbox, is_gone, redact, signal, terminal, until, worker_of};
 
 /// Whether a process runs that was given a job of this sandbox.
 fn a_worker_runs(sandbox: &Sandbox) -> bool {
@@ -184,4 +184,31 @@ fn the_first_failure_stops_the_others_where_that_is_wanted() {
     let ran = ["examples@entailment", "tokens@entailment", "teacher@entailment", "predictions@entailment"];
     assert_eq!((keep_going.code, keep_going.stages("RAN").as_slice()), (1, ran.map(ToOwned::to_owned).as_slice()));
     assert_eq!(keep_going.stages("SKIPPED").len(), 6, "{}", keep_going.stderr);
+}
+
+/// A terminal that is closed takes what it is sent no more: that must not end the engine before the workers have stopped.
+#[test]
+fn a_terminal_that_is_closed_does_not_end_the_run_in_disorder() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
+    let (terminal, inner) = terminal(100);
+    let mut command = sandbox.command(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    let streams = [inner.try_clone().unwrap(), inner.try_clone().unwrap()];
+    let [stdout, stderr] = streams.map(Stdio::from);
+    let mut engine = command.env("TERM", "xterm").stdout(stdout).stderr(stderr).spawn().unwrap();
+    drop((command, inner));
+    until("the slow stage runs", || sandbox.path("slow-tokens@sentiment").exists());
+    drop(terminal);
+    assert_eq!(engine.wait().unwrap().code(), Some(0));
+    assert_eq!(sandbox.names_in("artifacts/latest").len(), 3);
+}
+
+/// It would be stopped, and wait for a person who doesn't know.
+#[test]
+fn a_program_that_asks_at_the_terminal_is_told_that_there_is_none() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, -c, \"read answer < /dev/tty\"] } } }\n");
+    let run = sandbox.bam(&["run"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("/dev/tty: No such device or address"), "{}", run.stderr);
 }

@@ -39,8 +39,15 @@ pub(super) fn show(args: &ShowArgs, store: &Store) -> Result<()> {
 
 /// The artifact that a stage's name, the start of a fingerprint, or a path means.
 pub(super) fn find(named: &str, store: &Store) -> Result<(PathBuf, Manifest)> {
-    if let Some((fingerprint, Some(manifest))) = store.latest(named) {
-        return Ok((store.folder(&manifest.key.kind, fingerprint), manifest));
+    match store.latest(named) {
+        Some((fingerprint, Some(manifest))) => {
+            return Ok((store.folder(&manifest.key.kind, fingerprint), manifest));
+        }
+        Some((fingerprint, None)) => {
+            let message = format!("the artifact of `{named}` ({}) is gone or damaged", fingerprint.short());
+            return Err(Fault::new(message, "`bam run` makes it again").into());
+        }
+        None => {}
     }
     let path = Path::new(named);
     if path.exists() {
