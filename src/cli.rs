@@ -133,12 +133,13 @@ Examples:
   bam run pipelines/glue-small.yaml --set vars.glue=/data/glue
   bam run pipeline.yaml student         only `student` and what it needs
   bam run pipeline.yaml tokens          all stages `tokens@…`
-  bam run pipeline.yaml tokens --downstream   and all that is made from them
+  bam run pipeline.yaml tokens --downstream
+                                        and all that is made from them
   bam run --force=student               that stage again, though nothing changed
   bam run -n                            what would run, and why
 
-The story goes to stderr, the tables of scores and comparisons to stdout. Ctrl-C stops the run: what is done stays cached, and a training
-keeps the state that it goes on from; a second Ctrl-C ends it at once.")]
+The story goes to stderr, the tables of scores and comparisons to stdout. Ctrl-C stops the run: what is done stays \
+cached, and a training keeps the state that it goes on from; a second Ctrl-C ends it at once.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) source: PipelineArgs,
@@ -294,7 +295,7 @@ pub(crate) struct LogArgs {
 #[command(after_help = "\
 Examples:
   bam runs                              the last twenty
-  bam runs 2026-11-25T10                the stages of the last one that started then")]
+  bam runs 2026-11-25T10                stages of the last that started then")]
 pub(crate) struct RunsArgs {
     /// When the run started, or the beginning of that
     #[arg(value_name = "TIME")]
@@ -312,10 +313,10 @@ pub(crate) struct RunsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bam report                            pipeline.yaml as things stand, to report.html
+  bam report                            pipeline.yaml now, as report.html
   bam report 2026-11-25T10              the last run that started then
   bam report --format markdown -o -     on standard output
-  bam report --tensorboard curves       and the curves for tensorboard, in the folder `curves`
+  bam report --tensorboard curves       and a folder of curves for it
 
 It reads artifacts and runs no model, and says which line of the pipeline file would give it more to tell.")]
 pub(crate) struct ReportArgs {

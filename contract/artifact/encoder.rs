@@ -205,6 +205,9 @@ mod tests {
         assert_eq!(EncoderSize::read(folder.path()), EncoderSize::default());
         fs::write(folder.path().join(CONFIG), "no JSON").unwrap();
         fs::write(folder.path().join(VOCABULARY), "[PAD]\n[UNK]\n").unwrap();
+        let size = EncoderSize::read(folder.path());
+        assert_eq!((size.pieces, size.layers, size.broken.map(|(file, _)| file)), (Some(2), None, Some(CONFIG)));
+        fs::write(folder.path().join(CONFIG), "{}").unwrap();
         assert_eq!(EncoderSize::read(folder.path()), EncoderSize { pieces: Some(2), ..EncoderSize::default() });
     }
 

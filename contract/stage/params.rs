@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::train::Precision;
 use super::{Fold, StageRef};
 use crate::external::External;
-use crate::fault::Fault;
+use crate::fault::{Fault, closest};
 use crate::task::{Split, TaskSpec};
 use crate::tasks;
 
@@ -64,7 +64,7 @@ impl DataParams {
     pub fn definition(&self) -> Result<TaskSpec> {
         let spec = self.definition.clone().or_else(|| tasks::builtin(&self.task));
         spec.ok_or_else(|| {
-            let hint = match crate::fault::closest(&self.task, tasks::names()) {
+            let hint = match closest(&self.task, tasks::names()) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => "define it under `tasks:`".to_owned(),
             };
@@ -109,20 +109,25 @@ impl DataParams {
     }
 
     fn missing(&self, split: Split, file: &str, path: &Path) -> anyhow::Error {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let near = path.parent().and_then(|folder| folder.read_dir().ok()).and_then(|entries| {
-            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            names.filter(|name| name.starts_with(&stem)).min()
+        let beside = path.parent().and_then(|folder| folder.read_dir().ok());
+        let mut names: Vec<String> = beside.map_or_else(Vec::new, |entries| {
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
         });
+        names.sort();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let near = names.iter().find(|name| name.starts_with(&stem)).map(String::as_str);
+        let near = near.or_else(|| closest(&own, names.iter().map(String::as_str)));
         let hint = match near {
             Some(name) => {
-                let name = name.strip_suffix(".gz").unwrap_or(&name);
+                let name = name.strip_suffix(".gz").unwrap_or(name);
                 let file = Path::new(file).with_file_name(name);
                 format!("`{name}` lies beside it; to use that, say `files: {{{split}: {}}}`", file.display())
             }
             None => format!("the task `{}` needs it; is `from:` the right folder?", self.task),
         };
-        Fault::new(format!("{split} file `{}` does not exist, plain or gzipped", path.display()), hint).into()
+        let whose = if split == Split::All { "data".to_owned() } else { split.to_string() };
+        Fault::new(format!("{whose} file `{}` does not exist, plain or gzipped", path.display()), hint).into()
     }
 
     pub(super) fn external(&self) -> Result<Vec<External>> {

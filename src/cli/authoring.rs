@@ -11,7 +11,7 @@ use super::PipelineArgs;
 Examples:
   bam init                              the default pipeline, in this folder
   bam init --task urgency --data tickets.csv
-                                        one for the rows of a file; columns and labels are told from what it holds
+                                        one for a file's rows, told from them
   bam init --task urgency --data tickets.csv --text subject --label urgency
 
 The file may be TSV, CSV, JSONL or Parquet, plain or gzipped. A pipeline.yaml that is there already stays as it is.")]
@@ -55,7 +55,7 @@ pub(crate) struct TaskArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bam graph --folded                    as written, for a README: one box per line of the file
+  bam graph --folded                    one box per line of the file
   bam graph --format svg > pipeline.svg
   bam graph --format dot | dot -Tpdf > pipeline.pdf")]
 pub(crate) struct GraphArgs {

@@ -15,8 +15,8 @@ Examples:
   cat lines.txt | bam predict onnx --task sentiment
   bam predict 4f2a91c0 --input pairs.tsv --text first --pair second --logits
 
-Rows are answered in their order, by all tasks in one pass of the encoder. Without --pair they are single texts, unless all
-tasks asked for are of pairs: then the second text is the column `pair`.")]
+Rows are answered in their order, by all tasks in one pass of the encoder. Without --pair they are single texts, unless \
+all tasks asked for are of pairs: then the second text is the column `pair`.")]
 pub(crate) struct PredictArgs {
     /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: the last run's export]
     pub(crate) model: Option<String>,
@@ -82,12 +82,12 @@ pub(crate) enum OutputFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bam serve                             the last run's export, on http://127.0.0.1:8080
+  bam serve                             the last run's export, on this machine
   bam serve onnx --listen 0.0.0.0:8080 --api-keys keys.txt
-  curl -d '{\"inputs\": \"a fine day\"}' -H 'content-type: application/json' http://127.0.0.1:8080/v1/predict
+  curl 127.0.0.1:8080/v1/predict --json '{\"inputs\": \"a fine day\"}'
 
-`/` is a page to try it, `/docs` the API, `/metrics` for Prometheus. A stage's newer artifact is taken up while requests go
-on. SIGTERM or Ctrl-C: no new connections, those there are answered; a second one ends at once.")]
+`/` is a page to try it, `/docs` the API, `/metrics` for Prometheus. A stage's newer artifact is taken up while \
+requests go on. SIGTERM or Ctrl-C: no new connections, those there are answered; a second one ends at once.")]
 pub(crate) struct ServeArgs {
     /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: the last run's export]
     pub(crate) model: Option<String>,

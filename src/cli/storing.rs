@@ -70,8 +70,8 @@ pub(crate) struct VerifyArgs {
 #[command(after_help = "\
 Examples:
   bam gc --dry-run                      what pipeline.yaml doesn't need
-  bam gc --older-than 30d               of that, what no stage has read for 30 days
-  bam gc --keep 20GiB a.yaml b.yaml     what neither pipeline needs, the longest unused first, until 20 GiB are left
+  bam gc --older-than 30d               of that, what is unread for 30 days
+  bam gc --keep 20GiB a.yaml b.yaml     what neither needs, until 20 GiB are left
 
 What a pipeline's stages have now, or had last, is never removed, nor what a running stage makes or reads.")]
 pub(crate) struct GcArgs {

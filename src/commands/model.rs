@@ -8,12 +8,13 @@ use bam_contract::artifact::onnx::GRAPH;
 use bam_contract::fault::Fault;
 
 use super::show;
+use crate::run::Outcome;
 use crate::store::Store;
 
 const HINT: &str = "name an `export` stage that ran, the start of a fingerprint, or the folder of a `model.onnx`";
 
-/// The folder of the model that is named by a stage, a fingerprint or a path; by default, what the last run exported. A
-/// stage's is the link that moves on when the stage runs again.
+/// The folder of the model that is named by a stage, a fingerprint or a path; by default, what the last run exported that ended
+/// well: its `score` may have refused another. A stage's is the link that moves on when the stage runs again.
 pub(super) fn find(named: Option<&str>, store: &Store) -> Result<PathBuf> {
     let Some(named) = named else {
         return last_exported(store);
@@ -48,6 +49,8 @@ fn last_exported(store: &Store) -> Result<PathBuf> {
         let stages = run["stages"].as_array()?.iter().rev();
         stages.filter_map(|stage| stage["stage"].as_str()).find_map(is_export)
     };
-    let found = store.runs().iter().find_map(of_run);
-    found.ok_or_else(|| Fault::new("no run has exported a model yet", HINT).into())
+    let runs = store.runs();
+    let ended_well = |run: &&serde_json::Value| run["outcome"] == Outcome::Done.name();
+    let found = runs.iter().filter(ended_well).find_map(of_run);
+    found.ok_or_else(|| Fault::new("no run that ended well has exported a model yet", HINT).into())
 }

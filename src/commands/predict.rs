@@ -1,13 +1,16 @@
 //! `bam predict`.
 
+use std::path::Path;
+
 use anyhow::Result;
+use bam_contract::task::TaskSpec;
 use bam_inference::model::OnnxModel;
 
 use super::model;
 use crate::cli::PredictArgs;
 use crate::machine;
 use crate::predict::{self, Rows, Sink};
-use crate::store::Store;
+use crate::store::{Store, read_manifest};
 use crate::ui::rows::RowsStory;
 
 pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
@@ -20,6 +23,20 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
     let sink = Sink::create(args, &model.info, &tasks)?;
     let mut story = RowsStory::new();
     let done = predict::run(&model, &mut session, &rows, &tasks, sink, |done| story.progress(done))?;
-    story.finish(done.rows, done.cut, tasks.len());
+    let left_out: Vec<&str> = if args.tasks.is_empty() {
+        let is_left_out = |head: &&TaskSpec| !tasks.iter().any(|task| task.name == head.name);
+        model.info.tasks.iter().filter(is_left_out).map(|head| head.name.as_str()).collect()
+    } else {
+        Vec::new()
+    };
+    story.finish((done.rows, done.cut), &name_of(&folder), tasks.len(), &left_out);
     Ok(())
+}
+
+/// A model by the stage that made it, or by its folder.
+fn name_of(folder: &Path) -> String {
+    match read_manifest(folder) {
+        Ok(manifest) => format!("{} ({})", manifest.stage, manifest.fingerprint.short()),
+        Err(_) => format!("`{}`", folder.display()),
+    }
 }

@@ -141,8 +141,9 @@ fn differences(standings: &[Standing]) -> BTreeMap<String, BTreeMap<String, Vec<
     let mut seen = BTreeMap::<String, BTreeMap<String, Vec<String>>>::new();
     for Standing { name, state, manifest, .. } in standings {
         let Some(manifest) = manifest.as_ref().filter(|_| *state == "current") else { continue };
-        let Provenance { host, threads, device, bam_version, worker, .. } = &manifest.provenance;
-        let ours = [("host", host), ("threads", &threads.to_string()), ("device", device), ("bam", bam_version)];
+        // Threads differ by default, and their number is `bam`'s own business.
+        let Provenance { host, device, bam_version, worker, .. } = &manifest.provenance;
+        let ours = [("host", host), ("device", device), ("bam", bam_version)];
         let ours = ours.map(|(what, value)| (what.to_owned(), value.clone()));
         // Versions are texts; figures, such as rows per second, differ anyway.
         let versions = worker.iter().filter(|(what, _)| what.as_str() != "device");

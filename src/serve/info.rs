@@ -50,6 +50,9 @@ pub(super) struct InfoResponse {
     stage: Option<String>,
     tasks: Vec<String>,
     max_tokens: usize,
+    /// Format of its weights: `fp32`, `fp16` or `int8`; absent where another program wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<String>,
     /// Rows of the export that were asked again when the model was loaded, and answered as then.
     probes: usize,
     bam_version: &'static str,
@@ -104,6 +107,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoRespons
         stage: engine.about.stage().map(ToOwned::to_owned),
         tasks: engine.model.info.tasks.iter().map(|task| task.name.clone()).collect(),
         max_tokens: engine.model.info.max_tokens,
+        precision: engine.model.info.precision.map(|precision| precision.to_string()),
         probes: engine.probes,
         bam_version: env!("CARGO_PKG_VERSION"),
         limits: Limits {

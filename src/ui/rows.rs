@@ -37,11 +37,19 @@ impl RowsStory {
         }
     }
 
-    pub(crate) fn finish(&self, rows: usize, cut: usize, tasks: usize) {
+    /// `model` is the one that answered, `left_out` are its tasks that these rows are no rows of.
+    pub(crate) fn finish(&self, (rows, cut): (usize, usize), model: &str, tasks: usize, left_out: &[&str]) {
         self.live.finish_and_clear();
         let cut = if cut > 0 { format!(", {} cut to fit the model", plural(cut, "row")) } else { String::new() };
         let verb = style(format!("{:>12}", "ANSWERED")).for_stderr().green().bold();
-        story(&format!("{verb} {} for {}{cut}", self.so_far(rows), plural(tasks, "task")));
+        story(&format!("{verb} {} for {} by {model}{cut}", self.so_far(rows), plural(tasks, "task")));
+        if !left_out.is_empty() {
+            story(&format!(
+                "{:>12} {}: the rows are not of their kind (see `--pair`)",
+                "left out",
+                left_out.join(", ")
+            ));
+        }
     }
 
     fn so_far(&self, rows: usize) -> String {

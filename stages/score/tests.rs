@@ -1,6 +1,7 @@
 //! ONNX models of a checkpoint that bears int8, and of one that doesn't.
 
 use bam_contract::artifact::encoder::tokenizer_digest;
+use bam_contract::artifact::scores::{Loss, Variant};
 use bam_contract::artifact::tokens::TokensWriter;
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::hint_of;
@@ -93,15 +94,26 @@ fn variants_of_a_sound_checkpoint_lose_little_and_are_told() {
     }
 }
 
-/// Answers that rounding alone tells apart have an order that rounding changes.
+/// Rounding reorders answers that are nearly alike; logits tell whether they are a checkpoint's own.
 #[test]
-fn a_graph_that_answers_as_its_checkpoint_does_may_order_equal_answers_otherwise() {
-    let export = Export::of(nli_and_sim(), RegressionOutput::Linear);
-    export.change_weights("heads.sim.weight", |values, _| values.iter_mut().for_each(|value| *value *= 1e-7));
-    export.change_weights("heads.sim.bias", |values, _| values[0] = 0.5);
-    let (outcome, scores) = score(&export, GraphPrecision::Fp32, 0.0);
-    outcome.unwrap();
-    assert!(scores.unwrap().variants[0].losses[0].points() > 0.0, "rounding changed nothing: no case of it");
+fn a_graph_that_must_answer_as_its_checkpoint_does_is_judged_by_its_logits_alone() {
+    let with = |precision| {
+        let loss = Loss {
+            task: "sim".to_owned(),
+            split: Split::Dev,
+            rows: 24,
+            metric: Metric::Spearman,
+            values: [0.06, -0.12],
+        };
+        let variant = Variant { model: "onnx".to_owned(), precision, bytes: 1, losses: vec![loss] };
+        Scores { variants: vec![variant], ..Scores::default() }
+    };
+    for precision in [Some(GraphPrecision::Fp32), None] {
+        assert!(variant::check_losses(&with(precision), 1.0).is_ok(), "{precision:?}");
+    }
+    for precision in [GraphPrecision::Fp16, GraphPrecision::Int8] {
+        assert!(variant::check_losses(&with(Some(precision)), 1.0).is_err(), "{precision:?}");
+    }
 }
 
 #[test]

@@ -120,6 +120,17 @@ fn a_worker_that_is_killed_is_told() {
 }
 
 #[test]
+fn what_is_denied_memory_says_so() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("own.sh", "ulimit -v 400000; exec python3 -c 'rows = bytearray(1 << 30)'");
+    sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, own.sh] } } }\n");
+    let run = sandbox.bam(&["run"]);
+    assert!(run.stderr.contains("error: `sh` ended with exit code 1\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("  | MemoryError\n"), "{}", run.stderr);
+    assert_eq!((run.code, sandbox.names_in("artifacts/store")), (1, vec![]));
+}
+
+#[test]
 fn a_file_that_goes_while_stages_run_fails_those_that_read_it() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.write("behaviour.json", r#"{"tokens@sentiment": "remove"}"#);

@@ -110,6 +110,7 @@ fn what_is_served_is_told() {
     assert!(similarity["range"].is_array() && similarity["dev_scores"]["pearson"].is_f64(), "{similarity}");
     let info = server.get("/v1/info").json();
     assert_eq!((&info["stage"], &info["max_tokens"], &info["probes"]), (&json!("onnx"), &json!(48), &json!(4)));
+    assert_eq!(info["precision"], "fp32");
     assert_eq!(server.get("/livez").body, "ok\n");
     server.wait_until_it_says("4 rows of its export answered as then");
 }
