@@ -108,7 +108,9 @@ impl Store {
         }
         let setting = || format!("linking `{}`", self.shown(&link).display());
         let folder = self.folder_in_root("latest")?;
-        if fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_dir()) {
+        // In a copy of a store that followed links: an artifact, which lies in `store/` as well.
+        let is_folder = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_dir());
+        if is_folder && read_manifest(&link).is_ok() {
             fs::remove_dir_all(&link).with_context(setting)?;
         }
         let fresh = folder.join(format!(".{stage}-{}", std::process::id()));
