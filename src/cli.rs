@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::pipeline::DEFAULT_FILE;
 pub(crate) use authoring::{GraphArgs, GraphFormat, InitArgs, TaskArgs};
 pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
 pub(crate) use storing::{GcArgs, PullArgs, PushArgs, VerifyArgs};
@@ -98,7 +99,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArgs {
     /// The pipeline file
-    #[arg(default_value = "pipeline.yaml")]
+    #[arg(default_value = DEFAULT_FILE)]
     pub(crate) pipeline: PathBuf,
 
     /// Override an entry of the pipeline file; the value is YAML. May be given again
@@ -321,7 +322,7 @@ Examples:
 It reads artifacts and runs no model, and says which line of the pipeline file would give it more to tell.")]
 pub(crate) struct ReportArgs {
     /// A pipeline file, or when a run started (or the beginning of that)
-    #[arg(value_name = "PIPELINE|RUN", default_value = "pipeline.yaml")]
+    #[arg(value_name = "PIPELINE|RUN", default_value = DEFAULT_FILE)]
     pub(crate) of: PathBuf,
 
     /// Where to write it; `-` is standard output [default: report.html, report.md, …]

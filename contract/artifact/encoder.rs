@@ -69,8 +69,11 @@ pub struct EncoderSize {
     /// Word pieces of the tokenizer.
     pub pieces: Option<usize>,
     /// A file that is no JSON, and why.
-    pub broken: Option<(&'static str, String)>,
+    pub broken: Option<Broken>,
 }
+
+/// A file's name, and why it cannot be read.
+pub type Broken = (&'static str, String);
 
 impl EncoderSize {
     pub fn read(folder: &Path) -> Self {
@@ -81,37 +84,35 @@ impl EncoderSize {
             vocab_size: Option<usize>,
             max_position_embeddings: Option<usize>,
         }
-        let mut broken = None;
-        let config: Config = parsed(folder, CONFIG, &mut broken).unwrap_or_default();
+        let (config, pieces) = (parsed::<Config>(folder, CONFIG), pieces(folder));
+        let broken = config.as_ref().err().or(pieces.as_ref().err()).cloned();
+        let config = config.ok().flatten().unwrap_or_default();
         Self {
             model_type: config.model_type,
             layers: config.num_hidden_layers,
             words: config.vocab_size,
             positions: config.max_position_embeddings,
-            pieces: pieces(folder, &mut broken),
+            pieces: pieces.ok().flatten(),
             broken,
         }
     }
 }
 
-/// A JSON file, if it is there and holds what is wanted; `broken` if it is no JSON at all.
-fn parsed<T: DeserializeOwned>(
-    folder: &Path,
-    name: &'static str,
-    broken: &mut Option<(&'static str, String)>,
-) -> Option<T> {
-    let text = fs::read(folder.join(name)).ok()?;
-    serde_json::from_slice(&text)
-        .map_err(|error| {
-            if !error.is_data() {
-                *broken = Some((name, error.to_string()));
-            }
-        })
-        .ok()
+/// A JSON file, if it is there and holds what is wanted.
+///
+/// # Errors
+/// When it is no JSON at all.
+fn parsed<T: DeserializeOwned>(folder: &Path, name: &'static str) -> Result<Option<T>, Broken> {
+    let Ok(text) = fs::read(folder.join(name)) else { return Ok(None) };
+    match serde_json::from_slice(&text) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_data() => Ok(None),
+        Err(error) => Err((name, error.to_string())),
+    }
 }
 
 /// One more than the greatest id of `tokenizer.json`'s word pieces; else the lines of `vocab.txt`.
-fn pieces(folder: &Path, broken: &mut Option<(&'static str, String)>) -> Option<usize> {
+fn pieces(folder: &Path) -> Result<Option<usize>, Broken> {
     #[derive(Deserialize)]
     struct Tokenizer {
         model: Model,
@@ -126,11 +127,13 @@ fn pieces(folder: &Path, broken: &mut Option<(&'static str, String)>) -> Option<
         id: usize,
     }
     if folder.join(TOKENIZER).is_file() {
-        let tokenizer: Tokenizer = parsed(folder, TOKENIZER, broken)?;
-        let added = tokenizer.added_tokens.iter().map(|token| token.id).max();
-        return added.max(tokenizer.model.vocab.0).map(|id| id + 1);
+        let greatest = |tokenizer: Tokenizer| {
+            let added = tokenizer.added_tokens.iter().map(|token| token.id).max();
+            added.max(tokenizer.model.vocab.0)
+        };
+        return Ok(parsed(folder, TOKENIZER)?.and_then(greatest).map(|id| id + 1));
     }
-    Some(fs::read_to_string(folder.join(VOCABULARY)).ok()?.lines().count())
+    Ok(fs::read_to_string(folder.join(VOCABULARY)).ok().map(|words| words.lines().count()))
 }
 
 /// The greatest id of a vocabulary, read without keeping its words: this is done whenever a pipeline is planned.

@@ -18,7 +18,7 @@ Examples:
 Rows are answered in their order, by all tasks in one pass of the encoder. Without --pair they are single texts, unless \
 all tasks asked for are of pairs: then the second text is the column `pair`.")]
 pub(crate) struct PredictArgs {
-    /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: the last run's export]
+    /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: what the last run exported that ended well]
     pub(crate) model: Option<String>,
 
     /// Rows to answer; `-` is stdin
@@ -89,7 +89,7 @@ Examples:
 `/` is a page to try it, `/docs` the API, `/metrics` for Prometheus. A stage's newer artifact is taken up while \
 requests go on. SIGTERM or Ctrl-C: no new connections, those there are answered; a second one ends at once.")]
 pub(crate) struct ServeArgs {
-    /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: the last run's export]
+    /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: what the last run exported that ended well]
     pub(crate) model: Option<String>,
 
     /// Address and port to listen on; port 0 takes a free one

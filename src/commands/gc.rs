@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::remote::remote;
 use crate::cli::GcArgs;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{DEFAULT_FILE, Pipeline};
 use crate::plan::{Decision, Planner};
 use crate::store::{Store, Stored};
 use crate::ui;
@@ -88,7 +88,7 @@ impl Freed {
 
 /// What the pipelines' stages have now, what they last had, and what runs under way have.
 fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
-    let default = PathBuf::from("pipeline.yaml");
+    let default = PathBuf::from(DEFAULT_FILE);
     let files = if args.pipelines.is_empty() { vec![default] } else { args.pipelines.clone() };
     let mut needed = store.named_by_runs_under_way();
     for file in files {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use bam_contract::fault::Fault;
 use serde_yaml::{Mapping, Value as Yaml};
 
+use super::DEFAULT_FILE;
 use super::draft::entry_name;
 use super::mistake::Mistakes;
 use super::places::Places;
@@ -24,9 +25,6 @@ const OVERRIDDEN: [&str; 2] = ["vars", "resources"];
 
 /// Entries that add up; each name is defined once.
 const DEFINED: [&str; 2] = ["tasks", "stages"];
-
-/// The pipeline file that is meant where none is named.
-const DEFAULT: &str = "pipeline.yaml";
 
 /// Entries that say what a whole experiment is.
 const OF_THE_PIPELINE: [&str; 3] = ["name", "seed", "for"];
@@ -43,8 +41,8 @@ pub(super) fn read(path: &Path) -> Result<(Option<Yaml>, Mistakes)> {
             let mut hint =
                 "name another with `bam run FILE`, or change to its folder with `-C DIR`; `bam init` writes one"
                     .to_owned();
-            if path.extension().is_none() && Path::new(DEFAULT).is_file() {
-                hint += &format!("; for a stage of `{DEFAULT}` it is `bam run {DEFAULT} {shown}`");
+            if path.extension().is_none() && Path::new(DEFAULT_FILE).is_file() {
+                hint += &format!("; for a stage of `{DEFAULT_FILE}` it is `bam run {DEFAULT_FILE} {shown}`");
             }
             if let Some(installed) = installed::share().map(|share| share.join(path)).filter(|path| path.is_file()) {
                 hint += &format!("; `{}` came with `bam`", installed.display());

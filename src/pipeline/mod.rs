@@ -36,6 +36,9 @@ pub(crate) use source::{Place, Source};
 use vars::Origin;
 pub(crate) use vars::family_of;
 
+/// The pipeline file that is meant where none is named.
+pub(crate) const DEFAULT_FILE: &str = "pipeline.yaml";
+
 /// A sound pipeline: every reference leads to a stage that stands before, and makes what is wanted.
 #[derive(Debug)]
 pub(crate) struct Pipeline {

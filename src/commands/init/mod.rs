@@ -12,11 +12,11 @@ use bam_contract::fault::Fault;
 
 use crate::cli::{InitArgs, TaskArgs};
 use crate::installed;
+use crate::pipeline::DEFAULT_FILE;
 use crate::ui;
 use guess::{Guess, quoted};
 use table::Table;
 
-const FILE: &str = "pipeline.yaml";
 /// The tree's `pipeline.yaml`, apart from it, so that who edits that needs not build `bam` anew.
 const DEFAULT_PIPELINE: &str = include_str!("default.yaml");
 const STARTER: &str = include_str!("starter.yaml");
@@ -24,7 +24,7 @@ const STARTER: &str = include_str!("starter.yaml");
 const DEFAULT_ENCODER: &str = ".deps/encoders/all-MiniLM-L6-v2";
 
 pub(super) fn init(args: &InitArgs) -> Result<()> {
-    let path = args.folder.join(FILE);
+    let path = args.folder.join(DEFAULT_FILE);
     let path = path.strip_prefix(".").unwrap_or(&path);
     if path.exists() {
         return Err(exists(path));
