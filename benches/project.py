@@ -28,8 +28,9 @@ class Project:
         (self.folder / "pipeline.yaml").write_text(pipeline)
 
     def run(self, *options):
-        """`bam run`, on the processor, without anything that a remote store may have."""
-        command = [self.bam, "run", "--device", "cpu", "--artifacts", "artifacts", "--offline", *options]
+        """`bam run`, without anything that a remote store may have; on the processor, unless the options say otherwise."""
+        device = [] if "--device" in options else ["--device", "cpu"]
+        command = [self.bam, "run", *device, "--artifacts", "artifacts", "--offline", *options]
         subprocess.run(command, cwd=self.folder, check=True, stdout=sys.stderr)
 
     def path(self, stage, file=""):

@@ -24,6 +24,6 @@ pub(crate) use checkpoint::{CheckpointFiles, write_checkpoint};
 pub(crate) use config::BertConfig;
 pub(crate) use dropout::Dropout;
 pub(crate) use safetensors_file::{read_tensors, write_tensors};
-pub(crate) use weights::Leaf;
 #[cfg(test)]
 pub(crate) use weights::Parameter;
+pub(crate) use weights::{Leaf, refresh};

@@ -19,7 +19,7 @@ pub(crate) fn logits(
 ) -> Vec<f32> {
     let pass_logits = |pass: &[usize]| {
         let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
-        let batch = Batch::new(&token_rows, &[pass.len()], pad_id, i64::from, model.device);
+        let batch = Batch::new(&token_rows, &[pass.len()], pad_id, i64::from, model.placement());
         let logits_bc = model.predict_bc(head, &batch);
         Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
     };

@@ -7,6 +7,7 @@ mod encoder;
 mod ensemble;
 mod export;
 mod infer;
+mod libtorch;
 mod onnx;
 mod predict;
 mod report;

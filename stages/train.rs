@@ -12,12 +12,13 @@ mod sampler;
 mod state;
 mod step;
 mod training_set;
+mod underway;
 mod words;
 
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bam_contract::artifact::checkpoint::{ModelInfo, head_for};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
@@ -39,6 +40,7 @@ use sampler::Sampler;
 use state::{Keeper, Progress};
 use step::Conditions;
 use training_set::TrainingSet;
+use underway::{Started, Underway};
 use words::word_ids;
 
 pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Result<Outcome> {
@@ -78,15 +80,19 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         if training.is_out_of_patience() {
             break;
         }
-        let measured = training.step(step)?;
-        let rows_per_sec = training.rows_since(first) / started.elapsed().as_secs_f64();
-        reporter.progress(step + 1, last, "step", measured.told(params.epochs, rows_per_sec));
-        training.progress.history.push(measured);
-        if training.schedule.ends_epoch(step) {
+        training.step(step);
+        let ends_epoch = training.schedule.ends_epoch(step);
+        let stops = stop::requested() && step + 1 < last;
+        let saves = stops || keeper.is_due();
+        if training.underway.are_many() || ends_epoch || saves || step + 1 == last {
+            let newest = training.measure()?;
+            let rows_per_sec = training.rows_since(first) / started.elapsed().as_secs_f64();
+            reporter.progress(step + 1, last, "step", newest.told(params.epochs, rows_per_sec));
+        }
+        if ends_epoch {
             training.evaluate(&evaluator);
         }
-        let stops = stop::requested() && step + 1 < last;
-        if stops || keeper.is_due() {
+        if saves {
             keeper.save(&mut training)?;
         }
         if stops {
@@ -151,6 +157,7 @@ struct Training<'a> {
     optimizer: AdamW,
     /// The best epoch so far, where that is kept.
     best: Option<Best>,
+    underway: Underway,
     progress: Progress,
 }
 
@@ -162,6 +169,7 @@ impl<'a> Training<'a> {
             schedule: Schedule::new(params, set.rows()),
             sampler: Sampler::new(&set.task_rows(), params.sampling, params.seed),
             optimizer: AdamW::new(&model, params),
+            underway: Underway::on(model.device),
             model,
             best: None,
             progress: Progress::default(),
@@ -180,27 +188,37 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// One step: batch, forward, loss, backward, clip, update.
-    fn step(&mut self, step: u64) -> Result<Step> {
-        let Self { params, set, schedule, sampler, model, optimizer, progress, .. } = self;
-        let started = Instant::now();
+    /// One step: batch, forward, loss, backward, clip, update. What it measured is read by [`Self::measure`].
+    fn step(&mut self, step: u64) {
+        let Self { params, set, schedule, sampler, model, optimizer, underway, progress, .. } = self;
+        underway.begin();
         let batch = sampler.draw(schedule.batch_rows(step));
-        optimizer.catch_up(model, &word_ids(set, &batch));
+        let words = word_ids(set, &batch);
+        optimizer.catch_up(model, &words);
         let conditions = Conditions {
             progress: schedule.progress(step),
             least_depth: schedule.least_depth(step, model.config.num_hidden_layers),
-            dropout: Dropout::seeded(seed_of(params.seed, Stream::Dropout, step)),
+            dropout: Dropout::seeded(seed_of(params.seed, Stream::Dropout, step), model.device),
         };
-        let (loss, gradients) = step::loss_and_gradients(model, set, &batch, params, &conditions);
+        let (loss, gradients) = step::loss_and_gradients(model, set, (&batch, words), params, &conditions);
         let gradient_norm = gradients.norm();
-        ensure_finite(loss, gradient_norm, step)?;
         let learning_rate = schedule.learning_rate(step);
-        optimizer.step(model, &gradients, learning_rate, gradient_norm);
+        optimizer.step(model, &gradients, learning_rate, &gradient_norm);
         progress.steps = step + 1;
-        let rows_per_sec = batch.len() as f64 / started.elapsed().as_secs_f64();
-        let epoch = schedule.epoch(step);
         let gold_share = if set.is_taught() { params.anneal.gold_share(conditions.progress) } else { 1.0 };
-        Ok(Step { index: step, epoch, loss, gold_share, learning_rate, gradient_norm, rows_per_sec })
+        let rows = batch.len();
+        underway.push(
+            Started { index: step, epoch: schedule.epoch(step), gold_share, learning_rate, rows },
+            &[loss, gradient_norm],
+        );
+    }
+
+    /// Waits for the steps begun, notes what they measured, and returns the last of them.
+    fn measure(&mut self) -> Result<Step> {
+        let measured = self.underway.measured()?;
+        let newest = measured.last().cloned().context("no step has begun")?;
+        measured.into_iter().for_each(|step| self.progress.history.push(step));
+        Ok(newest)
     }
 
     fn evaluate(&mut self, evaluator: &Evaluator<'_>) {
@@ -243,15 +261,6 @@ enum Stream {
 /// the state of a generator.
 fn seed_of(seed: u64, stream: Stream, step: u64) -> u64 {
     mixed(seed ^ (stream as u64).rotate_left(56) ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
-
-fn ensure_finite(loss: f64, gradient_norm: f64, step: u64) -> Result<()> {
-    let hint = "lower `learning_rate`, lengthen `warmup`, or train with `precision: fp32`";
-    ensure!(
-        loss.is_finite() && gradient_norm.is_finite(),
-        Fault::new(format!("training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}"), hint)
-    );
-    Ok(())
 }
 
 /// The weights of the best epoch so far, and its scores.

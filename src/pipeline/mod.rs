@@ -30,7 +30,7 @@ use crate::hub::{Hub, Repository};
 use crate::remote::Location;
 use draft::Draft;
 pub(crate) use mistake::{Mistake, Mistakes};
-pub(crate) use resources::Resources;
+pub(crate) use resources::{Gpus, Resources};
 pub(crate) use schema::schema;
 pub(crate) use source::{Place, Source};
 use vars::Origin;

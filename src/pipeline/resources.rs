@@ -2,6 +2,7 @@
 //! stages of a kind, at the top of the file. Not part of a stage's key: it changes where and when, not what.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bam_contract::stage::KINDS;
 use bytesize::ByteSize;
@@ -24,8 +25,54 @@ pub(crate) struct Resources {
     #[serde(default)]
     #[schemars(schema_with = "size")]
     pub(crate) memory: Option<ByteSize>,
-    /// Graphics processors; by default one for the kinds that compute with tensors, where there are any.
-    pub(crate) gpus: Option<usize>,
+    /// Graphics processors, or a share of one, so that several stages have it together; by default one for the kinds that compute
+    /// with tensors, where there are any.
+    #[schemars(with = "Option<f64>", range(min = 0))]
+    pub(crate) gpus: Option<Gpus>,
+}
+
+/// Graphics processors that a stage is given: whole ones, or a share of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "f64")]
+pub(crate) struct Gpus {
+    thousandths: usize,
+}
+
+impl Gpus {
+    const ONE: usize = 1000;
+
+    pub(crate) fn whole(count: usize) -> Self {
+        Self { thousandths: count * Self::ONE }
+    }
+
+    /// How many it takes from, and how much of each, in thousandths.
+    pub(crate) fn parts(self) -> (usize, usize) {
+        match self.thousandths {
+            0 => (0, 0),
+            share if share < Self::ONE => (1, share),
+            whole => (whole / Self::ONE, Self::ONE),
+        }
+    }
+}
+
+impl TryFrom<f64> for Gpus {
+    type Error = String;
+
+    fn try_from(count: f64) -> Result<Self, String> {
+        let thousandths = count * Self::ONE as f64;
+        let is_share = (1.0..Self::ONE as f64).contains(&thousandths);
+        let is_whole = (0.0..1e6).contains(&count) && count.fract() == 0.0;
+        if is_share || is_whole {
+            return Ok(Self { thousandths: thousandths.round() as usize });
+        }
+        Err(format!("a whole number of GPUs is wanted, or a share of one such as 0.25, and not {count}"))
+    }
+}
+
+impl fmt::Display for Gpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.thousandths as f64 / Self::ONE as f64)
+    }
 }
 
 /// A size as people write it.

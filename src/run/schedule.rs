@@ -1,6 +1,7 @@
 //! Which of the stages that are ready start, and with what.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::rc::Rc;
 
 use bam_contract::stage::StageSpec;
 
-use crate::pipeline::{Pipeline, Stage};
+use crate::pipeline::{Gpus, Pipeline, Stage};
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub(crate) struct Last {
 pub(super) struct Needs {
     threads: usize,
     memory_bytes: u64,
-    gpus: usize,
+    gpus: Gpus,
 }
 
 /// What a stage under way was given. Dropped, it is free again.
@@ -58,6 +59,8 @@ pub(super) struct Grant {
     pub(super) threads: usize,
     memory_bytes: u64,
     pub(super) gpus: Vec<String>,
+    /// Of each of them, in thousandths.
+    share: usize,
     free: Rc<RefCell<Free>>,
 }
 
@@ -72,7 +75,8 @@ pub(super) struct Capacity {
 struct Free {
     threads: usize,
     memory_bytes: u64,
-    gpus: Vec<String>,
+    /// Thousandths of each.
+    gpus: Vec<(String, usize)>,
     jobs: usize,
 }
 
@@ -83,7 +87,7 @@ impl Limits {
     /// tensors.
     fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
         let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
-        let gpus = usize::from(computes && self.device != "cpu" && !self.gpus.is_empty());
+        let gpus = Gpus::whole(usize::from(computes && self.device != "cpu" && !self.gpus.is_empty()));
         Needs {
             threads: stage.resources.threads.unwrap_or_else(|| self.share_of(stage)),
             memory_bytes: match stage.resources.memory {
@@ -109,7 +113,9 @@ impl Limits {
 impl Capacity {
     pub(super) fn new(limits: Limits) -> Self {
         let Limits { threads, memory_bytes, ref gpus, jobs, .. } = limits;
-        let free = Free { threads, memory_bytes, gpus: gpus.clone(), jobs };
+        let (_, whole) = Gpus::whole(1).parts();
+        let gpus = gpus.iter().map(|name| (name.clone(), whole)).collect();
+        let free = Free { threads, memory_bytes, gpus, jobs };
         Self { limits, free: Rc::new(RefCell::new(free)) }
     }
 
@@ -123,18 +129,19 @@ impl Capacity {
         let needs = self.limits.needs(stage, last_peak_bytes);
         let threads = needs.threads.min(self.limits.threads);
         let memory_bytes = needs.memory_bytes.min(self.limits.memory_bytes);
-        let gpus = needs.gpus.min(self.limits.gpus.len());
+        let (count, share) = needs.gpus.min(Gpus::whole(self.limits.gpus.len())).parts();
         let mut free = self.free.borrow_mut();
-        let fits =
-            free.jobs > 0 && threads <= free.threads && memory_bytes <= free.memory_bytes && gpus <= free.gpus.len();
-        if !fits {
+        let gpus = free.gpus_with(share, count)?;
+        if free.jobs == 0 || threads > free.threads || memory_bytes > free.memory_bytes {
             return None;
         }
         free.jobs -= 1;
         free.threads -= threads;
         free.memory_bytes -= memory_bytes;
-        let gpus = free.gpus.drain(..gpus).collect();
-        Some(Grant { threads, memory_bytes, gpus, free: self.free.clone() })
+        for (_, left) in free.gpus.iter_mut().filter(|(name, _)| gpus.contains(name)) {
+            *left -= share;
+        }
+        Some(Grant { threads, memory_bytes, gpus, share, free: self.free.clone() })
     }
 
     /// What the stage asks for beyond what the run has: `4 threads of 2`.
@@ -147,7 +154,17 @@ impl Capacity {
             let size = |bytes| crate::ui::units::bytes(bytes);
             return Some(format!("{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
         }
-        (needs.gpus > self.limits.gpus.len()).then(|| format!("{} GPUs of {}", needs.gpus, self.limits.gpus.len()))
+        let count = self.limits.gpus.len();
+        (needs.gpus > Gpus::whole(count)).then(|| format!("{} GPUs of {count}", needs.gpus))
+    }
+}
+
+impl Free {
+    /// So many GPUs of which that share is free: first those of which the most is.
+    fn gpus_with(&self, share: usize, count: usize) -> Option<Vec<String>> {
+        let mut fitting: Vec<_> = self.gpus.iter().filter(|(_, left)| *left >= share).collect();
+        fitting.sort_by_key(|(_, left)| Reverse(*left));
+        (fitting.len() >= count).then(|| fitting[..count].iter().map(|(name, _)| name.clone()).collect())
     }
 }
 
@@ -157,8 +174,9 @@ impl Drop for Grant {
         free.jobs += 1;
         free.threads += self.threads;
         free.memory_bytes += self.memory_bytes;
-        free.gpus.append(&mut self.gpus);
-        free.gpus.sort();
+        for (_, left) in free.gpus.iter_mut().filter(|(name, _)| self.gpus.contains(name)) {
+            *left += self.share;
+        }
     }
 }
 

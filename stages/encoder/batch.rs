@@ -1,11 +1,13 @@
 //! Rows of unequal length as tensors: their tokens end to end, padded for attention alone.
 //!
 //! All that a layer computes for each token by itself runs over the tokens there are. Only attention needs rows side by
-//! side, and there they are padded within groups of like length.
+//! side, and there they are padded within groups of like length; where a kernel attends within rows end to end, nothing is.
 
 use bam_contract::artifact::tokens::TokenRows;
 use bam_inference::padding::rounded;
 use tch::{Device, Kind, Tensor};
+
+use super::device::upload;
 
 /// Rows on a device: T tokens of B rows.
 #[derive(Debug)]
@@ -16,9 +18,41 @@ pub(crate) struct Batch {
     pub(crate) position_ids_t: Tensor,
     /// Of each row, where its first token is.
     pub(crate) first_b: Tensor,
+    pub(super) attends: Attends,
+}
+
+/// Where a model's batches lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placement {
+    pub(crate) device: Device,
+    /// Whether a kernel there attends within rows end to end.
+    pub(crate) is_end_to_end: bool,
+}
+
+/// How rows attend.
+#[derive(Debug)]
+pub(super) enum Attends {
+    /// Side by side within groups.
+    Padded(Groups),
+    /// As they lie.
+    EndToEnd(Lying),
+}
+
+#[derive(Debug)]
+pub(super) struct Groups {
     pub(super) groups: Vec<Group>,
     /// Tokens at the end that belong to no row.
     pub(super) unused: i64,
+}
+
+/// Of B rows end to end.
+#[derive(Debug)]
+pub(super) struct Lying {
+    /// Where each begins and the last one ends: [B + 1].
+    pub(super) starts: Tensor,
+    /// The same, were each a single token long.
+    pub(super) starts_of_first: Tensor,
+    pub(super) longest: i64,
 }
 
 /// Rows that attend side by side: B rows of L places each.
@@ -54,38 +88,44 @@ impl Batch {
         ends: &[usize],
         pad_id: u32,
         id: impl Fn(i32) -> i64,
-        device: Device,
+        Placement { device, is_end_to_end }: Placement,
     ) -> Self {
-        let length = |(tokens, row): &(&TokenRows, usize)| tokens.tokens(*row);
-        let (mut input_ids, mut token_type_ids, mut position_ids, mut first) = (vec![], vec![], vec![], vec![]);
+        let lengths: Vec<usize> = rows.iter().map(|(tokens, row)| tokens.tokens(*row)).collect();
+        let (mut input_ids, mut token_type_ids, mut position_ids, mut starts) = (vec![], vec![], vec![], vec![]);
         for (tokens, row) in rows {
-            first.push(input_ids.len() as i64);
+            starts.push(input_ids.len() as i64);
             input_ids.extend(tokens.input_ids(*row).iter().map(|token| id(*token)));
             token_type_ids.extend(tokens.token_type_ids(*row).iter().map(|kind| i64::from(*kind)));
             position_ids.extend((0..tokens.tokens(*row)).map(|place| place as i64));
         }
         let tokens = input_ids.len();
-        let all = tokens.next_multiple_of(SIZES);
+        starts.push(tokens as i64);
+        let all = if is_end_to_end { tokens } else { tokens.next_multiple_of(SIZES) };
         input_ids.resize(all, id(pad_id as i32));
         token_type_ids.resize(all, 0);
         position_ids.resize(all, 0);
-        let mut start = 0;
-        let mut group = |end: &usize| {
-            let lengths: Vec<usize> = rows[start..*end].iter().map(length).collect();
-            start = *end;
-            Group::new(&lengths, device)
+        // One way to the device for all of them.
+        let parts = [input_ids, token_type_ids, position_ids, starts];
+        let sizes = parts.each_ref().map(|part| part.len() as i64);
+        let [input_ids_t, token_type_ids_t, position_ids_t, starts] =
+            upload(&parts.concat(), device).split_with_sizes(sizes, 0).try_into().expect("as many as were joined");
+        let first_b = starts.narrow(0, 0, rows.len() as i64);
+        let attends = if is_end_to_end {
+            Attends::EndToEnd(Lying {
+                starts_of_first: Tensor::arange(rows.len() as i64 + 1, (Kind::Int, device)),
+                starts: starts.to_kind(Kind::Int),
+                longest: lengths.iter().max().map_or(0, |longest| *longest as i64),
+            })
+        } else {
+            let begins = std::iter::once(&0).chain(ends);
+            let groups = begins.zip(ends).map(|(start, end)| Group::new(&lengths[*start..*end], device)).collect();
+            Attends::Padded(Groups { groups, unused: (all - tokens) as i64 })
         };
-        let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-        Self {
-            input_ids_t: tensor(&input_ids),
-            token_type_ids_t: tensor(&token_type_ids),
-            position_ids_t: tensor(&position_ids),
-            first_b: tensor(&first),
-            groups: ends.iter().map(&mut group).collect(),
-            unused: (all - tokens) as i64,
-        }
+        Self { input_ids_t, token_type_ids_t, position_ids_t, first_b, attends }
     }
+}
 
+impl Groups {
     /// Tokens of each group, and those of none.
     pub(super) fn sizes(&self) -> Vec<i64> {
         self.groups.iter().map(|group| group.tokens).chain([self.unused]).collect()
@@ -111,9 +151,9 @@ impl Group {
             }
             let shape = [rows as i64, 1, 1, length as i64];
             Ragged {
-                place_t: Tensor::from_slice(&places).to_device(device),
-                token_p: Tensor::from_slice(&token_of).to_device(device),
-                mask_b11l: Tensor::from_slice(&mask).view(shape).to_device(device),
+                place_t: upload(&places, device),
+                token_p: upload(&token_of, device),
+                mask_b11l: upload(&mask, device).view(shape),
             }
         });
         Self { rows: rows as i64, length: length as i64, tokens: tokens as i64, ragged }

@@ -10,14 +10,15 @@ use bam_contract::stage::{Layers, Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use tch::{Device, Kind, Tensor};
 
-use super::batch::Group;
+use super::batch::{Attends, Group, Groups, Lying, Placement};
 use super::config::BertConfig;
 use super::dropout::Dropout;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::precision::kind_on;
 use super::safetensors_file::read;
-use super::weights::{Leaf, Loader, Parameter};
+use super::weights::{Leaf, Loader, Parameter, refresh};
 use super::{Batch, checkpoint};
+use crate::libtorch::{self, Ends};
 
 /// A BERT with one head per task.
 #[derive(Debug)]
@@ -146,6 +147,14 @@ impl Model {
         Ok((model, info))
     }
 
+    /// Where its batches lie.
+    pub(crate) fn placement(&self) -> Placement {
+        // What the kernel takes: bf16, and heads whose width is a multiple of 8, up to 256.
+        let width = self.config.hidden_size / self.config.num_attention_heads;
+        let fits = self.pooler.kind() == Kind::BFloat16 && width.is_multiple_of(8) && width <= 256;
+        Placement { device: self.device, is_end_to_end: self.device.is_cuda() && fits }
+    }
+
     /// The pooled `[CLS]` vector of each row, fp32. The batch's word ids count the rows of `words_ud`.
     pub(crate) fn pooled_bd(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
         let mut hidden_td = self.embed_td(batch, words_ud, dropout);
@@ -183,7 +192,7 @@ impl Model {
                 parameter.tensor.copy_(weights);
             }
         });
-        self.leaves.iter_mut().for_each(Leaf::refresh);
+        refresh(self.leaves.iter());
     }
 
     fn embed_td(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
@@ -225,7 +234,7 @@ impl Parts {
                 .plain("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings as i64, d])?,
             token_type: loader
                 .plain("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size as i64, d])?,
-            norm: loader.norm("bert.embeddings.LayerNorm", d)?,
+            norm: loader.first_norm("bert.embeddings.LayerNorm", d)?,
         };
         let mut layers = Vec::new();
         for index in 0..config.num_hidden_layers {
@@ -294,16 +303,14 @@ impl Layer {
     /// Attention of all tokens.
     fn attend_td(&self, hidden_td: &Tensor, batch: &Batch, dropout: &Dropout, config: &BertConfig) -> Tensor {
         let joined_t3d = self.attention_input.forward(hidden_td);
-        let parts = joined_t3d.split_with_sizes(batch.sizes(), 0);
-        let mut contexts: Vec<Tensor> = Vec::new();
-        for (group, part_t3d) in batch.groups.iter().zip(&parts) {
-            let [query, key, value] = by_head(&group.padded_blx(part_t3d), config);
-            let context_bld = attention([&query, &key, &value], group, dropout, config);
-            contexts.push(group.unpadded_tx(&context_bld));
+        match &batch.attends {
+            Attends::Padded(groups) => attend_padded_td(&joined_t3d, groups, dropout, config),
+            Attends::EndToEnd(rows) => {
+                let [query, key, value] = lying_by_head(&joined_t3d, config);
+                let all = rows.all();
+                attend_lying([&query, &key, &value], &all, &all, dropout, config)
+            }
         }
-        let d = hidden_td.size()[1];
-        contexts.push(Tensor::zeros([batch.unused, d], (joined_t3d.kind(), joined_t3d.device())));
-        Tensor::cat(&contexts, 0)
     }
 
     /// Attention of each row's first token, to all of its row.
@@ -318,18 +325,77 @@ impl Layer {
         let d = hidden_td.size()[1];
         let queries_bd = self.attention_input.part(0, d).forward(first_bd);
         let joined_t2d = self.attention_input.part(d, 2 * d).forward(hidden_td);
-        let rows: Vec<i64> = batch.groups.iter().map(|group| group.rows).collect();
-        let parts = queries_bd.split_with_sizes(rows, 0).into_iter().zip(joined_t2d.split_with_sizes(batch.sizes(), 0));
-        let contexts: Vec<Tensor> = parts
-            .zip(&batch.groups)
-            .map(|((queries_bd, part_t2d), group)| {
-                let [query] = by_head(&queries_bd.unsqueeze(1), config);
-                let [key, value] = by_head(&group.padded_blx(&part_t2d), config);
-                attention([&query, &key, &value], group, dropout, config).squeeze_dim(1)
-            })
-            .collect();
-        Tensor::cat(&contexts, 0)
+        match &batch.attends {
+            Attends::Padded(groups) => attend_first_padded_bd(&queries_bd, &joined_t2d, groups, dropout, config),
+            Attends::EndToEnd(rows) => {
+                let [query] = lying_by_head(&queries_bd, config);
+                let [key, value] = lying_by_head(&joined_t2d, config);
+                attend_lying([&query, &key, &value], &rows.first(), &rows.all(), dropout, config)
+            }
+        }
     }
+}
+
+fn attend_padded_td(joined_t3d: &Tensor, groups: &Groups, dropout: &Dropout, config: &BertConfig) -> Tensor {
+    let parts = joined_t3d.split_with_sizes(groups.sizes(), 0);
+    let mut contexts: Vec<Tensor> = Vec::new();
+    for (group, part_t3d) in groups.groups.iter().zip(&parts) {
+        let [query, key, value] = by_head(&group.padded_blx(part_t3d), config);
+        let context_bld = attention([&query, &key, &value], group, dropout, config);
+        contexts.push(group.unpadded_tx(&context_bld));
+    }
+    let unused = [groups.unused, config.hidden_size as i64];
+    contexts.push(Tensor::zeros(unused, (joined_t3d.kind(), joined_t3d.device())));
+    Tensor::cat(&contexts, 0)
+}
+
+fn attend_first_padded_bd(
+    queries_bd: &Tensor,
+    joined_t2d: &Tensor,
+    groups: &Groups,
+    dropout: &Dropout,
+    config: &BertConfig,
+) -> Tensor {
+    let rows: Vec<i64> = groups.groups.iter().map(|group| group.rows).collect();
+    let parts = queries_bd.split_with_sizes(rows, 0).into_iter().zip(joined_t2d.split_with_sizes(groups.sizes(), 0));
+    let contexts: Vec<Tensor> = parts
+        .zip(&groups.groups)
+        .map(|((queries_bd, part_t2d), group)| {
+            let [query] = by_head(&queries_bd.unsqueeze(1), config);
+            let [key, value] = by_head(&group.padded_blx(&part_t2d), config);
+            attention([&query, &key, &value], group, dropout, config).squeeze_dim(1)
+        })
+        .collect();
+    Tensor::cat(&contexts, 0)
+}
+
+/// Attention within rows that lie end to end: [Q, D].
+fn attend_lying(
+    parts: [&Tensor; 3],
+    queries: &Ends<'_>,
+    keys: &Ends<'_>,
+    dropout: &Dropout,
+    config: &BertConfig,
+) -> Tensor {
+    let p = dropout.of_kernel(config.attention_probs_dropout_prob);
+    libtorch::attention(parts, queries, keys, p).flatten(1, 2)
+}
+
+impl Lying {
+    fn all(&self) -> Ends<'_> {
+        Ends { starts: &self.starts, longest: self.longest }
+    }
+
+    /// Each row's first token alone.
+    fn first(&self) -> Ends<'_> {
+        Ends { starts: &self.starts_of_first, longest: 1 }
+    }
+}
+
+/// Of vectors that lie end to end, [T, N D], each by itself and by heads: [T, H, E].
+fn lying_by_head<const N: usize>(joined_tx: &Tensor, config: &BertConfig) -> [Tensor; N] {
+    let parts = joined_tx.view([joined_tx.size()[0], N as i64, config.num_attention_heads as i64, -1]);
+    parts.unbind(1).try_into().expect("as many as were joined")
 }
 
 /// Of vectors that lie side by side, [B, L, N D], each by itself and by heads: [B, H, L, E].

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use bam_contract::fault::Fault;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Tensor, kind::Element};
+
+use crate::libtorch::pinned;
 
 /// The device a job names: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where libtorch sees one.
 pub(crate) fn by_name(name: &str) -> Result<Device> {
@@ -28,5 +30,18 @@ pub(crate) fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
         _ => "cpu".to_owned(),
+    }
+}
+
+/// Those values on a device.
+pub(crate) fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
+    send(Tensor::from_slice(values), device)
+}
+
+/// A tensor of the CPU's on a device. A GPU reads it from pinned memory when it comes to it, and nobody waits for that.
+pub(crate) fn send(tensor: Tensor, device: Device) -> Tensor {
+    match device {
+        Device::Cpu => tensor,
+        _ => pinned(&tensor).to_device_(device, tensor.kind(), true, false),
     }
 }

@@ -1,7 +1,8 @@
 //! Dropout whose masks come from a seed alone, made on all threads at once.
 //!
 //! libtorch draws them one after the other on one thread, which took a sixth of a training step. A mask is drawn in
-//! blocks with a generator of their own each, so that it doesn't depend on the number of threads.
+//! blocks with a generator of their own each, so that it doesn't depend on the number of threads. A GPU has kernels for it, and
+//! a generator of libtorch's, which is given the seed.
 
 use std::cell::Cell;
 
@@ -25,7 +26,11 @@ impl Dropout {
         Self { seed: None, drawn: Cell::new(0) }
     }
 
-    pub(crate) fn seeded(seed: u64) -> Self {
+    /// Of a forward pass on that device.
+    pub(crate) fn seeded(seed: u64, device: Device) -> Self {
+        if device != Device::Cpu {
+            tch::manual_seed(seed as i64);
+        }
         Self { seed: Some(seed), drawn: Cell::new(0) }
     }
 
@@ -33,8 +38,16 @@ impl Dropout {
         self.seed.is_some()
     }
 
+    /// The probability that a kernel which drops by itself drops with, where that is `p` in training.
+    pub(super) fn of_kernel(&self, p: f64) -> f64 {
+        if self.is_on() { p } else { 0.0 }
+    }
+
     /// Drops elements of `x` with probability `p` and scales the others, so that the mean stays.
     pub(super) fn apply(&self, x: &Tensor, p: f64) -> Tensor {
+        if x.device() != Device::Cpu {
+            return x.dropout(p, self.is_on());
+        }
         match self.mask(x, p) {
             Some(mask) => x * mask,
             None => x.shallow_clone(),
@@ -43,6 +56,9 @@ impl Dropout {
 
     /// `residual + apply(x, p)`.
     pub(super) fn add(&self, residual: &Tensor, x: &Tensor, p: f64) -> Tensor {
+        if x.device() != Device::Cpu {
+            return residual + self.apply(x, p);
+        }
         match self.mask(x, p) {
             Some(mask) => residual.addcmul(x, &mask),
             None => residual + x,
@@ -53,10 +69,6 @@ impl Dropout {
         let seed = self.seed.filter(|_| p > 0.0)?;
         let stream = mixed(seed ^ mixed(self.drawn.replace(self.drawn.get() + 1)));
         let scale = Scale::nearest(p, x.kind());
-        if x.device() != Device::Cpu {
-            let kept = Tensor::zeros(x.size(), (x.kind(), x.device())).bernoulli_p(1.0 - scale.p);
-            return Some(kept * scale.factor);
-        }
         let mask = Tensor::empty(x.size(), (x.kind(), Device::Cpu));
         let elements = mask.numel();
         // SAFETY: the tensor was just made, is contiguous, holds that many elements of that size, and nothing else
@@ -134,7 +146,7 @@ mod tests {
     #[test]
     fn the_share_that_is_dropped_and_the_mean_are_right() {
         for kind in [Kind::Float, Kind::BFloat16] {
-            let dropped = Dropout::seeded(7).apply(&ones(&[1000, 1001], kind), 0.1).to_kind(Kind::Double);
+            let dropped = Dropout::seeded(7, Device::Cpu).apply(&ones(&[1000, 1001], kind), 0.1).to_kind(Kind::Double);
             // Six standard errors of a share near 0.1 over a million elements.
             let zeros = dropped.eq(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
             assert!((zeros - Scale::nearest(0.1, kind).p).abs() < 0.0018, "{kind:?}: {zeros}");
@@ -147,7 +159,8 @@ mod tests {
     #[test]
     fn each_mask_is_another_and_the_seed_decides() {
         let x = ones(&[50, 60], Kind::Float);
-        let (one, same, other) = (Dropout::seeded(1), Dropout::seeded(1), Dropout::seeded(2));
+        let (one, same, other) =
+            (Dropout::seeded(1, Device::Cpu), Dropout::seeded(1, Device::Cpu), Dropout::seeded(2, Device::Cpu));
         let first = one.apply(&x, 0.5);
         assert_eq!(first, same.apply(&x, 0.5));
         assert_ne!(first, one.apply(&x, 0.5));
@@ -156,7 +169,8 @@ mod tests {
 
     #[test]
     fn neighbouring_elements_and_rows_are_dropped_independently() {
-        let kept = Dropout::seeded(3).apply(&ones(&[4096, 64], Kind::Float), 0.5).gt(0.0).to_kind(Kind::Double);
+        let kept =
+            Dropout::seeded(3, Device::Cpu).apply(&ones(&[4096, 64], Kind::Float), 0.5).gt(0.0).to_kind(Kind::Double);
         for (dimension, size) in [(0, 4096), (1, 64)] {
             let both = kept.narrow(dimension, 0, size - 1) * kept.narrow(dimension, 1, size - 1);
             let share = both.mean(Kind::Double).double_value(&[]);
@@ -167,8 +181,8 @@ mod tests {
     #[test]
     fn a_residual_is_added_as_it_is() {
         let (residual, x) = (ones(&[40, 50], Kind::Float) * 3.0, ones(&[40, 50], Kind::Float));
-        let added = Dropout::seeded(5).add(&residual, &x, 0.1);
-        let applied = Dropout::seeded(5).apply(&x, 0.1);
+        let added = Dropout::seeded(5, Device::Cpu).add(&residual, &x, 0.1);
+        let applied = Dropout::seeded(5, Device::Cpu).apply(&x, 0.1);
         assert!(added.allclose(&(residual + applied), 1e-6, 1e-6, false));
     }
 
@@ -176,6 +190,6 @@ mod tests {
     fn nothing_is_dropped_where_it_is_off_or_never() {
         let x = ones(&[7, 9], Kind::Float);
         assert_eq!(Dropout::off().apply(&x, 0.5), x);
-        assert_eq!(Dropout::seeded(1).apply(&x, 0.0), x);
+        assert_eq!(Dropout::seeded(1, Device::Cpu).apply(&x, 0.0), x);
     }
 }

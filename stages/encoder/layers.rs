@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bam_contract::fault::Fault;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// `x W^T + b`, in the format of its weights.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Linear {
     }
 }
 
-/// Layer normalization over the last dimension: in fp32, whatever format comes and goes.
+/// Layer normalization over the last dimension: sums in fp32, whatever format comes and goes.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
@@ -45,9 +45,7 @@ impl LayerNorm {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        let norm = |x: &Tensor| x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true);
-        // On the CPU the kernel itself reads and writes bf16 around sums in fp32.
-        if x.device() == Device::Cpu { norm(x) } else { norm(&x.to_kind(Kind::Float)).to_kind(x.kind()) }
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 }
 

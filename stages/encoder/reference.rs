@@ -7,12 +7,22 @@ use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::stage::{Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
-use tch::{Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind, Tensor};
 
-use super::{Model, NewModel};
+use super::{Model, NewModel, refresh};
 
 pub(crate) fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))
+}
+
+/// The GPU, where there is one; what needs it is left out elsewhere.
+pub(crate) fn gpu() -> Option<Device> {
+    let gpu = Device::cuda_if_available();
+    if gpu.is_cuda() {
+        return Some(gpu);
+    }
+    eprintln!("skipped: libtorch sees no GPU ({} devices)", Cuda::device_count());
+    None
 }
 
 pub(crate) fn two_tasks() -> Vec<TaskSpec> {
@@ -21,11 +31,15 @@ pub(crate) fn two_tasks() -> Vec<TaskSpec> {
 }
 
 pub(crate) fn tiny_bert(tasks: Vec<TaskSpec>, precision: Precision) -> Model {
+    tiny_bert_on(Device::Cpu, tasks, precision)
+}
+
+fn tiny_bert_on(device: Device, tasks: Vec<TaskSpec>, precision: Precision) -> Model {
     let encoder = fixtures().join("tiny-bert");
     let regression_output = RegressionOutput::Linear;
     let heads = Vec::new();
     let new = NewModel { encoder: &encoder, heads, layers: None, tasks, regression_output, precision, seed: 1 };
-    new.open(Device::Cpu).unwrap()
+    new.open(device).unwrap()
 }
 
 /// The dumped tensors, by name.
@@ -59,17 +73,22 @@ impl Reference {
 
     /// The tiny BERT with the reference's heads and without dropout.
     pub(crate) fn model(&self, precision: Precision) -> Model {
-        let mut model = tiny_bert(two_tasks(), precision);
+        self.model_on(Device::Cpu, precision)
+    }
+
+    pub(crate) fn model_on(&self, device: Device, precision: Precision) -> Model {
+        let mut model = tiny_bert_on(device, two_tasks(), precision);
         model.config.hidden_dropout_prob = 0.0;
         model.config.attention_probs_dropout_prob = 0.0;
         for parameter in model.parameters.iter_mut().filter(|parameter| parameter.name.starts_with("heads.")) {
             tch::no_grad(|| parameter.tensor.copy_(self.get(&parameter.name)));
         }
+        refresh(model.leaves.iter());
         model
     }
 
     pub(crate) fn assert_near(&self, name: &str, computed: &Tensor, tolerance: f64) {
-        let difference = (computed.detach() - self.get(name)).abs().max().double_value(&[]);
+        let difference = (computed.detach().to_device(Device::Cpu) - self.get(name)).abs().max().double_value(&[]);
         assert!(difference <= tolerance, "`{name}` differs by {difference:e}");
     }
 }

@@ -10,22 +10,22 @@ use bam_contract::stage::{Layers, Precision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use tch::{Device, Tensor};
 
-use super::reference::{Reference, fixtures, tiny_bert, two_tasks};
+use super::reference::{Reference, fixtures, gpu, tiny_bert, two_tasks};
 use super::{Batch, CheckpointFiles, Dropout, Model, NewModel, Parameter, safetensors_file, write_checkpoint};
 
-fn batch(rows: &[(&TokenRows, usize)]) -> Batch {
+fn batch(model: &Model, rows: &[(&TokenRows, usize)]) -> Batch {
     // Two groups where there are rows for them.
     let ends = [(rows.len() - 1).max(1), rows.len()];
-    Batch::new(rows, &ends[usize::from(rows.len() == 1)..], 0, i64::from, Device::Cpu)
+    Batch::new(rows, &ends[usize::from(rows.len() == 1)..], 0, i64::from, model.placement())
 }
 
 fn pooled(model: &Model, rows: &[(&TokenRows, usize)], dropout: &Dropout) -> Tensor {
-    model.pooled_bd(&batch(rows), &model.words_vd, dropout)
+    model.pooled_bd(&batch(model, rows), &model.words_vd, dropout)
 }
 
 /// As in prediction, with fused attention, and as in training; the reference's probabilities of dropping are 0.
 fn both_ways() -> [Dropout; 2] {
-    [Dropout::off(), Dropout::seeded(1)]
+    [Dropout::off(), Dropout::seeded(1, Device::Cpu)]
 }
 
 #[test]
@@ -59,6 +59,25 @@ fn bf16_is_near_fp32() {
     let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();
     for dropout in both_ways() {
         reference.assert_near("pooled", &pooled(&model, &all, &dropout), 0.1);
+    }
+}
+
+/// In fp32 rows are padded there too, in bf16 they attend end to end.
+#[test]
+fn a_gpu_answers_as_the_cpu_does() {
+    let Some(gpu) = gpu() else { return };
+    let reference = Reference::read();
+    let rows = reference.rows();
+    let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();
+    for (precision, tolerance) in [(Precision::Fp32, 1e-4), (Precision::Bf16, 0.1)] {
+        let model = reference.model_on(gpu, precision);
+        assert_eq!(model.placement().is_end_to_end, precision == Precision::Bf16);
+        for dropout in [Dropout::off(), Dropout::seeded(1, gpu)] {
+            reference.assert_near("pooled", &pooled(&model, &all, &dropout), tolerance);
+        }
+        let alone = pooled(&model, &all[..1], &Dropout::off()).to_device(Device::Cpu);
+        let difference = (alone - reference.get("pooled").narrow(0, 0, 1)).abs().max().double_value(&[]);
+        assert!(difference < tolerance, "{precision:?}: a row alone differs by {difference:e}");
     }
 }
 

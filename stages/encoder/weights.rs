@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::layers::{LayerNorm, Linear};
 use super::safetensors_file::take;
+use crate::libtorch::copy_all;
 
 /// A trained tensor in fp32, by its Hugging Face name: a view of the storage that training updates.
 #[derive(Debug)]
@@ -28,13 +29,11 @@ pub(crate) struct Leaf {
     pub(crate) used: Tensor,
 }
 
-impl Leaf {
-    /// Brings the copy up to the master's values.
-    pub(crate) fn refresh(&mut self) {
-        if self.used.kind() != self.master.kind() {
-            tch::no_grad(|| self.used.copy_(&self.master));
-        }
-    }
+/// Brings copies up to their masters' values.
+pub(crate) fn refresh<'a>(leaves: impl Iterator<Item = &'a Leaf>) {
+    let copied = leaves.filter(|leaf| leaf.used.kind() != leaf.master.kind());
+    let (into, from): (Vec<_>, Vec<_>) = copied.map(|leaf| (&leaf.used, &leaf.master)).unzip();
+    copy_all(&into, &from);
 }
 
 /// Makes parameters and leaves of the tensors that were read.
@@ -63,9 +62,20 @@ impl Loader<'_> {
         self.leaf(&[name.to_owned()], shape, Kind::Float)
     }
 
+    /// Of the embeddings, which come in fp32.
+    pub(super) fn first_norm(&mut self, prefix: &str, width: i64) -> Result<LayerNorm> {
+        self.norm_in(Kind::Float, prefix, width)
+    }
+
     pub(super) fn norm(&mut self, prefix: &str, width: i64) -> Result<LayerNorm> {
-        let weight = self.plain(&format!("{prefix}.weight"), &[width])?;
-        Ok(LayerNorm::new(weight, self.plain(&format!("{prefix}.bias"), &[width])?, self.eps))
+        // The CPU's kernel takes weights in fp32 with activations in bf16, that of a GPU wants one format.
+        let kind = if self.device == Device::Cpu { Kind::Float } else { self.compute };
+        self.norm_in(kind, prefix, width)
+    }
+
+    fn norm_in(&mut self, kind: Kind, prefix: &str, width: i64) -> Result<LayerNorm> {
+        let weight = self.leaf(&[format!("{prefix}.weight")], &[width], kind)?;
+        Ok(LayerNorm::new(weight, self.leaf(&[format!("{prefix}.bias")], &[width], kind)?, self.eps))
     }
 
     /// Layers over the same input, which the forward pass computes as one.

@@ -11,7 +11,8 @@ use tch::{Device, Kind, Tensor};
 use super::gradients::Gradients;
 use super::rates::layer_rate;
 use super::words::WORDS;
-use crate::encoder::{Leaf, Model};
+use crate::encoder::{Leaf, Model, device::upload, refresh};
+use crate::libtorch::{self, Leaves};
 
 mod table;
 
@@ -20,6 +21,8 @@ use table::Table;
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-6;
+/// Keeps a norm of zero from being divided by.
+const CLIP_EPSILON: f64 = 1e-6;
 
 #[derive(Debug)]
 pub(super) struct AdamW {
@@ -32,7 +35,7 @@ pub(super) struct AdamW {
 }
 
 /// Settings of one leaf.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Group {
     /// Learning rate relative to the heads'.
     rate: f64,
@@ -85,13 +88,28 @@ impl AdamW {
 
     /// One update of all weights with gradients of that norm.
     ///
-    /// What is frozen, and a head whose task wasn't in the batch, has no gradient and stays as it is. Words that weren't in the batch are
-    /// updated when they come again, or by [`Self::settle`].
-    pub(super) fn step(&mut self, model: &mut Model, gradients: &Gradients, learning_rate: f64, gradient_norm: f64) {
+    /// What is frozen, and a head whose task wasn't in the batch, has no gradient and stays as it is. On the CPU, words that weren't
+    /// in the batch are updated when they come again, or by [`Self::settle`].
+    pub(super) fn step(
+        &mut self,
+        model: &mut Model,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_norm: &Tensor,
+    ) {
         self.steps += 1;
+        match model.device {
+            Device::Cpu => self.step_one_by_one(model, gradients, learning_rate, gradient_norm.double_value(&[])),
+            _ => self.step_at_once(model, gradients, learning_rate, gradient_norm),
+        }
+        let updated = model.leaves.iter().zip(&gradients.leaves).filter(|(_, gradient)| gradient.is_some());
+        refresh(updated.map(|(leaf, _)| leaf));
+    }
+
+    fn step_one_by_one(&mut self, model: &mut Model, gradients: &Gradients, learning_rate: f64, gradient_norm: f64) {
         let (steps, bias_correction) = (self.steps, self.bias_correction);
         let correction = |beta: f64| if bias_correction { 1.0 - beta.powi(steps) } else { 1.0 };
-        let gradient_scale = (self.clip_norm / (gradient_norm + 1e-6)).min(1.0);
+        let gradient_scale = (self.clip_norm / (gradient_norm + CLIP_EPSILON)).min(1.0);
         let update = |group: Group| {
             let rate = learning_rate * group.rate;
             Update {
@@ -105,12 +123,55 @@ impl AdamW {
         {
             let Some(gradient) = gradient else { continue };
             let update = update(*group);
-            tch::no_grad(|| update.apply(&mut leaf.master, gradient, moments));
-            leaf.refresh();
+            tch::no_grad(|| update.in_one_pass(&mut leaf.master, gradient, moments));
         }
         if let Some(words_ud) = &gradients.words_ud {
             let (group, table) = &mut self.words;
             table.step(&mut model.words_vd, gradients.words.ids(), words_ud, update(*group));
+        }
+    }
+
+    /// A GPU takes longer to begin an operation than to update a leaf, so that it updates all of a rate together, and nobody waits to
+    /// learn the norm.
+    fn step_at_once(&self, model: &Model, gradients: &Gradients, learning_rate: f64, gradient_norm: &Tensor) {
+        // Bias correction fades; long after the first step there is none.
+        let steps = if self.bias_correction { f64::from(self.steps) } else { 1e9 };
+        let steps = Tensor::full([] as [i64; 0], steps, (Kind::Float, model.device));
+        let gradient_divisor = ((gradient_norm + CLIP_EPSILON) / self.clip_norm).clamp_min(1.0);
+        let words_vd = gradients.words_ud.as_ref().map(|words_ud| {
+            let index_u = upload(gradients.words.ids(), model.device);
+            model.words_vd.zeros_like().index_copy_(0, &index_u, words_ud)
+        });
+        let leaves = model.leaves.iter().map(|leaf| &leaf.master).zip(&self.leaves).zip(&gradients.leaves);
+        let leaves = leaves
+            .filter_map(|((weights, (group, moments)), gradient)| Some((*group, weights, gradient.as_ref()?, moments)));
+        let (group, table) = &self.words;
+        let words = words_vd.iter().map(|gradient| (*group, &model.words_vd, gradient, table.moments()));
+        let mut alike: Vec<(Group, Leaves<'_>)> = Vec::new();
+        for (group, weights, gradient, moments) in leaves.chain(words) {
+            let known = alike.iter().position(|(known, _)| *known == group);
+            let at = known.unwrap_or_else(|| {
+                alike.push((group, Leaves::default()));
+                alike.len() - 1
+            });
+            let (_, leaves) = &mut alike[at];
+            leaves.weights.push(weights);
+            leaves.gradients.push(gradient);
+            leaves.firsts.push(&moments.first);
+            leaves.seconds.push(&moments.second);
+        }
+        // The gradients are divided as they are read; what they were is not asked for again.
+        for (Group { rate, weight_decay }, leaves) in alike {
+            let (learning_rate, betas, epsilon) = (learning_rate * rate, [BETA_1, BETA_2], EPSILON);
+            let update = libtorch::AdamW {
+                steps: &steps,
+                learning_rate,
+                betas,
+                weight_decay,
+                epsilon,
+                gradient_divisor: &gradient_divisor,
+            };
+            update.update(&leaves);
         }
     }
 
@@ -143,12 +204,16 @@ impl AdamW {
 
     /// Brings those words up to the present, before their rows are read.
     pub(super) fn catch_up(&mut self, model: &mut Model, ids: &[i64]) {
-        self.words.1.catch_up(&mut model.words_vd, ids);
+        if model.device == Device::Cpu {
+            self.words.1.catch_up(&mut model.words_vd, ids);
+        }
     }
 
     /// Brings all words up to the present, before the whole table is read.
     pub(super) fn settle(&mut self, model: &mut Model) {
-        self.words.1.settle(&mut model.words_vd);
+        if model.device == Device::Cpu {
+            self.words.1.settle(&mut model.words_vd);
+        }
     }
 }
 
@@ -156,13 +221,6 @@ impl AdamW {
 const CHUNK: usize = 16 * 1024;
 
 impl Update {
-    fn apply(self, weight: &mut Tensor, gradient: &Tensor, moments: &mut Moments) {
-        match weight.device() {
-            Device::Cpu => self.in_one_pass(weight, gradient, moments),
-            _ => self.by_tensors(weight, gradient, moments),
-        }
-    }
-
     /// One pass over weight, gradient and moments: the update is bound by memory, and tensor operations
     /// would read and write each of them several times.
     fn in_one_pass(self, weight: &mut Tensor, gradient: &Tensor, moments: &mut Moments) {
@@ -183,17 +241,6 @@ impl Update {
         *second = BETA_2 as f32 * *second + (1.0 - BETA_2) as f32 * g * g;
         let denominator = second.sqrt() / self.root_correction + EPSILON as f32;
         *weight = *weight * self.kept - self.step_size * *first / denominator;
-    }
-
-    /// The same by tensor operations, on any device.
-    fn by_tensors(self, weight: &mut Tensor, gradient: &Tensor, moments: &mut Moments) {
-        let [scale, step_size, root_correction, kept] =
-            [self.gradient_scale, self.step_size, self.root_correction, self.kept].map(f64::from);
-        let clipped = gradient * scale;
-        _ = moments.first.g_mul_scalar_(BETA_1).g_add_(&(&clipped * (1.0 - BETA_1)));
-        _ = moments.second.g_mul_scalar_(BETA_2).g_add_(&(clipped.square() * (1.0 - BETA_2)));
-        let denominator = moments.second.sqrt() / root_correction + EPSILON;
-        _ = weight.g_mul_scalar_(kept).g_sub_(&(&moments.first / denominator * step_size));
     }
 }
 
@@ -234,22 +281,40 @@ mod tests {
     }
 
     #[test]
-    fn one_pass_equals_tensor_operations() {
+    fn one_pass_equals_libtorchs_update() {
         tch::manual_seed(3);
-        for size in [1, CHUNK as i64 + 7] {
+        let number = |value: f64| Tensor::from(value as f32);
+        for (size, steps, corrected) in [(1, 1, true), (CHUNK as i64 + 7, 5, true), (7, 5, false)] {
             let fresh = || Tensor::randn([size], (Kind::Float, Device::Cpu));
             let (weight, gradient, first, second) = (fresh(), fresh(), fresh(), fresh().square());
-            let run = |update: fn(Update, &mut Tensor, &Tensor, &mut Moments)| {
-                let mut weight = weight.copy();
-                let mut state = Moments { first: first.copy(), second: second.copy() };
-                update(UPDATE, &mut weight, &gradient, &mut state);
-                (weight, state)
+            let correction = |beta: f64| if corrected { 1.0 - beta.powi(steps) } else { 1.0 };
+            let (rate, decay, divisor) = (0.1, 0.02, 2.0);
+            let update = Update {
+                gradient_scale: 1.0 / divisor as f32,
+                step_size: (rate / correction(BETA_1)) as f32,
+                root_correction: correction(BETA_2).sqrt() as f32,
+                kept: (1.0 - rate * decay) as f32,
             };
-            let (one, one_state) = run(Update::in_one_pass);
-            let (other, other_state) = run(Update::by_tensors);
-            assert!(one.allclose(&other, 1e-5, 1e-6, false));
-            assert!(one_state.first.allclose(&other_state.first, 1e-5, 1e-6, false));
-            assert!(one_state.second.allclose(&other_state.second, 1e-5, 1e-6, false));
+            let mut ours = (weight.copy(), Moments { first: first.copy(), second: second.copy() });
+            update.in_one_pass(&mut ours.0, &gradient, &mut ours.1);
+            let leaves = Leaves {
+                weights: vec![&weight],
+                gradients: vec![&gradient],
+                firsts: vec![&first],
+                seconds: vec![&second],
+            };
+            let theirs = libtorch::AdamW {
+                steps: &number(if corrected { f64::from(steps) } else { 1e9 }),
+                learning_rate: rate,
+                betas: [BETA_1, BETA_2],
+                weight_decay: decay,
+                epsilon: EPSILON,
+                gradient_divisor: &number(divisor),
+            };
+            theirs.update(&leaves);
+            for (ours, theirs) in [(&ours.0, &weight), (&ours.1.first, &first), (&ours.1.second, &second)] {
+                assert!(ours.allclose(theirs, 1e-5, 1e-6, false), "{size} elements, corrected: {corrected}");
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Gradients of a batch's loss, summed in fp32 over its passes.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::rates::depth;
 use super::words::{BatchWords, WORDS};
 use crate::encoder::Model;
+use crate::libtorch;
 
 #[derive(Debug)]
 pub(super) struct Gradients {
@@ -38,11 +39,9 @@ impl Gradients {
                 *words_ud += computed.pop().expect("one for each input");
             }
             let sums = self.leaves.iter_mut().zip(&self.trained).filter(|(_, trained)| **trained);
-            for ((sum, _), gradient) in sums.zip(computed) {
-                if !gradient.defined() {
-                    continue;
-                }
-                let gradient = gradient.to_kind(Kind::Float).contiguous();
+            let given = sums.map(|(sum, _)| sum).zip(computed).filter(|(_, gradient)| gradient.defined());
+            let (sums, gradients): (Vec<_>, Vec<_>) = given.unzip();
+            for (sum, gradient) in sums.into_iter().zip(libtorch::in_fp32(gradients)) {
                 match sum {
                     Some(sum) => *sum += gradient,
                     None => *sum = Some(gradient),
@@ -51,9 +50,8 @@ impl Gradients {
         });
     }
 
-    /// Global L2 norm.
-    pub(super) fn norm(&self) -> f64 {
-        let norms: Vec<_> = self.leaves.iter().flatten().chain(&self.words_ud).map(Tensor::norm).collect();
-        Tensor::stack(&norms, 0).norm().double_value(&[])
+    /// Global L2 norm, without dimensions.
+    pub(super) fn norm(&self) -> Tensor {
+        libtorch::norm(&self.leaves.iter().flatten().chain(&self.words_ud).collect::<Vec<_>>())
     }
 }

@@ -5,7 +5,9 @@
 //! (BAM, section 2.) With a temperature T the teacher's part is compared apart, both sides' logits divided by T, and
 //! counts T² times, so that its gradients stay of the label's size (Hinton et al. 2015). n rows, C outputs.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+
+use crate::encoder::device::send;
 
 /// Targets of n rows.
 #[derive(Debug)]
@@ -16,6 +18,20 @@ pub(super) enum Targets {
     Softened { gold_nc: Tensor, gold_weight: f64, teacher_nc: Tensor, teacher_weight: f64, temperature: f64 },
     /// Values scaled into [0, 1].
     Value(Tensor),
+}
+
+impl Targets {
+    /// The same on that device.
+    pub(super) fn on(self, device: Device) -> Self {
+        match self {
+            Self::Distribution(target_nc) => Self::Distribution(send(target_nc, device)),
+            Self::Softened { gold_nc, gold_weight, teacher_nc, teacher_weight, temperature } => {
+                let (gold_nc, teacher_nc) = (send(gold_nc, device), send(teacher_nc, device));
+                Self::Softened { gold_nc, gold_weight, teacher_nc, teacher_weight, temperature }
+            }
+            Self::Value(target_n1) => Self::Value(send(target_n1, device)),
+        }
+    }
 }
 
 /// Class targets: `gold_n` are class indices, `teacher_nc` logits.

@@ -10,13 +10,15 @@ use bam_contract::job::JobInput;
 use bam_contract::stage::{Precision, StageSpec};
 use bam_contract::task::Split;
 use serde_json::{Value, json};
-use tch::Kind;
+use tch::{Device, Kind};
 use tempfile::TempDir;
 
 use super::gradients::Gradients;
 use super::sampler::Draw;
+use super::words::BatchWords;
 use super::*;
-use crate::encoder::reference::{Reference, fixtures, two_tasks};
+use crate::encoder::device::upload;
+use crate::encoder::reference::{Reference, fixtures, gpu, two_tasks};
 
 /// The script's `GOLD_SHARE`, `LEARNING_RATE` and `STEPS`.
 const GOLD_SHARE: f64 = 0.3;
@@ -89,8 +91,15 @@ impl Setting {
 
     fn loss_and_gradients(&self, model: &Model, gold_share: f64) -> (f64, Gradients) {
         // Annealing is linear: the label's share is the progress.
-        let conditions = Conditions { progress: gold_share, least_depth: 0, dropout: Dropout::seeded(1) };
-        step::loss_and_gradients(model, &self.set, &self.batch(), &self.params, &conditions)
+        let conditions = Conditions { progress: gold_share, least_depth: 0, dropout: Dropout::seeded(1, model.device) };
+        self.loss_and_gradients_under(model, &conditions)
+    }
+
+    fn loss_and_gradients_under(&self, model: &Model, conditions: &Conditions) -> (f64, Gradients) {
+        let batch = self.batch();
+        let words = word_ids(&self.set, &batch);
+        let (loss, gradients) = step::loss_and_gradients(model, &self.set, (&batch, words), &self.params, conditions);
+        (loss.double_value(&[]), gradients)
     }
 }
 
@@ -99,7 +108,7 @@ fn by_parameter(model: &Model, gradients: &Gradients) -> BTreeMap<String, Tensor
     let mut named = BTreeMap::new();
     let mut parameters = model.parameters.iter();
     let words = parameters.next().unwrap();
-    let index = Tensor::from_slice(gradients.words.ids());
+    let index = upload(gradients.words.ids(), model.device);
     named.insert(
         words.name.clone(),
         words.tensor.zeros_like().index_copy_(0, &index, gradients.words_ud.as_ref().unwrap()),
@@ -151,7 +160,7 @@ fn a_mixed_target_has_pytorchs_loss_and_gradients() {
     let model = setting.reference.model(Precision::Fp32);
     let (loss, gradients) = setting.loss_and_gradients(&model, GOLD_SHARE);
     assert!((loss - setting.reference.get("distilled.loss").double_value(&[])).abs() < 1e-6);
-    let norm = gradients.norm();
+    let norm = gradients.norm().double_value(&[]);
     assert!((norm / setting.reference.get("distilled.gradient_norm").double_value(&[]) - 1.0).abs() < 1e-5);
     let named = by_parameter(&model, &gradients);
     let heads: Vec<_> = named.iter().filter(|(name, _)| name.starts_with("heads.")).collect();
@@ -172,7 +181,7 @@ fn updates_equal_pytorchs() {
         for _ in 0..STEPS {
             let (_, gradients) = setting.loss_and_gradients(&model, GOLD_SHARE);
             let norm = gradients.norm();
-            optimizer.step(&mut model, &gradients, LEARNING_RATE, norm);
+            optimizer.step(&mut model, &gradients, LEARNING_RATE, &norm);
         }
         optimizer.settle(&mut model);
         let watched: Vec<_> = setting.reference.tensors.keys().filter_map(|name| name.strip_prefix(kind)).collect();
@@ -196,9 +205,8 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
     let mut model = setting.reference.model(Precision::Fp32);
     let (loss, whole) = setting.loss_and_gradients(&model, GOLD_SHARE);
     // Of three layers, the top one, the pooler and the heads.
-    let conditions = Conditions { progress: GOLD_SHARE, least_depth: 3, dropout: Dropout::seeded(1) };
-    let batch = setting.batch();
-    let (same_loss, gradients) = step::loss_and_gradients(&model, &setting.set, &batch, &setting.params, &conditions);
+    let conditions = Conditions { progress: GOLD_SHARE, least_depth: 3, dropout: Dropout::seeded(1, Device::Cpu) };
+    let (same_loss, gradients) = setting.loss_and_gradients_under(&model, &conditions);
     assert_eq!(loss, same_loss);
     assert!(gradients.words_ud.is_none());
     let is_trained = |name: &str| rates::depth(name, 3) >= 3;
@@ -212,10 +220,45 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
     let before = weights(&model);
     let mut optimizer = AdamW::new(&model, &setting.params);
     for _ in 0..2 {
-        optimizer.step(&mut model, &gradients, LEARNING_RATE, gradients.norm());
+        optimizer.step(&mut model, &gradients, LEARNING_RATE, &gradients.norm());
     }
     optimizer.settle(&mut model);
     for (name, weight) in weights(&model) {
         assert_eq!(weight != before[&name], is_trained(&name), "`{name}`");
+    }
+}
+
+/// In bf16: gradients end to end against the reference's in fp32, by direction and length; then weights and moments after an
+/// update of all leaves at once against one by one.
+#[test]
+fn a_gpu_learns_as_the_cpu_does() {
+    let Some(gpu) = gpu() else { return };
+    let setting = Setting::new(true, &json!({"reduction": "mean", "layer_decay": 0.9, "bias_correction": false}));
+    let on_cpu = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double).flatten(0, -1);
+    let joined =
+        |gradients: BTreeMap<String, Tensor>| Tensor::cat(&gradients.values().map(on_cpu).collect::<Vec<_>>(), 0);
+    let [mut cpu_model, mut gpu_model] =
+        [Device::Cpu, gpu].map(|device| setting.reference.model_on(device, Precision::Bf16));
+    let (cpu_loss, cpu_gradients) = setting.loss_and_gradients(&cpu_model, GOLD_SHARE);
+    let (gpu_loss, gpu_gradients) = setting.loss_and_gradients(&gpu_model, GOLD_SHARE);
+    assert!((gpu_loss / cpu_loss - 1.0).abs() < 0.02, "{gpu_loss} and {cpu_loss}");
+    let (a, b) = (joined(by_parameter(&cpu_model, &cpu_gradients)), joined(by_parameter(&gpu_model, &gpu_gradients)));
+    let cosine = (a.dot(&b) / (a.norm() * b.norm())).double_value(&[]);
+    assert!(cosine > 0.995, "cosine {cosine}");
+
+    // The same gradients for both, so that their rounding is left out.
+    let to_cpu = |tensor: &Tensor| tensor.to_device(Device::Cpu);
+    let mut same = Gradients::new(&cpu_model, BatchWords::of(&cpu_model, gpu_gradients.words.ids().to_vec()), 0);
+    same.leaves = gpu_gradients.leaves.iter().map(|gradient| gradient.as_ref().map(to_cpu)).collect();
+    same.words_ud = gpu_gradients.words_ud.as_ref().map(to_cpu);
+    let [mut of_cpu, mut of_gpu] = [&cpu_model, &gpu_model].map(|model| AdamW::new(model, &setting.params));
+    of_cpu.step(&mut cpu_model, &same, LEARNING_RATE, &same.norm());
+    of_gpu.step(&mut gpu_model, &gpu_gradients, LEARNING_RATE, &gpu_gradients.norm());
+    of_cpu.settle(&mut cpu_model);
+    for (cpu, gpu) in cpu_model.parameters.iter().zip(&gpu_model.parameters) {
+        assert!(cpu.tensor.allclose(&to_cpu(&gpu.tensor), 1e-4, 1e-6, false), "`{}`", cpu.name);
+    }
+    for ((name, cpu), (_, gpu)) in of_cpu.moments(&cpu_model).zip(of_gpu.moments(&gpu_model)) {
+        assert!(cpu.allclose(&to_cpu(gpu), 1e-4, 1e-9, false), "`{name}`");
     }
 }

@@ -7,8 +7,8 @@ use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
 use super::sampler::Draw;
 use super::training_set::{TrainingSet, TrainingTask};
-use super::words::{BatchWords, word_ids};
-use crate::encoder::{Batch, Dropout, Model};
+use super::words::BatchWords;
+use crate::encoder::{Batch, Dropout, Model, device::upload};
 use bam_inference::padding::{Pass, passes_of_groups};
 
 /// What of a step depends on how far the training is.
@@ -21,17 +21,17 @@ pub(super) struct Conditions {
     pub(super) dropout: Dropout,
 }
 
-/// The loss of a batch, and its gradients.
+/// The loss of a batch, without dimensions, and its gradients. The batch's words are `words`.
 ///
 /// Its rows attend within groups of like length, and a large batch goes through in several passes; both leave its
 /// gradients as they are.
 pub(super) fn loss_and_gradients(
     model: &Model,
     set: &TrainingSet,
-    batch: &[Draw],
+    (batch, words): (&[Draw], Vec<i64>),
     params: &TrainParams,
     conditions: &Conditions,
-) -> (f64, Gradients) {
+) -> (Tensor, Gradients) {
     let tokens = |draw: &Draw| set.task(draw.task).rows.tokens(draw.row);
     let mut rows = batch.to_vec();
     // By task and row where lengths are equal: the order must not depend on the sort.
@@ -41,14 +41,14 @@ pub(super) fn loss_and_gradients(
         Reduction::Mean => (batch.len() as f64).recip(),
         Reduction::Sum => 1.0,
     };
-    let mut gradients = Gradients::new(model, BatchWords::of(model, word_ids(set, batch)), conditions.least_depth);
+    let mut gradients = Gradients::new(model, BatchWords::of(model, words), conditions.least_depth);
     let mut losses = Vec::new();
     for Pass { rows: range, ends } in passes_of_groups(&lengths) {
         let loss = pass_loss(model, set, &gradients.words, (&rows[range], &ends), params, conditions) * scale;
         gradients.add(model, &loss);
         losses.push(loss.detach());
     }
-    (Tensor::stack(&losses, 0).sum(Kind::Double).double_value(&[]), gradients)
+    (Tensor::stack(&losses, 0).sum(Kind::Double), gradients)
 }
 
 /// Sum of the losses of rows that go through the encoder together, each answered by its task's head.
@@ -61,7 +61,7 @@ fn pass_loss(
     Conditions { progress, dropout, .. }: &Conditions,
 ) -> Tensor {
     let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
-    let batch = Batch::new(&token_rows, ends, set.pad_id(), |id| words.row_of(id), model.device);
+    let batch = Batch::new(&token_rows, ends, set.pad_id(), |id| words.row_of(id), model.placement());
     let pooled_bd = model.pooled_bd(&batch, &words.rows_ud, dropout);
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
@@ -69,7 +69,7 @@ fn pass_loss(
         if places.is_empty() {
             continue;
         }
-        let of_task_nd = pooled_bd.index_select(0, &Tensor::from_slice(&places).to_device(model.device));
+        let of_task_nd = pooled_bd.index_select(0, &upload(&places, model.device));
         let logits_nc = model.logits_bc(task, &of_task_nd, dropout);
         let draws = places.iter().map(|at| rows[*at as usize].row);
         loss += task_loss(set.task(task), draws, &logits_nc, params, *progress);
@@ -86,17 +86,16 @@ fn task_loss(
 ) -> Tensor {
     let gold_share = params.gold_share(&task.spec.name, progress);
     let outputs = task.spec.outputs();
-    let device = logits_nc.device();
     let gold: Vec<f32> = rows.clone().map(|row| task.gold[row]).collect();
-    let gold_n = Tensor::from_slice(&gold).to_device(device);
+    let gold_n = Tensor::from_slice(&gold);
     let teacher_nc = task.teacher.as_ref().map(|teacher| {
         let logits: Vec<f32> = rows.flat_map(|row| &teacher[row * outputs..(row + 1) * outputs]).copied().collect();
-        Tensor::from_slice(&logits).view([-1, outputs as i64]).to_device(device)
+        Tensor::from_slice(&logits).view([-1, outputs as i64])
     });
     let targets = if task.spec.is_regression() {
         value_targets(&gold_n.view([-1, 1]), teacher_nc.as_ref(), gold_share)
     } else {
         class_targets(&gold_n, outputs, teacher_nc.as_ref(), gold_share, params.temperature)
     };
-    loss_sum(logits_nc, &targets)
+    loss_sum(logits_nc, &targets.on(logits_nc.device()))
 }

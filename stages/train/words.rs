@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::sampler::Draw;
 use super::training_set::TrainingSet;
-use crate::encoder::Model;
+use crate::encoder::{Model, device::upload};
 
 /// Name of the whole table.
 pub(super) const WORDS: &str = "bert.embeddings.word_embeddings.weight";
@@ -31,7 +31,7 @@ pub(super) fn word_ids(set: &TrainingSet, batch: &[Draw]) -> Vec<i64> {
 
 impl BatchWords {
     pub(super) fn of(model: &Model, ids: Vec<i64>) -> Self {
-        let index_u = Tensor::from_slice(&ids).to_device(model.device);
+        let index_u = upload(&ids, model.device);
         let rows_ud = tch::no_grad(|| model.words_vd.index_select(0, &index_u)).set_requires_grad(true);
         Self { ids, rows_ud }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::Sandbox;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Names of the stages of events of this kind, in order.
 fn stages_of(events: &[Value], kind: &str) -> Vec<String> {
@@ -46,6 +46,40 @@ fn each_worker_sees_the_gpus_it_was_given() {
             assert!(log.contains(&format!("GPUs: {}\n", given[stage])), "{stage}: {log}");
         }
     }
+    assert_eq!(stages_of(&events, "ran").len(), 11);
+}
+
+#[test]
+fn stages_share_a_gpu() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.edit(
+        "pipeline.yaml",
+        "stages:\n",
+        "resources: { train: { gpus: 0.4 }, predict: { gpus: 0.6 } }\nstages:\n",
+    );
+    let events =
+        events(&sandbox, &["run", "--json", "--threads", "8"], &[("CUDA_VISIBLE_DEVICES", "3"), ("BAM_JOBS", "8")]);
+    let (mut holders, mut most) = (Vec::new(), 0);
+    for event in &events {
+        let stage = event["stage"].as_str().unwrap_or_default();
+        if event["event"] == "running" && event["gpus"] == json!(["3"]) {
+            holders.push(stage);
+            most = most.max(holders.len());
+            let kinds: Vec<&str> = holders.iter().filter_map(|holder| holder.split('@').next()).collect();
+            let fits = [
+                &["teacher"][..],
+                &["teacher", "teacher"],
+                &["teacher", "predictions"],
+                &["predictions"],
+                &["student"],
+                &["scores"],
+            ];
+            assert!(fits.contains(&kinds.as_slice()), "{kinds:?}");
+        } else if event["event"] == "ran" {
+            holders.retain(|holder| *holder != stage);
+        }
+    }
+    assert_eq!(most, 2);
     assert_eq!(stages_of(&events, "ran").len(), 11);
 }
 

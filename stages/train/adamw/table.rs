@@ -2,10 +2,10 @@
 //!
 //! Adam moves every row at every step: moments fade and weights decay without gradients too. Here a row without one
 //! is left behind and catches up when it is next read, by the very updates it missed; so the outcome is the same bit
-//! for bit, and a step touches hundreds of rows instead of tens of thousands.
+//! for bit, and a step touches hundreds of rows instead of tens of thousands. On the CPU, that is: a GPU moves them all.
 
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::{Moments, Update, elements, elements_mut};
 
@@ -44,13 +44,6 @@ impl Table {
     /// One step, with gradients of the rows `ids`, which are up to the present.
     pub(super) fn step(&mut self, weights_vd: &mut Tensor, ids: &[i64], gradients_ud: &Tensor, update: Update) {
         self.updates.push(update);
-        if weights_vd.device() != Device::Cpu {
-            return tch::no_grad(|| {
-                let index_u = Tensor::from_slice(ids).to_device(weights_vd.device());
-                let gradient_vd = weights_vd.zeros_like().index_copy_(0, &index_u, gradients_ud);
-                update.by_tensors(weights_vd, &gradient_vd, &mut self.moments);
-            });
-        }
         let mut places = vec![NONE; self.rows.len()];
         for (place, id) in ids.iter().enumerate() {
             places[*id as usize] = place as u32;
@@ -102,14 +95,11 @@ impl Table {
     }
 
     fn bring_up(&mut self, weights_vd: &mut Tensor, wanted: impl Fn(usize) -> bool + Sync) {
-        // Elsewhere every step moves all rows.
-        if weights_vd.device() == Device::Cpu {
-            self.each_row(weights_vd, |id, updates, row, weights, firsts, seconds| {
-                if wanted(id) {
-                    catch_up(row, updates, weights, firsts, seconds);
-                }
-            });
-        }
+        self.each_row(weights_vd, |id, updates, row, weights, firsts, seconds| {
+            if wanted(id) {
+                catch_up(row, updates, weights, firsts, seconds);
+            }
+        });
     }
 
     fn each_row(
@@ -146,7 +136,7 @@ fn catch_up(row: &mut Row, updates: &[Update], weights: &mut [f32], firsts: &mut
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
 
