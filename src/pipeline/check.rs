@@ -5,14 +5,14 @@ mod files;
 mod judged;
 mod learning;
 mod outside;
+mod references;
 mod splits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bam_contract::artifact::ArtifactKind;
 use bam_contract::external::External;
 use bam_contract::fault::closest;
-use bam_contract::stage::{Input, KINDS, StageSpec};
+use bam_contract::stage::{KINDS, StageSpec};
 use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
 use serde_json::{Value, json};
@@ -21,12 +21,13 @@ use super::draft::{Draft, did_you_mean};
 use super::graph;
 use super::mistake::Mistakes;
 use super::resources::{self, Resources};
-use super::typed::{PLACEHOLDER, set_default, typed};
-use super::vars::{Origin, Sketch, family_of, lost_families};
+use super::typed::{set_default, typed};
+use super::vars::{Origin, Sketch, lost_families};
 use super::{Edge, Stage};
 use crate::hub::{Hub, Repository};
 use encoders::Encoders;
 use files::Files;
+use references::Known;
 
 /// A stage with its types, before its references are known to lead anywhere.
 struct Typed {
@@ -103,51 +104,50 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
     let lost = lost_families(draft, &sketches);
     let mut stages: Vec<Typed> = sketches
         .into_iter()
-        .filter_map(|sketch| type_stage(sketch, draft.seed, &definitions, &of_kinds, mistakes))
+        .filter_map(|sketch| type_stage(sketch, draft, &definitions, &of_kinds, mistakes))
         .collect();
     for stage in &mut stages {
         stage.find_repository(hub, mistakes);
     }
-    let index = index_by_name(&stages, mistakes);
-    let edges: Vec<Vec<Edge>> = stages
-        .iter()
-        .map(|stage| {
-            let mut edges = resolve(stage, &stages, &index, (&names, &lost), mistakes);
-            edges.extend(references(stage, &stages, &index));
-            edges
-        })
-        .collect();
+    let known = Known { names, lost, may_be_more: draft.gaps.file };
+    let index = references::index(&stages, draft, mistakes);
+    let mut edges: Vec<Vec<Edge>> =
+        stages.iter().map(|stage| references::edges(stage, &stages, &index, &known, mistakes)).collect();
     let mut files = Files::default();
     let externals: Vec<Vec<External>> = stages.iter().map(|stage| files.of(stage, mistakes)).collect();
     let reads: Vec<Vec<usize>> = edges.iter().map(|edges| edges.iter().map(|edge| edge.stage).collect()).collect();
-    match graph::order(&reads) {
-        Ok(order) => {
-            let graph = Stages { stages: &stages, edges: &edges };
-            let mut encoders = Encoders::default();
-            for at in 0..stages.len() {
-                learning::check(at, &graph, mistakes);
-                splits::check(at, &graph, mistakes);
-                judged::check(at, &graph, mistakes);
-                encoders.check(at, &graph, mistakes);
-            }
-            assemble(stages, edges, externals, &order)
-        }
-        Err(cycles) => {
-            for cycle in cycles {
-                let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
-                let first = &stages[cycle[0]];
-                let reads = first.spec.inputs().into_iter().find(|input| input.stage.0 == names[1]);
-                let at = reads.map(|input| input.at).unwrap_or_default();
-                let place = first.origin.value(&mistakes.source, &at);
-                let hint = "a stage cannot read what is made from its own output".to_owned();
-                mistakes.add(place, format!("stages wait for each other: {}", names.join(" → ")), Some(hint));
-            }
-            Vec::new()
-        }
+    let (order, cycles) = graph::order(&reads);
+    for cycle in cycles {
+        let names: Vec<&str> = cycle.iter().map(|at| stages[*at].name.as_str()).collect();
+        let first = &stages[cycle[0]];
+        let reads = first.spec.inputs().into_iter().find(|input| input.stage.0 == names[1]);
+        let at = reads.map(|input| input.at).unwrap_or_default();
+        let place = first.origin.value(&mistakes.source, &at);
+        let hint = "a stage cannot read what is made from its own output".to_owned();
+        mistakes.add(place, format!("stages wait for each other: {}", names.join(" → ")), Some(hint));
+        cut(&cycle, &mut stages, &mut edges);
     }
+    let graph = Stages { stages: &stages, edges: &edges };
+    let mut encoders = Encoders::default();
+    for at in 0..stages.len() {
+        learning::check(at, &graph, mistakes);
+        splits::check(at, &graph, mistakes);
+        judged::check(at, &graph, mistakes);
+        encoders.check(at, &graph, mistakes);
+    }
+    assemble(stages, edges, externals, &order)
 }
 
-/// The user's own tasks, by name; none for one that is told to be wrong.
+/// Opens a cycle, so that what else is wrong with its stages can be found.
+fn cut(cycle: &[usize], stages: &mut [Typed], edges: &mut [Vec<Edge>]) {
+    let (last, first) = (cycle[cycle.len() - 2], cycle[0]);
+    let (cut, kept) = edges[last].drain(..).partition(|edge| edge.stage == first);
+    edges[last] = kept;
+    let params = cut.iter().filter_map(|edge: &Edge| edge.slot.split('.').next());
+    stages[last].flawed.extend(params.map(ToOwned::to_owned));
+}
+
+/// The user's own tasks, by name; none for one that is told to be wrong, or given twice.
 fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, Option<TaskSpec>> {
     let mut definitions = BTreeMap::new();
     for (name, value) in &draft.tasks {
@@ -172,14 +172,14 @@ fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, Optio
                 mistakes.add(mistakes.source.key(&path), mistake, None);
             }
         }
-        definitions.insert(name.clone(), task);
+        definitions.insert(name.clone(), task.filter(|_| !draft.gaps.twice("tasks", name)));
     }
     definitions
 }
 
 fn type_stage(
     mut sketch: Sketch,
-    seed: Option<u64>,
+    draft: &Draft,
     definitions: &BTreeMap<String, Option<TaskSpec>>,
     of_kinds: &BTreeMap<String, Resources>,
     mistakes: &mut Mistakes,
@@ -195,7 +195,7 @@ fn type_stage(
         mistakes.add_in(owner, place, format!("unknown kind `{}` of stage `{}`", sketch.kind, owner.0), Some(hint));
         return None;
     }
-    let unknown_task = fill_defaults(&mut sketch, seed, definitions, mistakes);
+    let unknown_task = fill_defaults(&mut sketch, draft, definitions, mistakes);
     let (spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
     let mut flawed: BTreeSet<String> = sketch.unknown.iter().filter_map(|at| at.first().cloned()).collect();
     for flaw in flaws {
@@ -228,19 +228,19 @@ fn type_stage(
 /// Says whether the task is unknown, or wrong.
 fn fill_defaults(
     sketch: &mut Sketch,
-    seed: Option<u64>,
+    draft: &Draft,
     definitions: &BTreeMap<String, Option<TaskSpec>>,
     mistakes: &mut Mistakes,
 ) -> bool {
     match sketch.kind.as_str() {
         "train" => {
-            if let Some(seed) = seed {
+            if let Some(seed) = draft.seed {
                 set_default(&mut sketch.params, "seed", seed);
             }
             false
         }
         "data" => {
-            if let (Some(seed), Some(Value::Object(grammar))) = (seed, sketch.params.get_mut("grammar")) {
+            if let (Some(seed), Some(Value::Object(grammar))) = (draft.seed, sketch.params.get_mut("grammar")) {
                 set_default(grammar, "seed", seed);
             }
             let Some(task) = sketch.params.get("task").and_then(Value::as_str).map(ToOwned::to_owned) else {
@@ -264,6 +264,9 @@ fn fill_defaults(
             if sketch.params.contains_key("definition") || task.contains('$') || task.is_empty() {
                 return task.is_empty();
             }
+            if draft.gaps.file {
+                return true;
+            }
             let mut known: Vec<&str> = tasks::names().collect();
             known.extend(definitions.keys().map(String::as_str));
             let near = closest(&task, known);
@@ -275,88 +278,6 @@ fn fill_defaults(
         }
         _ => false,
     }
-}
-
-fn index_by_name(stages: &[Typed], mistakes: &mut Mistakes) -> HashMap<String, usize> {
-    let mut index = HashMap::new();
-    for (at, stage) in stages.iter().enumerate() {
-        if index.insert(stage.name.clone(), at).is_some() {
-            let place = mistakes.source.key(&["stages".to_owned(), stage.origin.written.clone()]);
-            mistakes.add(place, format!("two stages are named `{}`", stage.name), None);
-        }
-    }
-    index
-}
-
-/// The edges that a stage's parameters name.
-fn resolve(
-    stage: &Typed,
-    stages: &[Typed],
-    index: &HashMap<String, usize>,
-    (names, lost): (&BTreeSet<String>, &BTreeSet<&str>),
-    mistakes: &mut Mistakes,
-) -> Vec<Edge> {
-    let mut edges = Vec::new();
-    let owner = (stage.origin.written.as_str(), stage.name.as_str());
-    for Input { slot, stage: reference, accepts, at } in stage.spec.inputs() {
-        let name = reference.0.as_str();
-        if name == PLACEHOLDER && stage.flawed.contains(&at[0]) {
-            continue;
-        }
-        let place = stage.origin.value(&mistakes.source, &at);
-        let Some(target) = index.get(name).copied() else {
-            // A stage that exists but is itself wrong has been told of already.
-            if !names.contains(name) && !lost.contains(family_of(name)) {
-                let hint = missing_stage_hint(name, names);
-                mistakes.add_in(owner, place, format!("no stage `{name}`, which stage `{}` reads", stage.name), hint);
-            }
-            continue;
-        };
-        let writes = stages[target].spec.writes();
-        if accepts.contains(&writes) {
-            edges.push(Edge { slot, stage: target });
-        } else {
-            let message = format!(
-                "`{}` of stage `{}` reads {}, but stage `{name}` makes {writes}",
-                at[0],
-                stage.name,
-                accepts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
-            );
-            mistakes.add_in(owner, place, message, fitting_stage_hint(name, accepts, stages));
-        }
-    }
-    edges
-}
-
-fn missing_stage_hint(name: &str, names: &BTreeSet<String>) -> Option<String> {
-    if name.contains("@*") {
-        return Some("`@*` gathers stages into a list: write `[…]`".to_owned());
-    }
-    let mut members = names.iter().filter(|known| family_of(known) == name).peekable();
-    if let Some(member) = members.peek() {
-        return Some(format!("`{name}` has axes: name one stage, such as `{member}`, or `[{name}@*]` for all"));
-    }
-    closest(name, names.iter().map(String::as_str)).map(did_you_mean)
-}
-
-/// The stage of a fitting kind that shares the reference's axes.
-fn fitting_stage_hint(name: &str, accepts: &[ArtifactKind], stages: &[Typed]) -> Option<String> {
-    let axes = |name: &str| name.split_once('@').map(|(_, axes)| axes.to_owned());
-    let fits = |stage: &&Typed| accepts.contains(&stage.spec.writes()) && axes(&stage.name) == axes(name);
-    stages.iter().find(fits).map(|stage| did_you_mean(&stage.name))
-}
-
-/// `score` compares an ONNX model's logits with those of the checkpoint it was exported from, so it reads that
-/// checkpoint too: one edge `reference.<export stage>` for each exported model, which no parameter names.
-fn references(stage: &Typed, stages: &[Typed], index: &HashMap<String, usize>) -> Vec<Edge> {
-    let StageSpec::Score(score) = &stage.spec else { return Vec::new() };
-    let exported = score.models.iter().filter_map(|model| match &stages[*index.get(&model.0)?].spec {
-        StageSpec::Export(export) => {
-            Some(Edge { slot: format!("reference.{model}"), stage: *index.get(&export.model.0)? })
-        }
-        _ => None,
-    });
-    exported.collect()
 }
 
 fn assemble(stages: Vec<Typed>, edges: Vec<Vec<Edge>>, externals: Vec<Vec<External>>, order: &[usize]) -> Vec<Stage> {

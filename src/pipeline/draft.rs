@@ -7,9 +7,10 @@ use bam_contract::fault::closest;
 use serde_json::Value;
 use serde_yaml::Value as Yaml;
 
-use super::include::{self, INCLUDE};
+use super::include::{self, Gaps, INCLUDE};
 use super::mistake::Mistakes;
 use super::places::entry_path;
+use super::values;
 use super::vars::RESOURCES;
 
 const TOP: [&str; 8] = ["name", "seed", "remote", "vars", "for", "tasks", "resources", "stages"];
@@ -30,6 +31,7 @@ pub(crate) struct Draft {
     /// By stage kind.
     pub(crate) resources: Vec<(String, Value)>,
     pub(crate) stages: Vec<(String, Value)>,
+    pub(crate) gaps: Gaps,
 }
 
 impl Draft {
@@ -38,11 +40,11 @@ impl Draft {
     /// # Errors
     /// When the file cannot be read.
     pub(crate) fn read(file: &Path, overrides: &[String]) -> Result<(Self, Mistakes)> {
-        let (root, mut mistakes) = include::read(file)?;
-        let mut draft = Self { name: stem(file), ..Self::default() };
+        let (root, gaps, mut mistakes) = include::read(file)?;
+        let mut draft = Self { name: stem(file), gaps, ..Self::default() };
         if let Some(mut root) = root {
             for argument in overrides {
-                set(&mut root, argument, &mut mistakes);
+                set(&mut root, argument, &draft.gaps, &mut mistakes);
             }
             draft.fill(&root, &mut mistakes);
         }
@@ -156,13 +158,19 @@ fn json_entries(value: &Yaml, path: &[String], mistakes: &mut Mistakes) -> Vec<(
 }
 
 /// Applies one `dotted.path=value`.
-fn set(root: &mut Yaml, argument: &str, mistakes: &mut Mistakes) {
+fn set(root: &mut Yaml, argument: &str, gaps: &Gaps, mistakes: &mut Mistakes) {
     let Some((dotted, text)) = argument.split_once('=') else {
         let hint = "write `--set vars.name=value`".to_owned();
         return mistakes.add(None, format!("`--set {argument}` gives no value"), Some(hint));
     };
-    let value = match serde_yaml::from_str::<Yaml>(text) {
-        Ok(value) => value,
+    let value = match values::read(text) {
+        Ok((value, wrong)) => match wrong.first() {
+            None => value,
+            Some((path, wrong)) => {
+                let (message, hint) = wrong.message(path);
+                return mistakes.add(None, format!("`--set {argument}`: {message}"), hint);
+            }
+        },
         Err(error) => return mistakes.add(None, format!("`--set {argument}`: the value is no YAML: {error}"), None),
     };
     let path = entry_path(dotted);
@@ -171,6 +179,8 @@ fn set(root: &mut Yaml, argument: &str, mistakes: &mut Mistakes) {
             *place = value;
             mistakes.source.set_override(&path, argument);
         }
+        // It may override what stands in a file that was not read.
+        Err(_) if gaps.file => {}
         Err((message, hint)) => mistakes.add(None, format!("`--set {argument}`: {message}"), hint),
     }
 }

@@ -11,12 +11,13 @@ use super::places::EntryPath;
 use super::vars::{Sketch, family_of};
 
 /// Replaces `family@*` in lists by the stages it matches, in their order.
-/// Families in `lost` have no stages, for a reason that has been told.
-pub(super) fn gather(sketches: &mut [Sketch], lost: &BTreeSet<&str>, mistakes: &mut Mistakes) {
+/// Families in `lost` have no stages, for a reason that has been told; where there `may_be_more` stages, in a file that could not
+/// be read, what is gathered is not known.
+pub(super) fn gather(sketches: &mut [Sketch], lost: &BTreeSet<&str>, may_be_more: bool, mistakes: &mut Mistakes) {
     let names: Vec<String> = sketches.iter().map(|sketch| sketch.name.clone()).collect();
     for sketch in sketches {
         let mut params = Value::Object(std::mem::take(&mut sketch.params));
-        let mut gathering = Gathering { names: &names, lost, sketch, mistakes };
+        let mut gathering = Gathering { names: &names, lost, may_be_more, sketch, mistakes };
         gathering.gather(&mut params, &mut Vec::new());
         if let Value::Object(params) = params {
             sketch.params = params;
@@ -27,6 +28,7 @@ pub(super) fn gather(sketches: &mut [Sketch], lost: &BTreeSet<&str>, mistakes: &
 struct Gathering<'a> {
     names: &'a [String],
     lost: &'a BTreeSet<&'a str>,
+    may_be_more: bool,
     sketch: &'a mut Sketch,
     mistakes: &'a mut Mistakes,
 }
@@ -57,8 +59,10 @@ impl Gathering<'_> {
                 continue;
             };
             let found: Vec<&String> = self.names.iter().filter(|name| matches(pattern, name)).collect();
-            if found.is_empty() {
+            if found.is_empty() || self.may_be_more {
                 self.sketch.unknown.push(at.to_vec());
+            }
+            if found.is_empty() {
                 self.miss(pattern, &[at, &[index.to_string()]].concat());
             }
             written.extend(found.iter().map(|_| index));
@@ -71,7 +75,7 @@ impl Gathering<'_> {
     /// Tells of a pattern that matches no stage, unless its family is lost.
     fn miss(&mut self, pattern: &str, at: &[String]) {
         let family = family_of(pattern);
-        if self.lost.contains(family) {
+        if self.may_be_more || self.lost.contains(family) {
             return;
         }
         let near = closest(family, self.names.iter().map(|name| family_of(name)).filter(|near| *near != family));

@@ -14,14 +14,15 @@ use serde_yaml::{Mapping, Value as Yaml};
 use super::DEFAULT_FILE;
 use super::draft::entry_name;
 use super::mistake::Mistakes;
-use super::places::Places;
+use super::places::{EntryPath, Places};
 use super::source::{Lines, Place, Source};
+use super::values::{self, Wrong};
 use crate::installed;
 
 pub(super) const INCLUDE: &str = "include";
 
-/// Entries whose values an including file overrides.
-const OVERRIDDEN: [&str; 2] = ["vars", "resources"];
+/// Entries whose values an including file overrides; `for` where it stands, though it may not.
+const OVERRIDDEN: [&str; 3] = ["vars", "resources", "for"];
 
 /// Entries that add up; each name is defined once.
 const DEFINED: [&str; 2] = ["tasks", "stages"];
@@ -29,12 +30,27 @@ const DEFINED: [&str; 2] = ["tasks", "stages"];
 /// Entries that say what a whole experiment is.
 const OF_THE_PIPELINE: [&str; 3] = ["name", "seed", "for"];
 
-/// Reads a pipeline file and all that it includes. Nothing is returned where a file was lost, for what is wrong with the
-/// rest might follow from that.
+/// What mistakes that were told leave unknown of a pipeline. Nothing is said of what may follow from that.
+#[derive(Debug, Default)]
+pub(crate) struct Gaps {
+    /// Entries that are given twice: either may be meant.
+    twice: BTreeSet<EntryPath>,
+    /// Whether a file could not be included, which may hold any variable, task or stage.
+    pub(crate) file: bool,
+}
+
+impl Gaps {
+    /// Whether a stage or a task is given twice.
+    pub(crate) fn twice(&self, section: &str, name: &str) -> bool {
+        self.twice.iter().any(|path| matches!(path.as_slice(), [of, twice] if of == section && twice == name))
+    }
+}
+
+/// Reads a pipeline file and all that it includes. Nothing is returned of one that is no YAML.
 ///
 /// # Errors
 /// When the pipeline file itself cannot be read.
-pub(super) fn read(path: &Path) -> Result<(Option<Yaml>, Mistakes)> {
+pub(super) fn read(path: &Path) -> Result<(Option<Yaml>, Gaps, Mistakes)> {
     let shown = path.display().to_string();
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -51,12 +67,17 @@ pub(super) fn read(path: &Path) -> Result<(Option<Yaml>, Mistakes)> {
         }
         read => read.with_context(|| format!("reading `{shown}`"))?,
     };
-    let mut reader = Reader { mistakes: Mistakes::new(Source::new(shown)), open: Vec::new(), read: BTreeSet::new() };
+    let mut reader = Reader {
+        mistakes: Mistakes::new(Source::new(shown)),
+        gaps: Gaps::default(),
+        open: Vec::new(),
+        read: BTreeSet::new(),
+    };
     let root = reader.file(path, &bytes).map(|part| {
         reader.mistakes.source.places = part.places;
         part.root
     });
-    Ok((root.filter(|_| reader.mistakes.list.is_empty()), reader.mistakes))
+    Ok((root, reader.gaps, reader.mistakes))
 }
 
 /// One file's entries, or those of several files made one.
@@ -67,6 +88,7 @@ struct Part {
 
 struct Reader {
     mistakes: Mistakes,
+    gaps: Gaps,
     /// The files that are being read, each included by the one before.
     open: Vec<PathBuf>,
     /// All files read so far. One that is included twice is taken once.
@@ -94,23 +116,42 @@ impl Reader {
             self.mistakes.add(place(valid), "not UTF-8 text", None);
             return None;
         }
-        let within = |entry: &[String]| {
-            places.twice.iter().any(|(outer, ..)| outer.len() < entry.len() && entry.starts_with(outer))
-        };
-        for (entry, first, second) in places.twice.iter().filter(|(entry, ..)| !within(entry)) {
-            let first = self.mistakes.source.show(first);
-            let message = format!("`{}` is given twice; first at {first}", entry.join("."));
-            self.mistakes.add(second.clone(), message, None);
-        }
-        match serde_yaml::from_str::<Yaml>(&text).and_then(|mut root| root.apply_merge().map(|()| root)) {
-            Ok(root) => Some(Part { root, places }),
-            // The library fails at an entry that is given twice, and says less.
-            Err(_) if !places.twice.is_empty() => None,
+        match values::read(&text) {
+            Ok((root, wrong)) => {
+                self.tell(wrong, &places);
+                Some(Part { root, places })
+            }
             Err(error) => {
                 let index_bytes = error.location().map_or(0, |at| at.index());
                 let at = text.char_indices().take_while(|(index, _)| *index < index_bytes).count();
                 self.mistakes.add(place(at), syntax_message(&error), None);
                 None
+            }
+        }
+    }
+
+    /// Tells what is wrong with a file's values.
+    fn tell(&mut self, wrong: Vec<(EntryPath, Wrong)>, places: &Places) {
+        let mut twice = places.twice.clone();
+        for (path, wrong) in wrong {
+            let (message, hint) = wrong.message(&path);
+            match wrong {
+                Wrong::Twice => {
+                    match twice.iter().position(|(known, ..)| *known == path) {
+                        Some(at) => {
+                            let (_, first, second) = twice.remove(at);
+                            let first = self.mistakes.source.show(&first);
+                            self.mistakes.add(second, format!("{message}; first at {first}"), hint);
+                        }
+                        // One that an alias repeats, if others have places.
+                        None if !places.twice.is_empty() => {}
+                        None => self.mistakes.add(places.key(&path), message, hint),
+                    }
+                    self.gaps.file |= path == [INCLUDE];
+                    self.gaps.twice.insert(path);
+                }
+                Wrong::TooLarge(_) => self.mistakes.add_unread(places.value(&path), message, hint),
+                Wrong::NotMerged => self.mistakes.add(places.value(&path), message, hint),
             }
         }
     }
@@ -124,6 +165,7 @@ impl Reader {
             _ if is_included => {
                 let message = format!("`{}` is not a mapping of names to values", path.display());
                 self.mistakes.add(own.places.value(&[]), message, None);
+                self.gaps.file = true;
                 own.root = Yaml::Mapping(Mapping::new());
             }
             _ => return own,
@@ -131,7 +173,7 @@ impl Reader {
         let Yaml::Mapping(entries) = &mut own.root else { return own };
         if is_included {
             for name in OF_THE_PIPELINE {
-                if entries.remove(name).is_some() {
+                if entries.contains_key(name) {
                     let place = own.places.key(&[name.to_owned()]);
                     let hint = format!(
                         "write it in `{}`; included stages take their axes from there",
@@ -145,7 +187,7 @@ impl Reader {
                 }
             }
         }
-        let Some(included) = entries.remove(INCLUDE) else { return own };
+        let Some(included) = entries.shift_remove(INCLUDE) else { return own };
         let mut all: Option<Part> = None;
         for (named, place) in self.names(&included, &own.places) {
             if let Some(part) = self.included(path, &named, place) {
@@ -174,9 +216,11 @@ impl Reader {
         };
         let mut names = Vec::new();
         for (item, place) in items {
-            match item.as_str() {
-                Some(name) => names.push((name.to_owned(), place)),
-                None => self.mistakes.add(place, "`include` is not a file's path, or a list of them", None),
+            if let Some(name) = item.as_str() {
+                names.push((name.to_owned(), place));
+            } else {
+                self.mistakes.add(place, "`include` is not a file's path, or a list of them", None);
+                self.gaps.file = true;
             }
         }
         names
@@ -200,6 +244,7 @@ impl Reader {
                     _ => (format!("included file `{}` cannot be read: {error}", path.display()), "name a YAML file"),
                 };
                 self.mistakes.add(place, message, Some(hint.to_owned()));
+                self.gaps.file = true;
                 return None;
             }
         };
@@ -213,7 +258,9 @@ impl Reader {
         if self.read.contains(&identity) {
             return None;
         }
-        self.file(&path, &bytes)
+        let part = self.file(&path, &bytes);
+        self.gaps.file |= part.is_none();
+        part
     }
 
     /// Two parts as one: the second stands below the first, and wins where it may.
@@ -233,6 +280,7 @@ impl Reader {
                             let first = self.mistakes.source.show(&above.places.key(&path));
                             let message = format!("`{}` is given twice; first at {first}", path.join("."));
                             self.mistakes.add(below.places.key(&path), message, None);
+                            self.gaps.twice.insert(path.to_vec());
                             continue;
                         }
                         // One that is overridden keeps its position.

@@ -18,11 +18,19 @@ pub(crate) struct Mistake {
 pub(crate) struct Mistakes {
     pub(crate) source: Source,
     pub(crate) list: Vec<Mistake>,
+    /// Where values stand that could not be read, and others were put in their place: nothing more is said of those.
+    unread: Vec<Place>,
 }
 
 impl Mistakes {
     pub(crate) fn new(source: Source) -> Self {
-        Self { source, list: Vec::new() }
+        Self { source, list: Vec::new(), unread: Vec::new() }
+    }
+
+    /// A mistake of a value that can not be read.
+    pub(crate) fn add_unread(&mut self, place: Place, message: String, hint: Option<String>) {
+        self.add(place.clone(), message, hint);
+        self.unread.push(place);
     }
 
     pub(crate) fn add(&mut self, place: impl Into<Option<Place>>, message: impl Into<String>, hint: Option<String>) {
@@ -59,7 +67,8 @@ impl Mistakes {
 
     fn push(&mut self, mistake: Mistake) {
         let told = |known: &Mistake| known.place == mistake.place && known.message == mistake.message;
-        if !self.list.iter().any(told) {
+        let is_unread = mistake.place.as_ref().is_some_and(|place| self.unread.contains(place));
+        if !is_unread && !self.list.iter().any(told) {
             self.list.push(mistake);
         }
     }

@@ -1,4 +1,4 @@
-//! The pipeline file: [`include`] reads it with the files it names, [`draft`] takes it as written, [`vars`] and [`gather`]
+//! The pipeline file: [`include`] reads it with the files it names ([`values`], [`places`]), [`draft`] takes it as written, [`vars`] and [`gather`]
 //! expand it, [`check`] proves it sound.
 
 mod check;
@@ -13,6 +13,7 @@ mod schema;
 mod source;
 mod substitute;
 mod typed;
+mod values;
 mod vars;
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ type Below = (EntryPath, Option<Place>, Place);
 const NO_ANCHOR: usize = 0;
 
 /// The key whose value's entries count as the mapping's own, where it has none of that name.
-const MERGE: &str = "<<";
+pub(super) const MERGE: &str = "<<";
 
 impl<'a> Walk<'a> {
     fn next(&mut self) -> Option<(Event<'a>, Span)> {
@@ -133,9 +133,14 @@ impl<'a> Walk<'a> {
                     (Event::Scalar(name, ..), span) => {
                         path.push(name.into_owned());
                         let place = self.place(span);
-                        if let Some(first) = self.places.keys.insert(path.clone(), place.clone()) {
-                            self.places.twice.push((path.clone(), first, place));
+                        if let Some(first) = self.places.keys.get(path).cloned() {
+                            // The sections of a file count whole, of other entries the last.
+                            if path.len() > 1 {
+                                self.places.remove(path);
+                            }
+                            self.places.twice.push((path.clone(), first, place.clone()));
                         }
+                        self.places.keys.insert(path.clone(), place);
                         self.node(path)?;
                         path.pop();
                     }

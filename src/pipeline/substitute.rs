@@ -20,28 +20,26 @@ pub(super) fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> (Bindings,
         substitute(value, &|_| None, &mut Vec::new(), &mut used);
         used.iter().filter_map(|(_, name)| position(name)).collect()
     };
-    let order = match graph::order(&draft.vars.iter().map(uses).collect::<Vec<_>>()) {
-        Ok(order) => order,
-        Err(cycles) => {
-            for cycle in cycles {
-                let names: Vec<&str> = cycle.iter().map(|at| draft.vars[*at].0.as_str()).collect();
-                let place = mistakes.source.value(&["vars".to_owned(), names[0].to_owned()]);
-                mistakes.add(place, format!("variables use each other: {}", names.join(" → ")), None);
-            }
-            return (Bindings::new(), draft.vars.iter().map(|(name, _)| name.clone()).collect());
-        }
-    };
-    let mut resolved = Bindings::new();
+    let (order, cycles) = graph::order(&draft.vars.iter().map(uses).collect::<Vec<_>>());
     let mut broken = Vec::new();
+    for cycle in cycles {
+        let names: Vec<&str> = cycle.iter().map(|at| draft.vars[*at].0.as_str()).collect();
+        let place = mistakes.source.value(&["vars".to_owned(), names[0].to_owned()]);
+        mistakes.add(place, format!("variables use each other: {}", names.join(" → ")), None);
+        broken.extend(names.into_iter().map(ToOwned::to_owned));
+    }
+    let mut resolved = Bindings::new();
     for (name, value) in order.into_iter().map(|at| &draft.vars[at]) {
         let mut unknown = Vec::new();
         let lookup = |name: &str| resolved.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let value = substitute(value, &lookup, &mut Vec::new(), &mut unknown);
-        if unknown.is_empty() {
+        if unknown.is_empty() && !broken.contains(name) {
             resolved.push((name.clone(), value));
             continue;
         }
-        for (_, missing) in unknown.iter().filter(|(_, missing)| !broken.contains(missing)) {
+        for (_, missing) in
+            unknown.iter().filter(|(_, missing)| !broken.contains(missing) && !may_be_given(missing, draft))
+        {
             let place = mistakes.source.value(&["vars".to_owned(), name.clone()]);
             let axis = draft.axes.iter().any(|(axis, _)| axis == missing);
             let near = closest(missing, draft.vars.iter().map(|(known, _)| known.as_str()));
@@ -56,6 +54,11 @@ pub(super) fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> (Bindings,
         broken.push(name.clone());
     }
     (resolved, broken)
+}
+
+/// Whether a variable may stand in a file that could not be included.
+pub(super) fn may_be_given(name: &str, draft: &Draft) -> bool {
+    draft.gaps.file && !name.starts_with(ENVIRONMENT) && name != SHARE
 }
 
 /// What is wrong with a variable that has no value, and a hint.

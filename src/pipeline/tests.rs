@@ -149,6 +149,51 @@ fn the_pipeline_that_is_mutilated_is_sound_but_for_its_encoder() {
     assert!(mistakes.iter().all(|mistake| mistake.message == "encoder folder `enc` does not exist"), "{mistakes:?}");
 }
 
+/// Changes to the whole pipeline that are mistakes, each by itself, and what is told of them.
+const MISTAKES: [(&str, &str, &[&str]); 14] = [
+    ("name: small", "name: small\nsed: 3", &["unknown entry `sed`"]),
+    ("seed: 17", "seed: 99999999999999999999", &["`seed` is the number `99999999999999999999`, which does not fit"]),
+    ("n: 128", "n: 128, n: 64", &["`vars.n` is given twice; first at"]),
+    ("[sentiment, entailment] }", "[sentiment], task: [entailment] }", &["`for.task` is given twice; first at"]),
+    ("[f1]", "[f2]", &["`metrics` in task `mood` cannot be `f2`"]),
+    ("tasks:", "tasks: { mood: {} }\ntasks:", &["`tasks` is given twice", "`tasks.mood` is given twice"]),
+    ("threads: 1", "threads: 0", &["a stage needs at least 1 thread"]),
+    ("dev: 10 }", "dev: 10, trian: 5 }", &["unknown parameter `trian` in stage `examples@task`"]),
+    (
+        "max_tokens: $n",
+        "max_tokens: [$n]",
+        &["`max_tokens` in stage `tokens@task` is a list, not a whole number from 0"],
+    ),
+    ("epochs: 6", "epochs: 6, epochs: 7", &["`stages.student.train.epochs` is given twice; first at"]),
+    (
+        "fixed: 0.5",
+        "<<: 3, fixed: 2.0",
+        &[
+            "`stages.student.train.anneal.<<` is not a mapping",
+            "`anneal` of stage `student`: a fixed share of the gold label lies in 0 to 1",
+        ],
+    ),
+    (
+        " } } }\n  onnx:",
+        " }, teachers: [p] } }\n  p: { predict: { model: student, tokens: tokens@sentiment } }\n  onnx:",
+        &["stages wait for each other: student → p → student"],
+    ),
+    ("export: {", "export: { precison: fp16,", &["unknown parameter `precison` in stage `onnx`"]),
+    ("  scores: {", "  scores: { score: {} }\n  scores: {", &["`stages.scores` is given twice; first at"]),
+];
+
+/// What refers to things that are not there; nothing is told of it where a file is lost that may hold them.
+const DANGLING: [(&str, &str, &str); 4] = [
+    ("task: $task", "task: $taks", "unknown variable `$taks` in stage `examples@task`"),
+    (
+        "examples: examples@$task",
+        "examples: rows@$task",
+        "no stage `rows@sentiment`, which stage `tokens@sentiment` reads",
+    ),
+    ("[onnx]", "[onyx]", "no stage `onyx`, which stage `scores` reads"),
+    ("[tokens@*], encoder", "[token@*], encoder", "`token@*` in stage `student` gathers no stage"),
+];
+
 #[test]
 fn what_is_nested_without_end_is_a_mistake() {
     for text in ["[".repeat(100_000), "{a: ".repeat(10_000), "- ".repeat(100_000)] {
@@ -170,6 +215,47 @@ proptest! {
     #[test]
     fn so_is_a_pipeline_with_errors(text in mutilated()) {
         check(text.as_bytes())?;
+    }
+
+    #[test]
+    fn all_mistakes_are_told_in_one_pass_and_nothing_else(
+        made in proptest::collection::vec(any::<bool>(), MISTAKES.len()),
+        dangling in proptest::option::of(select(&DANGLING[..])),
+        is_lost in any::<bool>(),
+    ) {
+        let mut text = WHOLE.to_owned();
+        let mut expected = vec!["encoder folder `enc` does not exist"];
+        for (_, (sound, wrong, told)) in made.iter().zip(MISTAKES).filter(|(made, _)| **made) {
+            prop_assert!(text.contains(sound), "{sound:?} in {text}");
+            text = text.replacen(sound, wrong, 1);
+            expected.extend(told);
+        }
+        if let Some((sound, wrong, told)) = dangling.filter(|(sound, ..)| text.contains(sound)) {
+            text = text.replacen(sound, wrong, 1);
+            expected.extend((!is_lost).then_some(told));
+        }
+        if is_lost {
+            text += "include: [none.yaml, broken.yaml]\n";
+            expected.extend(["included file", "not YAML: "]);
+        }
+        let folder = Folder::new();
+        fs::write(folder.0.path().join("broken.yaml"), "stages: [").unwrap();
+        let error = folder.load(text.as_bytes()).unwrap_err();
+        let told: Vec<&str> =
+            error.downcast_ref::<Mistakes>().unwrap().list.iter().map(|mistake| mistake.message.as_str()).collect();
+        prop_assert_eq!(told.len(), expected.len(), "{:#?} instead of {:#?} in {}", told, expected, text);
+        for expected in expected {
+            prop_assert!(told.iter().any(|told| told.starts_with(expected)), "no {expected} in {told:#?} of {text}");
+        }
+    }
+
+    #[test]
+    fn an_included_file_of_any_text_hides_nothing_of_the_pipelines_own(text in prop_oneof![yaml_like(), mutilated()]) {
+        let folder = Folder::new();
+        fs::write(folder.0.path().join("part.yaml"), text).unwrap();
+        let error = folder.load(format!("{WHOLE}sed: 3\ninclude: part.yaml\n").as_bytes()).unwrap_err();
+        let mistakes = &error.downcast_ref::<Mistakes>().expect("what is wrong with a file is a mistake").list;
+        prop_assert!(mistakes.iter().any(|mistake| mistake.message == "unknown entry `sed`"), "{mistakes:?}");
     }
 
     #[test]

@@ -98,6 +98,9 @@ fn path_of(path: &serde_path_to_error::Path) -> EntryPath {
 impl Flaw {
     /// The whole sentence, `place` being such as "stage `student`".
     pub(crate) fn message(&self, place: &str) -> String {
+        if self.path.is_empty() {
+            return format!("{place}{}", self.predicate);
+        }
         format!("{} in {place}{}", self.subject, self.predicate)
     }
 

@@ -11,7 +11,7 @@ use super::gather::gather;
 use super::mistake::Mistakes;
 use super::places::EntryPath;
 use super::source::{Place, Source};
-use super::substitute::{Bindings, lone_variable, plain, resolve_vars, substitute, unknown_variable};
+use super::substitute::{Bindings, lone_variable, may_be_given, plain, resolve_vars, substitute, unknown_variable};
 
 /// A stage after expansion, its parameters not yet typed.
 #[derive(Clone, Debug)]
@@ -41,18 +41,23 @@ pub(crate) struct Origin {
 impl Origin {
     /// Place of a parameter's value; of the variable that gives it, where it is one.
     pub(crate) fn value(&self, source: &Source, at: &[String]) -> Place {
+        source.value(&self.holder(source, at))
+    }
+
+    /// Path of the entry that holds a parameter's value: of the variable that gives it, where it is one.
+    pub(crate) fn holder(&self, source: &Source, at: &[String]) -> EntryPath {
         let path = self.path(at);
         let as_written = path[3..].iter().try_fold(&self.params, |value, name| match value {
             Value::Array(items) => items.get(name.parse::<usize>().ok()?),
             value => value.get(name),
         });
         if let Some(name) = as_written.and_then(Value::as_str).and_then(lone_variable) {
-            let variable = ["vars".to_owned(), name.to_owned()];
+            let variable = vec!["vars".to_owned(), name.to_owned()];
             if source.holds(&variable) {
-                return source.value(&variable);
+                return variable;
             }
         }
-        source.value(&path)
+        path
     }
 
     pub(crate) fn key(&self, source: &Source, at: &[String]) -> Place {
@@ -97,7 +102,8 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 entries: BTreeMap::new(),
             };
             // What is wrong with a broken variable was told where it stands.
-            for (at, missing) in unknown.iter().filter(|(_, missing)| !broken.contains(missing)) {
+            let is_told = |missing: &String| broken.contains(missing) || may_be_given(missing, draft);
+            for (at, missing) in unknown.iter().filter(|(_, missing)| !is_told(missing)) {
                 let known = bindings.iter().chain(&vars).map(|(name, _)| name.as_str());
                 let hint = closest(missing, known).map(|near| did_you_mean(&format!("${near}")));
                 let axis = draft.axes.iter().any(|(axis, _)| axis == missing);
@@ -121,17 +127,20 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
         }
     }
     let lost = lost_families(draft, &sketches);
-    gather(&mut sketches, &lost, mistakes);
+    gather(&mut sketches, &lost, draft.gaps.file, mistakes);
     sketches
 }
 
 /// The text of an entry beside the stages, its variables filled in; none if they leave nothing.
 pub(crate) fn text_of(entry: &str, written: &Value, draft: &Draft, mistakes: &mut Mistakes) -> Option<String> {
-    let (vars, _) = resolve_vars(draft, mistakes);
+    let (vars, broken) = resolve_vars(draft, mistakes);
     let lookup = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value);
     let mut unknown = Vec::new();
     let value = substitute(written, &lookup, &mut Vec::new(), &mut unknown);
     let Some((_, missing)) = unknown.first() else { return (!value.is_null()).then(|| plain(&value)) };
+    if broken.contains(missing) || may_be_given(missing, draft) {
+        return None;
+    }
     let (message, hint) = unknown_variable(missing, &format!("`{entry}`"), None);
     mistakes.add(mistakes.source.value(&[entry.to_owned()]), message, hint);
     None

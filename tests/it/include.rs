@@ -89,7 +89,7 @@ tokens@sentiment     run            <secs>  param max_tokens: 128 → 96 (parts/
 tokens@entailment    run            <secs>  param max_tokens: 128 → 96 (parts/common.yaml:1:35)
 student              may run        <secs>  waits on tokens@sentiment and 1 more; cached if the bytes stay the same
 
-5 stages: 2 cached, 3 to run, about <secs>
+5 stages: 2 cached, 2 to run, 1 may run, about <secs>
 "
     );
     let said = sandbox.bam(&["plan", "--set", "vars.max_tokens=64"]);
@@ -146,6 +146,7 @@ error: `stages.tokens@task` is given twice; first at parts/stages.yaml:4:3
    |   ^^^^^^^^^^^
 "
     );
+    // Which one is meant isn't known: its own mistakes are told, and nothing of who uses it.
     let sandbox = self::sandbox();
     sandbox.edit("parts/common.yaml", "vars:", "tasks: { mood: 1, mood: 2 }\nvars:");
     assert_eq!(
@@ -156,6 +157,14 @@ error: `tasks.mood` is given twice; first at parts/common.yaml:1:10
    |
  1 | tasks: { mood: 1, mood: 2 }
    |                   ^^^^
+
+error: task `mood` is the number `2`, not a mapping
+  --> parts/common.yaml:1:25
+   |
+ 1 | tasks: { mood: 1, mood: 2 }
+   |                         ^
+
+2 mistakes in `pipeline.yaml`; nothing was run
 "
     );
 }

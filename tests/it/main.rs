@@ -13,6 +13,7 @@ mod include;
 mod init;
 mod judge;
 mod mistakes;
+mod one_pass;
 mod predict;
 mod recipes;
 mod remote;

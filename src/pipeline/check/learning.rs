@@ -190,7 +190,7 @@ fn check_members(at: usize, ensemble: &EnsembleParams, stages: &Stages<'_>, mist
 /// A model is scored on tasks that it has heads for, with the same labels.
 fn check_scored(at: usize, score: &ScoreParams, stages: &Stages<'_>, mistakes: &mut Mistakes) {
     let sets: Vec<_> = stages.listed(at, "tokens").into_iter().filter_map(|(_, tokens)| task(tokens, stages)).collect();
-    if sets.len() < score.tokens.len() {
+    if sets.len() < score.tokens.len() || stages.is_flawed(at, "tokens") {
         return;
     }
     let stage = stages.name(at);
@@ -349,6 +349,10 @@ pub(super) fn heads<'a>(model: usize, stages: &Stages<'a>) -> Option<Vec<&'a Tas
         StageSpec::Export(_) => return heads(stages.reads(model, "model")?, stages),
         _ => return None,
     };
+    // A list that is itself wrong may lack some.
+    if stages.is_flawed(model, "tokens") {
+        return None;
+    }
     let tasks: Vec<_> = stages.listed(model, "tokens").into_iter().filter_map(|(_, at)| task(at, stages)).collect();
     (tasks.len() == train.tokens.len()).then_some(tasks)
 }
