@@ -187,7 +187,7 @@ fn need_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    let hint = "`make setup` brings the default encoder; another is named with `--set vars.encoder=DIR`";
+    let hint = "`make setup` brings the default encoder";
     Err(Fault::new(format!("encoder folder `{}` does not exist", folder.display()), hint).into())
 }
 

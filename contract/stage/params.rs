@@ -90,7 +90,7 @@ impl DataParams {
         let files = self.files()?;
         let from = self.from.as_deref().unwrap_or(Path::new("."));
         if !from.is_dir() {
-            let hint = "name the data folder with `from:`, for example `--set vars.glue=DIR`";
+            let hint = "`from:` names the data folder";
             return Err(Fault::new(format!("data folder `{}` does not exist", from.display()), hint).into());
         }
         let mut found = BTreeMap::new();

@@ -156,7 +156,7 @@ stages:
  1 | vars: { glue: /no/such/folder }
    |               ^^^^^^^^^^^^^^^
 
-hint: name the data folder with `from:`, for example `--set vars.glue=DIR`
+hint: `from:` names the data folder; `--set vars.glue=DIR` names another
 
 error: encoder folder `nowhere` does not exist
   --> pipeline.yaml:4:42
@@ -164,7 +164,7 @@ error: encoder folder `nowhere` does not exist
  4 |   t: { tokenize: { examples: x, encoder: nowhere } }
    |                                          ^^^^^^^
 
-hint: `make setup` brings the default encoder; another is named with `--set vars.encoder=DIR`
+hint: `make setup` brings the default encoder; `--set stages.t.tokenize.encoder=DIR` names another
 
 2 mistakes in `pipeline.yaml`; nothing was run
 "

@@ -30,8 +30,11 @@ impl Files {
             return Vec::new();
         }
         self.find(stage).unwrap_or_else(|error| {
-            let place = stage.origin.value(&mistakes.source, &[param.to_owned()]);
-            let hint = hint_of(&error).map(ToOwned::to_owned);
+            let holder = stage.origin.holder(&mistakes.source, &[param.to_owned()]);
+            let place = mistakes.source.value(&holder);
+            let is_absent = stage.folder().is_some_and(|folder| !folder.is_dir());
+            let other = is_absent.then(|| format!("; `--set {}=DIR` names another", holder.join(".")));
+            let hint = hint_of(&error).map(|hint| hint.to_owned() + &other.unwrap_or_default());
             mistakes.add(place, error.to_string(), hint);
             Vec::new()
         })
