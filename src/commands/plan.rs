@@ -74,54 +74,69 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits, store: &Store)
         ("WHY", Align::Left),
     ]);
     for (at, stage) in pipeline.stages.iter().enumerate() {
-        let (decision, why) = match &plan.decisions[at] {
-            Decision::Cached(_) => ("cached", String::new()),
-            Decision::Remote { needed, .. } => match needed {
-                Needed::Yes => ("fetch", "in the remote".to_owned()),
-                Needed::Maybe if plan.is_online => {
-                    ("may fetch", "in the remote; a stage that may run reads it".to_owned())
-                }
-                Needed::Maybe => ("may run", "in the remote; a stage that may run reads it".to_owned()),
-                Needed::No => ("remote", "in the remote; nothing needs it here".to_owned()),
-            },
+        let why = match &plan.decisions[at] {
+            Decision::Cached(_) => String::new(),
+            Decision::Remote { needed: Needed::Yes, .. } => "in the remote".to_owned(),
+            Decision::Remote { needed: Needed::Maybe, .. } => "in the remote; a stage that may run reads it".to_owned(),
+            Decision::Remote { needed: Needed::No, .. } => "in the remote; nothing needs it here".to_owned(),
             Decision::Run { reasons, key } if store.has_state(key.fingerprint()) => {
-                ("run", format!("{}; goes on from the state that was kept", first(reasons)))
+                format!("{}; goes on from the state that was kept", first(reasons))
             }
-            Decision::Run { reasons, .. } => ("run", first(reasons)),
-            Decision::Waits { reasons, .. } if !reasons.is_empty() => ("run", first(reasons)),
-            Decision::Waits { .. } if stage.unfetched().is_some() => ("may run", unfetched(stage)),
+            Decision::Run { reasons, .. } => first(reasons),
+            Decision::Waits { reasons, .. } if !reasons.is_empty() => first(reasons),
+            Decision::Waits { .. } if stage.unfetched().is_some() => unfetched(stage),
             Decision::Waits { on, .. } => {
                 let first = &pipeline.stages[on[0]].name;
                 let more = if on.len() > 1 { format!(" and {} more", on.len() - 1) } else { String::new() };
-                ("may run", format!("waits on {first}{more}; cached if the bytes stay the same"))
+                format!("waits on {first}{more}; cached if the bytes stay the same")
             }
         };
         let last = plan.last[at].map_or_else(|| "–".to_owned(), |last| duration(last.secs));
-        table.row([stage.name.as_str(), decision, &last, &why]);
+        table.row([stage.name.as_str(), word(plan, at), &last, &why]);
     }
     ui::data(&table.render());
-    let count = |wanted: fn(&Decision) -> bool| plan.decisions.iter().filter(|decision| wanted(decision)).count();
-    let cached = count(|decision| matches!(decision, Decision::Cached(_)));
-    let fetch = count(|decision| matches!(decision, Decision::Remote { needed: Needed::Yes, .. }));
-    let remote = count(|decision| matches!(decision, Decision::Remote { .. })) - fetch;
-    let to_run = plan.decisions.len() - cached - fetch - remote;
-    let mut line = format!("\n{}: {cached} cached", plural(plan.decisions.len(), "stage"));
-    for (number, what) in [(fetch, "to fetch"), (remote, "in the remote")] {
+    ui::data(&format!("\n{}\n", summary(pipeline, plan, limits)));
+}
+
+/// How many stages go which way, and how long that may take.
+fn summary(pipeline: &Pipeline, plan: &Plan, limits: &Limits) -> String {
+    let stages = 0..plan.decisions.len();
+    let count = |wanted: &str| stages.clone().filter(|at| word(plan, *at) == wanted).count();
+    let mut line = format!("{}: {} cached", plural(stages.len(), "stage"), count("cached"));
+    for (decision, what) in [("fetch", "to fetch"), ("may fetch", "may be fetched"), ("remote", "in the remote")] {
+        let number = count(decision);
         if number > 0 {
             line += &format!(", {number} {what}");
         }
     }
+    let (to_run, may_run) = (count("run"), count("may run"));
     line += &format!(", {to_run} to run");
-    if to_run > 0 {
+    if may_run > 0 {
+        line += &format!(", {may_run} may run");
+    }
+    if to_run + may_run > 0 {
         line += &match plan.estimate(pipeline, limits) {
-            Estimate { unknown, .. } if unknown == to_run => ", which never ran: no estimate".to_owned(),
+            Estimate { unknown, .. } if unknown == to_run + may_run => ", which never ran: no estimate".to_owned(),
             Estimate { secs, unknown: 0 } => format!(", about {}", duration(secs)),
             Estimate { secs, unknown } => {
                 format!(", about {} if {} that never ran are like the others", duration(secs), plural(unknown, "stage"))
             }
         };
     }
-    ui::data(&(line + "\n"));
+    line
+}
+
+/// What is decided about a stage, in a word or two.
+fn word(plan: &Plan, at: usize) -> &'static str {
+    match &plan.decisions[at] {
+        Decision::Cached(_) => "cached",
+        Decision::Remote { needed: Needed::Yes, .. } => "fetch",
+        Decision::Remote { needed: Needed::Maybe, .. } if plan.is_online => "may fetch",
+        Decision::Remote { needed: Needed::No, .. } => "remote",
+        Decision::Waits { reasons, .. } if !reasons.is_empty() => "run",
+        Decision::Run { .. } => "run",
+        Decision::Remote { .. } | Decision::Waits { .. } => "may run",
+    }
 }
 
 /// Why it isn't known whether a stage runs that reads files of a hub.
@@ -141,36 +156,28 @@ fn first(reasons: &[Reason]) -> String {
 fn print_json(pipeline: &Pipeline, plan: &Plan) {
     for (at, stage) in pipeline.stages.iter().enumerate() {
         let last_secs = plan.last[at].map(|last| last.secs);
-        ui::json::line(&match &plan.decisions[at] {
-            Decision::Cached(manifest) => json!({
-                "stage": stage.name, "decision": "cached", "fingerprint": manifest.fingerprint, "last_secs": last_secs,
-            }),
-            Decision::Remote { manifest, needed } => json!({
-                "stage": stage.name,
-                "decision": match needed {
-                    Needed::Yes => "fetch",
-                    Needed::Maybe if plan.is_online => "may_fetch",
-                    Needed::Maybe => "may_run",
-                    Needed::No => "remote",
-                },
-                "fingerprint": manifest.fingerprint, "bytes": bytes_of(manifest), "last_secs": last_secs,
-            }),
-            Decision::Run { key, reasons } => json!({
-                "stage": stage.name, "decision": "run", "fingerprint": key.fingerprint(), "reasons": reasons,
-                "last_secs": last_secs,
-            }),
+        let decision = word(plan, at).replace(' ', "_");
+        let mut line = json!({ "stage": stage.name, "decision": decision, "last_secs": last_secs });
+        match &plan.decisions[at] {
+            Decision::Cached(manifest) => line["fingerprint"] = json!(manifest.fingerprint),
+            Decision::Remote { manifest, .. } => {
+                line["fingerprint"] = json!(manifest.fingerprint);
+                line["bytes"] = json!(bytes_of(manifest));
+            }
+            Decision::Run { key, reasons } => {
+                line["fingerprint"] = json!(key.fingerprint());
+                line["reasons"] = json!(reasons);
+            }
             Decision::Waits { on, reasons } => {
-                let decision = if reasons.is_empty() { "may_run" } else { "run" };
                 let on: Vec<&str> = on.iter().map(|input| pipeline.stages[*input].name.as_str()).collect();
-                let mut line = json!({
-                    "stage": stage.name, "decision": decision, "on": on, "reasons": reasons, "last_secs": last_secs,
-                });
+                line["on"] = json!(on);
+                line["reasons"] = json!(reasons);
                 if let Some(repository) = stage.unfetched() {
                     line["unfetched"] = json!(repository.reference.to_string());
                 }
-                line
             }
-        });
+        }
+        ui::json::line(&line);
     }
 }
 

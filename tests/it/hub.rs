@@ -98,7 +98,7 @@ examples  may run           –  hub:nyu-mll/glue@{COMMIT} is not fetched yet; c
 tokens    may run           –  hub:google-bert/bert-base-uncased@{COMMIT} is not fetched yet; cached if its bytes are known
 teacher   may run           –  hub:google-bert/bert-base-uncased@{COMMIT} is not fetched yet; cached if its bytes are known
 
-3 stages: 0 cached, 3 to run, which never ran: no estimate
+3 stages: 0 cached, 0 to run, 3 may run, which never ran: no estimate
 "
         )
     );
