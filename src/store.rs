@@ -5,6 +5,7 @@
 
 mod attempts;
 mod commit;
+mod failures;
 mod gc;
 mod lock;
 mod records;
@@ -25,6 +26,7 @@ use bam_contract::manifest::Manifest;
 
 use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
+pub(crate) use failures::Failure;
 pub(crate) use gc::Stored;
 pub(crate) use lock::{Asked, Lock};
 pub(crate) use records::RUNNING;
@@ -62,7 +64,7 @@ impl Store {
         }
         // Else all that is in it would be taken to be gone.
         if let Err(error) = fs::read_dir(absolute.join("store"))
-            && error.kind() == io::ErrorKind::PermissionDenied
+            && error.kind() != io::ErrorKind::NotFound
         {
             let message = format!("`{}` cannot be read: {error}", root.join("store").display());
             let hint = "give the user that runs `bam` the right to read it, or name another with `--artifacts DIR`";
@@ -168,26 +170,6 @@ impl Store {
             .with_context(|| format!("moving a damaged artifact to `{}`", self.shown(&aside).display()))?;
         self.forget_verified(fingerprint);
         Ok(aside)
-    }
-
-    /// Keeps the log of a stage that failed; returns where.
-    pub(crate) fn keep_failed_log(&self, stage: &str, pending: &Pending) -> Result<PathBuf> {
-        let folder = self.folder_in_root("failed")?.join(stage);
-        fs::create_dir_all(&folder).with_context(|| format!("creating `{}`", self.shown(&folder).display()))?;
-        let log = folder.join(LOG);
-        fs::rename(pending.log(), &log).with_context(|| format!("keeping `{}`", self.shown(&log).display()))?;
-        Ok(log)
-    }
-
-    /// The log of a stage's last run, if that failed.
-    pub(crate) fn failed_log(&self, stage: &str) -> Option<PathBuf> {
-        let log = self.root.join("failed").join(stage).join(LOG);
-        log.exists().then_some(log)
-    }
-
-    /// Forgets a failure that a later run made good.
-    pub(crate) fn forget_failure(&self, stage: &str) {
-        let _ = fs::remove_dir_all(self.root.join("failed").join(stage));
     }
 
     pub(crate) fn load_digests(&self) -> Digests {

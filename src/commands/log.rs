@@ -24,6 +24,9 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
         }
     }
     let Some(log) = store.log_of(&args.stage) else {
+        if tell_failure(args, store) {
+            return Ok(());
+        }
         let hint = "`bam status` lists the stages; one that was found in the store has the log of the run that made it";
         return Err(Fault::new(format!("no log of a stage `{}`", args.stage), hint).into());
     };
@@ -51,8 +54,19 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
             }
         }
         if !goes_on {
-            return Ok(());
+            break;
         }
         sleep(LOOK_EVERY);
     }
+    if args.follow || !is_under_way {
+        tell_failure(args, store);
+    }
+    Ok(())
+}
+
+/// Tells why the stage failed, if it did; says whether.
+fn tell_failure(args: &LogArgs, store: &Store) -> bool {
+    let Some(failure) = store.failure(&args.stage) else { return false };
+    ui::story(&ui::error::failure(&failure.causes, failure.hint.as_deref()));
+    true
 }

@@ -8,6 +8,7 @@ use bam_contract::digest::Fingerprint;
 use bam_contract::fault::Fault;
 use serde_json::Value;
 
+use super::runs::find_run;
 use super::status;
 use crate::cli::{ReportArgs, ReportFormat};
 use crate::pipeline::Pipeline;
@@ -17,7 +18,7 @@ use crate::ui;
 use crate::ui::units::plural;
 
 pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
-    let (pipeline, standings, of) = match find_run(&args.of, store) {
+    let (pipeline, standings, of) = match args.of.to_str().and_then(|named| find_run(named, store)) {
         _ if args.of.exists() => as_things_stand(args, store)?,
         Some(run) => of_run(&run, store)?,
         None => {
@@ -44,12 +45,6 @@ pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
         ui::story(&format!("wrote `{}`{lacks}", output.display()));
     }
     args.tensorboard.as_ref().map_or(Ok(()), |folder| write_curves(folder, &report, store))
-}
-
-/// The last run that started then.
-fn find_run(named: &Path, store: &Store) -> Option<Value> {
-    let named = named.to_str().filter(|named| !named.is_empty())?;
-    store.runs().into_iter().find(|run| text(run, "started").starts_with(named))
 }
 
 fn as_things_stand(args: &ReportArgs, store: &Store) -> Result<(Pipeline, Vec<Standing>, String)> {

@@ -9,12 +9,12 @@ use crate::cli::RunsArgs;
 use crate::store::{RUNNING, Store};
 use crate::ui;
 use crate::ui::table::{Align, Table};
-use crate::ui::units::{bytes, duration};
+use crate::ui::units::{bytes, duration, local};
 
 /// Lists the runs there were, the last one first, or tells of one.
 pub(super) fn runs(args: &RunsArgs, store: &Store) -> Result<()> {
-    let runs = store.runs();
     let Some(named) = &args.run else {
+        let runs = store.runs();
         let shown = runs.iter().take(args.last);
         if args.json {
             shown.for_each(ui::json::line);
@@ -23,17 +23,28 @@ pub(super) fn runs(args: &RunsArgs, store: &Store) -> Result<()> {
         }
         return Ok(());
     };
-    let Some(run) = runs.iter().find(|run| text(run, "started").starts_with(named.as_str())) else {
+    let Some(run) = find_run(named, store) else {
         return Err(
             Fault::new(format!("no run started at `{named}`"), "`bam runs` lists the times they started").into()
         );
     };
     if args.json {
-        ui::json::line(run);
+        ui::json::line(&run);
     } else {
-        ui::data(&of_one(run));
+        ui::data(&of_one(&run));
     }
     Ok(())
+}
+
+/// The last run that started then, by a time as it is listed or as records have it, or by the beginning of one.
+pub(super) fn find_run(named: &str, store: &Store) -> Option<Value> {
+    if named.is_empty() {
+        return None;
+    }
+    let runs = store.runs();
+    let mut as_listed = runs.iter().filter(|run| local(text(run, "started")).starts_with(named));
+    let mut as_kept = runs.iter().filter(|run| text(run, "started").starts_with(named));
+    as_listed.next().or_else(|| as_kept.next()).cloned()
 }
 
 fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
@@ -52,7 +63,7 @@ fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
     for run in runs {
         let stages = |event: &str| stages(run).filter(|stage| text(stage, "event") == event).count().to_string();
         table.row([
-            text(run, "started"),
+            &local(text(run, "started")),
             text(run, "pipeline"),
             text(run, "outcome"),
             &stages("ran"),
@@ -86,7 +97,13 @@ fn of_one(run: &Value) -> String {
         };
         table.row([text(stage, "stage"), text(stage, "event"), &took, &peak, &summary]);
     }
-    format!("{}: {}, {}\n\n{}", text(run, "started"), text(run, "pipeline"), text(run, "outcome"), table.render())
+    format!(
+        "{}: {}, {}\n\n{}",
+        local(text(run, "started")),
+        text(run, "pipeline"),
+        text(run, "outcome"),
+        table.render()
+    )
 }
 
 fn stages(run: &Value) -> impl Iterator<Item = &Value> {

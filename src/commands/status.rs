@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use bam_contract::manifest::{Manifest, Provenance};
+use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::plan::unfetched;
@@ -57,8 +58,9 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
         text += &format!("{what} differs: {}\n", values.collect::<Vec<_>>().join(", "));
     }
     if let Some(run) = last_run {
-        let field = |name: &str| run[name].as_str().unwrap_or("?").to_owned();
-        text += &format!("last run: {}, {}\n", field("started"), field("outcome"));
+        let field = |name: &str| run[name].as_str().unwrap_or("?");
+        let started = DateTime::parse_from_rfc3339(field("started")).map(|time| ago(time.timestamp().unsigned_abs()));
+        text += &format!("last run: {}, {}\n", started.as_deref().unwrap_or("?"), field("outcome"));
     }
     text += &format!("store: {}, {}\n", plural(all.len(), "artifact"), bytes(stored_bytes));
     ui::data(&format!("\n{text}"));
@@ -105,13 +107,17 @@ fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
         let note = format!("`bam log {name} -f` follows it");
         return Standing { name, state: "running", manifest, note };
     }
-    match store.failed_log(&name).filter(|_| state != "current") {
-        Some(log) => {
-            let note = format!("log: {}", store.shown(&log).display());
-            Standing { name, state: "failed", manifest, note }
-        }
+    match failure(&name, store).filter(|_| state != "current") {
+        Some(note) => Standing { name, state: "failed", manifest, note },
         None => Standing { name, state, manifest, note },
     }
+}
+
+/// Why a stage failed when it was last run, and where its log is.
+fn failure(name: &str, store: &Store) -> Option<String> {
+    let log = store.failed_log(name).map(|log| format!("log: {}", store.shown(&log).display()));
+    let parts: Vec<String> = store.failure(name).map(|failure| failure.line()).into_iter().chain(log).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn print_table(standings: &[Standing]) {

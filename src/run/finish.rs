@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bam_contract::event::Event;
-use bam_contract::fault::hint_of;
 use bam_contract::manifest::{EARLIER_SECS, Provenance};
 use bam_contract::stage::StageSpec;
 use serde_json::{Map, Value};
@@ -15,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{Outcome, Run, RunEvent, State, Working};
 use crate::executor::End;
 use crate::machine::{self, free_disk_bytes};
-use crate::store::{Finished, Pending};
+use crate::store::{Failure, Finished, Pending};
 use crate::ui::units::{bytes, plural};
 
 /// Lines of a failed stage's log that are shown.
@@ -25,21 +24,6 @@ const LOG_TAIL_BYTES: u64 = 16 << 10;
 
 /// A disk with less is full: the last blocks can be had by small files alone.
 const FULL_DISK_BYTES: u64 = 4 << 20;
-
-/// Why a stage failed.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// From the outermost in.
-    pub(super) causes: Vec<String>,
-    pub(super) hint: Option<String>,
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        let hint = hint_of(&error).map(ToOwned::to_owned);
-        Self { causes: error.chain().map(ToString::to_string).collect(), hint }
-    }
-}
 
 impl Run<'_, '_> {
     /// Takes in what a worker reports.
@@ -151,17 +135,17 @@ impl Run<'_, '_> {
         let text = pending.and_then(|pending| end_of(&pending.log()).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
-        let log = match pending.map(|pending| self.store.keep_failed_log(stage, pending)).transpose() {
+        let hint = self.full_disk().or_else(|| failure.hint.clone());
+        let failure = Failure { hint, ..failure.clone() };
+        let log = match self.store.keep_failure(stage, &failure, pending) {
             Ok(log) => log.map(|log| self.store.shown(&log)),
             Err(error) => {
                 self.tell(&RunEvent::Warning { stage, text: &format!("its log could not be kept: {error:#}") });
                 None
             }
         };
-        let Failure { causes, hint } = failure;
-        let full = self.full_disk();
-        let (hint, log) = (full.as_deref().or(hint.as_deref()), log.as_deref());
-        self.tell(&RunEvent::Failed { stage, index: at, causes, hint, log, log_tail, seconds });
+        let (Failure { causes, hint }, log) = (&failure, log.as_deref());
+        self.tell(&RunEvent::Failed { stage, index: at, causes, hint: hint.as_deref(), log, log_tail, seconds });
         if self.fail_fast && self.stopping.is_none() {
             self.stop(Outcome::Failed);
         }

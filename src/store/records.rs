@@ -63,7 +63,9 @@ impl Store {
 
     /// The log of a stage's worker: of the one under way, else of the last, failed or not.
     pub(crate) fn log_of(&self, stage: &str) -> Option<PathBuf> {
-        let latest = || Some(self.latest_link(stage).join(LOG)).filter(|log| log.exists());
+        // A stage may fail before it has a worker.
+        let latest =
+            || Some(self.latest_link(stage).join(LOG)).filter(|log| log.exists() && self.failure(stage).is_none());
         self.log_under_way(stage).or_else(|| self.failed_log(stage)).or_else(latest)
     }
 }

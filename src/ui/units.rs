@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::DateTime;
+use chrono::{DateTime, Local};
 
 /// `9ms`, `0.4s`, `12.3s`, `2m 11s`, `1h 04m`.
 pub(crate) fn duration(seconds: f64) -> String {
@@ -60,6 +60,14 @@ pub(crate) fn ago(unix_secs: u64) -> String {
         _ => (seconds / 86400, "day"),
     };
     format!("{} ago", plural(number as usize, unit))
+}
+
+/// `2026-11-25T11:02:33`, by the clock of the place, of a time as records have it; as it is, where it is none.
+pub(crate) fn local(rfc3339: &str) -> String {
+    match DateTime::parse_from_rfc3339(rfc3339) {
+        Ok(time) => time.with_timezone(&Local).format("%Y-%m-%dT%H:%M:%S").to_string(),
+        Err(_) => rfc3339.to_owned(),
+    }
 }
 
 /// `2026-11-25 10:02:33 UTC`.

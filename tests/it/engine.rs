@@ -3,11 +3,27 @@
 use std::process::{Command, Stdio};
 
 use crate::support::{Sandbox, until};
+use serde_json::Value;
 
 const SCORES: &str = "\
 TASK  METRIC    TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
 rte   accuracy     50.0     50.0  50.0  +0.0             1.0e-6
 ";
+
+#[test]
+fn a_state_that_was_kept_is_told_by_the_plan() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let plan = ["plan", "pipeline.yaml", "teacher@sentiment"];
+    let lines = sandbox.command(&[&plan[..], &["--json"]].concat()).output().unwrap().stdout;
+    let last: Value = serde_json::from_slice(lines.split(|byte| *byte == b'\n').rev().nth(1).unwrap()).unwrap();
+    sandbox.write(&format!("artifacts/resume/{}/state.safetensors", last["fingerprint"].as_str().unwrap()), "");
+    let told = "never ran; goes on from the state that was kept\n";
+    let now = sandbox.bam(&plan);
+    assert!(now.stdout.contains(told), "{}", now.stdout);
+    let other = sandbox.bam(&[&plan[..], &["--set", "stages.teacher@task.train.epochs=4"]].concat());
+    assert!(!other.stdout.contains("goes on from"), "of other settings: {}", other.stdout);
+}
 
 #[test]
 fn a_first_run_makes_everything_and_a_second_finds_it() {
@@ -85,7 +101,7 @@ student                 may run      <secs>  waits on tokens@sentiment and 3 mor
 onnx                    run               –  never ran
 scores                  run               –  never ran
 
-11 stages: 2 cached, 9 to run, about <secs> if 2 stages that never ran are like the others
+11 stages: 2 cached, 4 to run, 5 may run, about <secs> if 2 stages that never ran are like the others
 ";
     let squeezed =
         |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
@@ -312,7 +328,7 @@ fn json_is_one_event_a_line() {
         .unwrap()
         .lines()
         .map(|line| {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let value: Value = serde_json::from_str(line).unwrap();
             format!("{} {}", value["event"].as_str().unwrap(), value["stage"].as_str().unwrap_or_default())
         })
         .collect();
@@ -388,7 +404,9 @@ fn logs_are_told_while_a_stage_runs_and_after() {
     let done = sandbox.bam(&["log", "examples@sentiment"]);
     assert_eq!(done.stderr, "artifacts/latest/examples@sentiment/log.txt\n");
     let failed = sandbox.bam(&["log", "examples@entailment"]);
-    assert_eq!(failed.stderr, "artifacts/failed/examples@entailment/log.txt\n");
+    let why =
+        "error: line 3 of `train.tsv` has 2 columns, not 4\n  caused by: no column `label`\n\nhint: mend the file\n";
+    assert_eq!(failed.stderr, format!("artifacts/failed/examples@entailment/log.txt\n{why}"));
     assert_eq!(failed.stdout, "working on examples@entailment\n");
     let none = sandbox.bam(&["log", "nothing"]);
     assert_eq!((none.code, none.stderr.lines().next()), (2, Some("error: no log of a stage `nothing`")));

@@ -17,7 +17,7 @@ fn whole(said: &Said) -> String {
 /// times are.
 fn steady(text: &str) -> String {
     let rules = [
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "<when>"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+Z)?", "<when>"),
         (r"just now|\d+ (second|minute|hour)s? ago", "<ago>"),
         (r"\b[0-9.]+ [KMG]iB", "<size>"),
         (r" on \S+, bam", " on <host>, bam"),

@@ -1,13 +1,14 @@
 //! What is in the store stays right, or is noticed: damage, garbage, crashes, full disks.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Sandbox, worker_of};
+use crate::support::{Said, Sandbox, said, worker_of};
 use serde_json::Value;
 
 /// Changes a byte of a file and nothing else that the file system shows.
@@ -299,6 +300,59 @@ fn artifacts_that_is_a_file_is_told() {
     let run = sandbox.bam(&["run"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.starts_with("error: `artifacts` is not a folder\n\nhint: "), "{}", run.stderr);
+}
+
+#[test]
+fn a_store_that_can_not_be_read_is_told_and_not_taken_to_be_empty() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let hint = "\nhint: give the user that runs `bam` the right to read it, or name another with `--artifacts DIR`\n";
+    sandbox.write("artifacts/store", "in the way");
+    for command in ["run", "plan", "status", "verify"] {
+        let said = sandbox.bam(&[command]);
+        let told = format!("error: `artifacts/store` cannot be read: Not a directory (os error 20)\n{hint}");
+        assert_eq!((said.code, said.stdout, said.stderr), (2, String::new(), told));
+    }
+    fs::remove_file(sandbox.path("artifacts/store")).unwrap();
+    sandbox.bam(&["run", "pipeline.yaml", "examples"]);
+    let Some(mut plan) = sandbox.humble_command(&["plan"]) else {
+        return println!("skipped: `setpriv` is not here to give up root's rights");
+    };
+    let allow = |mode| fs::set_permissions(sandbox.path("artifacts/store"), Permissions::from_mode(mode)).unwrap();
+    allow(0o0);
+    let plan = said(&mut plan);
+    allow(0o755);
+    let told = format!("error: `artifacts/store` cannot be read: Permission denied (os error 13)\n{hint}");
+    assert_eq!((plan.code, plan.stdout, plan.stderr), (2, String::new(), told));
+}
+
+#[test]
+fn a_damaged_artifact_is_told_by_status_and_show() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let of_stage =
+        |said: Said| said.stdout.lines().find(|line| line.starts_with("tokens@sentiment ")).unwrap().to_owned();
+    let told = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let show = sandbox.bam(&["show", "tokens@sentiment"]);
+    assert!(show.code == 0 && !show.stdout.contains("damaged"), "{}", show.stdout);
+
+    flip_a_byte(&sandbox.path("artifacts/latest/tokens@sentiment/train.parquet"), false);
+    let status = of_stage(sandbox.bam(&["status"]));
+    let how = "the bytes of `train.parquet` have changed";
+    assert!(status.contains(" damaged ") && status.ends_with(how), "{status}");
+    let show = sandbox.bam(&["show", "tokens@sentiment"]);
+    assert!(show.code == 0 && show.stdout.contains(&format!("\ndamaged      {how}; `bam run` makes it again\n")));
+    let as_json = sandbox.bam(&["show", "--json", "tokens@sentiment"]).stdout;
+    assert!(as_json.contains(&format!("\"damaged\":\"{how}\"")), "{as_json}");
+
+    let manifest = fs::canonicalize(sandbox.path("artifacts/latest/tokens@sentiment/manifest.json")).unwrap();
+    fs::write(manifest, "{").unwrap();
+    let status = told(&of_stage(sandbox.bam(&["status"])));
+    assert!(status.starts_with("tokens@sentiment damaged its artifact is damaged: "), "{status}");
+    let show = sandbox.bam(&["show", "tokens@sentiment"]);
+    let gone =
+        "error: the artifact of `tokens@sentiment` (<hex>) is gone or damaged\n\nhint: `bam run` makes it again\n";
+    assert_eq!((show.code, show.stderr.as_str()), (2, gone));
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), ["tokens@sentiment"]);
 }
 
 /// Puts the store on a disk of 128 KiB; nothing where none can be mounted.

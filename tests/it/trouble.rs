@@ -47,7 +47,22 @@ the end of its log, `artifacts/failed/teacher@entailment/log.txt`:
     assert_eq!(sandbox.names_in("artifacts/store/tokenize").len(), 1);
     assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
     assert_eq!(sandbox.read("artifacts/failed/tokens@sentiment/log.txt"), "working on tokens@sentiment\n");
-    assert!(sandbox.bam(&["status"]).stdout.contains("log: artifacts/failed/tokens@sentiment/log.txt"));
+    let why = "line 3 of `train.tsv` has 2 columns, not 4: no column `label`";
+    let status = sandbox.bam(&["status"]).stdout;
+    let of_stage = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
+    let told = format!("failed {why}; log: artifacts/failed/tokens@sentiment/log.txt");
+    assert_eq!(of_stage("tokens@sentiment").split_whitespace().collect::<Vec<_>>()[1..].join(" "), told);
+    let log = sandbox.bam(&["log", "tokens@sentiment"]);
+    assert_eq!((log.code, log.stdout.as_str()), (0, "working on tokens@sentiment\n"));
+    assert_eq!(
+        log.stderr,
+        "artifacts/failed/tokens@sentiment/log.txt
+error: line 3 of `train.tsv` has 2 columns, not 4
+  caused by: no column `label`
+
+hint: mend the file
+"
+    );
 
     fs::remove_file(sandbox.path("behaviour.json")).unwrap();
     let mended = sandbox.bam(&["run"]);
@@ -108,6 +123,24 @@ warning: tokens@sentiment: its damaged artifact now lies in `artifacts/damaged/<
     );
     assert_eq!((run.code, sandbox.names_in("artifacts/damaged").len()), (0, 1));
     assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("RAN"), [""; 0]);
+}
+
+#[test]
+fn a_stage_that_failed_without_a_worker_is_told_of_later_too() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let target = ["run", "pipeline.yaml", "examples@sentiment"];
+    assert_eq!(sandbox.bam(&target).code, 0);
+    // In the way of its lock.
+    fs::remove_dir_all(sandbox.path("artifacts/locks")).unwrap();
+    sandbox.write("artifacts/locks", "");
+    assert_eq!(sandbox.bam(&[&target[..], &["--force"]].concat()).code, 1);
+    let log = sandbox.bam(&["log", "examples@sentiment"]);
+    assert!(log.code == 0 && log.stdout.is_empty(), "{}", log.stdout);
+    assert!(log.stderr.starts_with("error: creating `artifacts/locks`\n  caused by: "), "{}", log.stderr);
+    fs::remove_file(sandbox.path("artifacts/locks")).unwrap();
+    assert_eq!(sandbox.bam(&target).code, 0);
+    let log = sandbox.bam(&["log", "examples@sentiment"]);
+    assert_eq!(log.stdout, "working on examples@sentiment\n");
 }
 
 #[test]
@@ -202,7 +235,7 @@ fn a_log_that_can_not_be_kept_hides_no_failure() {
         "    Pipeline small: 4 stages
          RAN [time]  (1/4) examples@sentiment   made by data, peak <memory>  <hex>
          RAN [time]  (2/4) examples@entailment  made by data, peak <memory>  <hex>
-warning: tokens@sentiment: its log could not be kept: creating `artifacts/failed`: File exists (os error 17)
+warning: tokens@sentiment: its log could not be kept: creating `artifacts/failed/tokens@sentiment`: Not a directory (os error 20)
       FAILED [time]  (3/4) tokens@sentiment
 error: line 3 of `train.tsv` has 2 columns, not 4
   caused by: no column `label`

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::ShowArgs;
 use crate::reason::differences;
-use crate::store::{Store, read_manifest};
+use crate::store::{Found, Store, read_manifest};
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, duration, plural};
@@ -30,6 +30,7 @@ pub(super) fn show(args: &ShowArgs, store: &Store) -> Result<()> {
     } else if args.json {
         let mut value = serde_json::to_value(&manifest)?;
         value["path"] = json!(folder);
+        value["damaged"] = json!(damage(&folder, &manifest, store));
         ui::json::line(&value);
     } else {
         ui::data(&explain(&folder, &manifest, args.rows, store));
@@ -115,6 +116,8 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
             ),
         ),
     ];
+    let damage = damage(folder, manifest, store);
+    facts.extend(damage.map(|how| ("damaged", format!("{how}; `bam run` makes it again"))));
     facts.extend(made.git_revision.clone().map(|revision| ("revision", revision)));
     facts.extend((!made.worker.is_empty()).then(|| ("worker", inline(&Value::Object(made.worker.clone())))));
     let mut text: String = facts.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect();
@@ -161,6 +164,18 @@ fn explain(folder: &Path, manifest: &Manifest, rows: usize, store: &Store) -> St
         }
     }
     text
+}
+
+/// In what way an artifact of the store is not what was committed, if in any.
+fn damage(folder: &Path, manifest: &Manifest, store: &Store) -> Option<String> {
+    let (kind, fingerprint) = (&manifest.key.kind, manifest.fingerprint);
+    if folder != store.folder(kind, fingerprint) {
+        return None;
+    }
+    match store.find(kind, fingerprint) {
+        Found::Damaged(how) => Some(how),
+        Found::Absent | Found::Sound(_) => None,
+    }
 }
 
 /// A value on one line, without the quotes of a lone text.

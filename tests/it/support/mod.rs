@@ -107,6 +107,7 @@ impl Sandbox {
     pub(crate) fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bam"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("TZ", "UTC");
         // One stage at a time: what is told then has one order.
         command.env_remove("BAM_ARTIFACTS").env_remove("BAM_STAGE").env_remove("BAM_REMOTE").env("BAM_JOBS", "1");
         if let Some(worker) = &self.worker {
