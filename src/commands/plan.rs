@@ -119,7 +119,8 @@ fn summary(pipeline: &Pipeline, plan: &Plan, limits: &Limits) -> String {
             Estimate { unknown, .. } if unknown == to_run + may_run => ", which never ran: no estimate".to_owned(),
             Estimate { secs, unknown: 0 } => format!(", about {}", duration(secs)),
             Estimate { secs, unknown } => {
-                format!(", about {} if {} that never ran are like the others", duration(secs), plural(unknown, "stage"))
+                let (stages, are) = (plural(unknown, "stage"), if unknown == 1 { "is" } else { "are" });
+                format!(", about {} if {stages} that never ran {are} like the others", duration(secs))
             }
         };
     }

@@ -113,6 +113,42 @@ fn the_longest_chain_by_past_times_starts_first() {
 }
 
 #[test]
+fn the_time_a_run_will_take_is_told_by_past_times_and_limits() {
+    let sandbox = Sandbox::with_fake_worker();
+    let pipeline = "stages:
+  a: { data: { task: sentiment, grammar: { train: 5, dev: 5 } }, resources: { threads: 1 } }
+  b: { data: { task: entailment, grammar: { train: 5, dev: 5 } }, resources: { threads: 1 } }
+  tokens: { tokenize: { examples: a, encoder: enc }, resources: { threads: 1 } }
+";
+    sandbox.write("pipeline.yaml", pipeline);
+    sandbox.bam(&["run"]);
+    for (stage, secs) in [("a", 100), ("b", 60), ("tokens", 30)] {
+        let mut manifest = sandbox.manifest(stage);
+        manifest["provenance"]["wall_secs"] = secs.into();
+        sandbox.write(&format!("artifacts/latest/{stage}/manifest.json"), &manifest.to_string());
+    }
+    // Unlike what tests see otherwise, with its times.
+    let summary = |args: &[&str]| {
+        let args = [&["plan", "--threads", "2", "--memory", "8GiB"], args].concat();
+        let told = String::from_utf8(sandbox.command(&args).output().unwrap().stdout).unwrap();
+        told.lines().last().unwrap().to_owned()
+    };
+    assert_eq!(summary(&[]), "3 stages: 3 cached, 0 to run");
+    assert_eq!(summary(&["--force", "--jobs", "1"]), "3 stages: 0 cached, 3 to run, about 3m 10s");
+    assert_eq!(summary(&["--force", "--jobs", "2"]), "3 stages: 0 cached, 3 to run, about 2m 10s");
+    assert_eq!(summary(&["--force=a", "--jobs", "2"]), "3 stages: 1 cached, 1 to run, 1 may run, about 2m 10s");
+    sandbox.write(
+        "pipeline.yaml",
+        &format!("{pipeline}  c: {{ data: {{ task: paraphrase, grammar: {{ train: 5, dev: 5 }} }} }}\n"),
+    );
+    // As long as the mean of its kind.
+    let told = "4 stages: 3 cached, 1 to run, which never ran: no estimate";
+    assert_eq!(summary(&[]), told);
+    let told = "4 stages: 0 cached, 4 to run, about 4m 30s if 1 stage that never ran is like the others";
+    assert_eq!(summary(&["--force", "--jobs", "1"]), told);
+}
+
+#[test]
 fn memory_is_shared_out_and_a_stage_that_never_ran_is_given_a_guess() {
     let sandbox = Sandbox::with_fake_worker();
     let pipeline = "stages:

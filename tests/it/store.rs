@@ -172,6 +172,31 @@ fn gc_removes_what_no_pipeline_needs() {
 }
 
 #[test]
+fn gc_by_age_removes_what_is_old_and_not_needed() {
+    let sandbox = Sandbox::with_small_pipeline();
+    for value in ["vars.max_tokens=64", "vars.max_tokens=96", "vars.max_tokens=128"] {
+        sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment", "--set", value]);
+    }
+    let age = |fingerprint: &str| {
+        let path = format!("artifacts/store/tokenize/{fingerprint}/manifest.json");
+        let mut manifest: Value = serde_json::from_str(&sandbox.read(&path)).unwrap();
+        manifest["provenance"]["finished_unix_secs"] = 1.into();
+        sandbox.write(&path, &manifest.to_string());
+        let lock = fs::File::options().write(true).open(sandbox.path(&format!("artifacts/locks/{fingerprint}")));
+        lock.unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        manifest["key"]["params"]["max_tokens"].as_u64().unwrap()
+    };
+    let needed = sandbox.manifest("tokens@sentiment")["fingerprint"].as_str().unwrap().to_owned();
+    let other = sandbox.names_in("artifacts/store/tokenize").into_iter().find(|name| *name != needed).unwrap();
+    assert_eq!(age(&needed), 128);
+    age(&other);
+    let gc = sandbox.bam(&["gc", "--older-than", "30d"]);
+    assert!(gc.stdout.contains("\nremoved 1 artifact of 4, "), "{}", gc.stdout);
+    let left = sandbox.names_in("artifacts/store/tokenize");
+    assert!(left.len() == 2 && left.contains(&needed) && !left.contains(&other), "{left:?}");
+}
+
+#[test]
 fn a_manifest_that_was_changed_is_noticed() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.bam(&["run"]);
