@@ -109,7 +109,7 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
     for stage in &mut stages {
         stage.find_repository(hub, mistakes);
     }
-    let known = Known { names, lost, may_be_more: draft.gaps.file };
+    let known = Known { names, lost, may_be_more: draft.gaps.more };
     let index = references::index(&stages, draft, mistakes);
     let mut edges: Vec<Vec<Edge>> =
         stages.iter().map(|stage| references::edges(stage, &stages, &index, &known, mistakes)).collect();
@@ -264,7 +264,7 @@ fn fill_defaults(
             if sketch.params.contains_key("definition") || task.contains('$') || task.is_empty() {
                 return task.is_empty();
             }
-            if draft.gaps.file {
+            if draft.gaps.more {
                 return true;
             }
             let mut known: Vec<&str> = tasks::names().collect();

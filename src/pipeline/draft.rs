@@ -70,10 +70,10 @@ impl Draft {
                     let hint = "write `remote: s3://bucket/prefix`, or a folder".to_owned();
                     mistakes.add(at, "`remote` is not text", Some(hint));
                 }
-                "vars" => self.vars = json_entries(value, &path, mistakes),
+                "vars" => self.vars = self.section(value, &path, mistakes),
                 "resources" => self.resources = json_entries(value, &path, mistakes),
-                "tasks" => self.tasks = json_entries(value, &path, mistakes),
-                "stages" => self.stages = json_entries(value, &path, mistakes),
+                "tasks" => self.tasks = self.section(value, &path, mistakes),
+                "stages" => self.stages = self.section(value, &path, mistakes),
                 "for" => {
                     for (axis, values) in json_entries(value, &path, mistakes) {
                         let at = mistakes.source.key(&[name.clone(), axis.clone()]);
@@ -106,6 +106,14 @@ impl Draft {
             let place = mistakes.source.value(&["stages".to_owned()]);
             mistakes.add(place, "the pipeline has no stages", Some("list them under `stages:`".to_owned()));
         }
+    }
+
+    /// The entries of a section that others refer to; what is lost of it may be any of them.
+    fn section(&mut self, value: &Yaml, path: &[String], mistakes: &mut Mistakes) -> Vec<(String, Value)> {
+        let before = mistakes.list.len();
+        let entries = json_entries(value, path, mistakes);
+        self.gaps.more |= mistakes.list.len() > before;
+        entries
     }
 }
 
@@ -180,7 +188,7 @@ fn set(root: &mut Yaml, argument: &str, gaps: &Gaps, mistakes: &mut Mistakes) {
             mistakes.source.set_override(&path, argument);
         }
         // It may override what stands in a file that was not read.
-        Err(_) if gaps.file => {}
+        Err(_) if gaps.more => {}
         Err((message, hint)) => mistakes.add(None, format!("`--set {argument}`: {message}"), hint),
     }
 }

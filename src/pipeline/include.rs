@@ -35,8 +35,8 @@ const OF_THE_PIPELINE: [&str; 3] = ["name", "seed", "for"];
 pub(crate) struct Gaps {
     /// Entries that are given twice: either may be meant.
     twice: BTreeSet<EntryPath>,
-    /// Whether a file could not be included, which may hold any variable, task or stage.
-    pub(crate) file: bool,
+    /// Whether a part could not be read that may hold any variable, task or stage: a file, or a section.
+    pub(crate) more: bool,
 }
 
 impl Gaps {
@@ -147,7 +147,7 @@ impl Reader {
                         None if !places.twice.is_empty() => {}
                         None => self.mistakes.add(places.key(&path), message, hint),
                     }
-                    self.gaps.file |= path == [INCLUDE];
+                    self.gaps.more |= path == [INCLUDE];
                     self.gaps.twice.insert(path);
                 }
                 Wrong::TooLarge(_) => self.mistakes.add_unread(places.value(&path), message, hint),
@@ -165,7 +165,7 @@ impl Reader {
             _ if is_included => {
                 let message = format!("`{}` is not a mapping of names to values", path.display());
                 self.mistakes.add(own.places.value(&[]), message, None);
-                self.gaps.file = true;
+                self.gaps.more = true;
                 own.root = Yaml::Mapping(Mapping::new());
             }
             _ => return own,
@@ -220,7 +220,7 @@ impl Reader {
                 names.push((name.to_owned(), place));
             } else {
                 self.mistakes.add(place, "`include` is not a file's path, or a list of them", None);
-                self.gaps.file = true;
+                self.gaps.more = true;
             }
         }
         names
@@ -244,7 +244,7 @@ impl Reader {
                     _ => (format!("included file `{}` cannot be read: {error}", path.display()), "name a YAML file"),
                 };
                 self.mistakes.add(place, message, Some(hint.to_owned()));
-                self.gaps.file = true;
+                self.gaps.more = true;
                 return None;
             }
         };
@@ -259,7 +259,7 @@ impl Reader {
             return None;
         }
         let part = self.file(&path, &bytes);
-        self.gaps.file |= part.is_none();
+        self.gaps.more |= part.is_none();
         part
     }
 

@@ -56,9 +56,9 @@ pub(super) fn resolve_vars(draft: &Draft, mistakes: &mut Mistakes) -> (Bindings,
     (resolved, broken)
 }
 
-/// Whether a variable may stand in a file that could not be included.
+/// Whether a variable may stand in what could not be read.
 pub(super) fn may_be_given(name: &str, draft: &Draft) -> bool {
-    draft.gaps.file && !name.starts_with(ENVIRONMENT) && name != SHARE
+    draft.gaps.more && !name.starts_with(ENVIRONMENT) && name != SHARE
 }
 
 /// What is wrong with a variable that has no value, and a hint.

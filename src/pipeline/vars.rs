@@ -127,7 +127,7 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
         }
     }
     let lost = lost_families(draft, &sketches);
-    gather(&mut sketches, &lost, draft.gaps.file, mistakes);
+    gather(&mut sketches, &lost, draft.gaps.more, mistakes);
     sketches
 }
 

@@ -22,6 +22,13 @@ pub(crate) struct Lock {
     file: File,
 }
 
+impl Drop for Lock {
+    /// Not by closing the file alone: a child that another thread begins at this very moment has it open till it becomes its program.
+    fn drop(&mut self) {
+        _ = self.file.unlock();
+    }
+}
+
 /// What came of asking for a lock, or for several.
 #[derive(Debug)]
 pub(crate) enum Asked<T = Lock> {

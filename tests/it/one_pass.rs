@@ -94,6 +94,39 @@ error: not YAML: did not find expected ',' or '}'
 }
 
 #[test]
+fn a_section_that_is_none() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+vars: [rows]
+stages:
+  x: { data: { task: sentiment, grammar: { train: $rows, dev: 5 }, limt: 3 } }
+",
+    );
+    assert_eq!(
+        mistakes(&sandbox, &[]),
+        "\
+error: `vars` is not a mapping of names to values
+  --> pipeline.yaml:1:7
+   |
+ 1 | vars: [rows]
+   |       ^
+
+error: unknown parameter `limt` in stage `x`
+  --> pipeline.yaml:3:68
+   |
+ 3 |   x: { data: { task: sentiment, grammar: { train: $rows, dev: 5 }, limt: 3 } }
+   |                                                                    ^^^^
+
+hint: did you mean `limit`?
+
+2 mistakes in `pipeline.yaml`; nothing was run
+"
+    );
+}
+
+#[test]
 fn sections_that_are_given_twice_count_whole() {
     let sandbox = Sandbox::with_fake_worker();
     sandbox.write(
