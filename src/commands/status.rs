@@ -107,7 +107,7 @@ fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
         let note = format!("`bam log {name} -f` follows it");
         return Standing { name, state: "running", manifest, note };
     }
-    match failure(&name, store).filter(|_| state != "current") {
+    match (state != "current").then(|| failure(&name, store)).flatten() {
         Some(note) => Standing { name, state: "failed", manifest, note },
         None => Standing { name, state, manifest, note },
     }
