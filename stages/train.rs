@@ -217,7 +217,9 @@ impl<'a> Training<'a> {
     fn measure(&mut self) -> Result<Step> {
         let measured = self.underway.measured()?;
         let newest = measured.last().cloned().context("no step has begun")?;
-        measured.into_iter().for_each(|step| self.progress.history.push(step));
+        for step in measured {
+            self.progress.history.push(step);
+        }
         Ok(newest)
     }
 
