@@ -7,6 +7,7 @@ mod axes;
 mod end_to_end;
 mod engine;
 mod exec;
+mod gc;
 mod graph;
 mod hub;
 mod include;

@@ -183,3 +183,18 @@ fn a_stop_is_told() {
     );
     assert_eq!(end[0], "interrupted: 8 of 9 stages are done and stay cached");
 }
+
+#[test]
+fn a_state_that_was_kept_is_told_by_the_plan() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let plan = ["plan", "pipeline.yaml", "teacher@sentiment"];
+    let lines = sandbox.command(&[&plan[..], &["--json"]].concat()).output().unwrap().stdout;
+    let last: Value = serde_json::from_slice(lines.split(|byte| *byte == b'\n').rev().nth(1).unwrap()).unwrap();
+    sandbox.write(&format!("artifacts/resume/{}/state.safetensors", last["fingerprint"].as_str().unwrap()), "");
+    let told = "never ran; goes on from the state that was kept\n";
+    let now = sandbox.bam(&plan);
+    assert!(now.stdout.contains(told), "{}", now.stdout);
+    let other = sandbox.bam(&[&plan[..], &["--set", "stages.teacher@task.train.epochs=4"]].concat());
+    assert!(!other.stdout.contains("goes on from"), "of other settings: {}", other.stdout);
+}
