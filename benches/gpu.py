@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Training speed on a GPU: `bam` beside PyTorch with transformers, on the same rows, encoder and batch, in one run.
 
-    python3 benches/gpu.py --glue DIR [--encoder DIR] [--sizes minilm base large] [--batches 32 128] [--compiled]
+    python3 benches/gpu.py --glue DIR [--encoder DIR] [--sizes minilm base large] [--batches 32 128]
+        [--modes usual best]
 
 The rows are MRPC's training pairs. `base` and `large` are BERTs of those sizes with random weights, which take as long as trained ones;
 their tokenizer is the encoder's. All count rows over time once warm: `bam` over three epochs, by its history.parquet, without its
@@ -90,20 +91,20 @@ def main():
     arguments.add_argument("--sizes", nargs="+", default=["minilm", "base"], choices=["minilm", *SIZES])
     arguments.add_argument("--batches", nargs="+", type=int, default=[32, 128])
     arguments.add_argument("--peer-steps", type=int, default=60, help="that the peer trains, after five")
-    arguments.add_argument("--compiled", action="store_true", help="the peer by torch.compile too, which takes its time")
+    modes = ["usual", "dynamic", "best", "compiled"]
+    arguments.add_argument("--modes", nargs="*", default=modes[:3], choices=modes, help="the peer's; `compiled` takes its time")
     given = arguments.parse_args()
     about = machine.line()
     best, card = peak()
     print(about)
     print(f"{card}: {best / 1e12:.0f} TFLOP/s in bf16.\n")
     print("| encoder | batch | training on MRPC | rows/s | real tokens/s | TFLOP/s | share of peak |\n|---|---|---|---|---|---|---|")
-    modes = ["usual", "dynamic", "best", *(["compiled"] if given.compiled else [])]
     with tempfile.TemporaryDirectory() as folder:
         for size in given.sizes:
             encoder = given.encoder if size == "minilm" else random_encoder(given.encoder, size, folder)
             for batch in given.batches:
                 rows = [bam(given, encoder, batch)]
-                for mode in modes:
+                for mode in given.modes:
                     options = {"glue": given.glue, "encoder": encoder, "mode": mode, "steps": given.peer_steps}
                     rows.append(project.peer(given, "peer_train.py", **options, batch=batch, device="cuda"))
                 for row in rows:

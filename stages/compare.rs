@@ -186,7 +186,7 @@ fn cautions(methods: &[String], scored: &[Scored], tests: &[Test]) -> Vec<String
     let approximate = tests.iter().filter(|test| !test.mann_whitney.exact).count();
     if approximate > 0 {
         cautions.push(format!(
-            "{approximate} of {family} Mann-Whitney p values are normal approximations, for ties or for many trials"
+            "{approximate} of {family} Mann-Whitney p values are normal approximations, for many trials"
         ));
     }
     let has_mean = scored.iter().any(|scored| matches!(scored.subject, Subject::Mean { .. }));

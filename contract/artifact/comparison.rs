@@ -90,7 +90,7 @@ pub struct MannWhitney {
     pub p: f64,
     /// After Holm-Bonferroni over all tests of the comparison.
     pub p_holm: f64,
-    /// Whether `p` is exact; with ties, or many trials, it is the normal approximation, corrected for ties and continuity.
+    /// Whether `p` is exact; of many trials it is the normal approximation, corrected for ties and continuity.
     pub exact: bool,
     /// The least `p` that so many trials could give.
     pub least_p: f64,

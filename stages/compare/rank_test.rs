@@ -1,4 +1,4 @@
-//! The Mann-Whitney U test, two-sided, as scipy's `mannwhitneyu` computes it.
+//! The Mann-Whitney U test, two-sided, as scipy's `mannwhitneyu` computes it: by permutations where they can be counted.
 
 use bam_contract::artifact::comparison::MannWhitney;
 
@@ -11,12 +11,11 @@ pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> MannWhitney {
     let wins = |a: &f64, b: &f64| if a > b { 1.0 } else { 0.5 * f64::from(u8::from(a == b)) };
     let u: f64 = a.iter().flat_map(|a| b.iter().map(move |b| wins(a, b))).sum();
     let tied = tie_sizes(a, b);
-    let exact = pairs <= MOST_PAIRS && tied.iter().all(|size| *size == 1);
-    let farther = u.max(pairs as f64 - u);
+    let exact = pairs <= MOST_PAIRS;
     let p = if exact {
-        2.0 * exact_tail(farther as usize, a.len(), b.len())
+        exact_p((2.0 * u) as usize, a.len(), b.len(), &tied)
     } else {
-        approximate_p(farther, a.len(), b.len(), &tied)
+        approximate_p(u.max(pairs as f64 - u), a.len(), b.len(), &tied)
     };
     let p = p.min(1.0);
     // One order of all is the most extreme: n! m! / (n + m)!.
@@ -25,33 +24,44 @@ pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> MannWhitney {
     MannWhitney { u, p, p_holm: p, exact, least_p }
 }
 
-/// How often each value occurs in both samples together.
+/// How often each value occurs in both samples together, in ascending order of the values.
 fn tie_sizes(a: &[f64], b: &[f64]) -> Vec<usize> {
     let mut all = [a, b].concat();
     all.sort_by(f64::total_cmp);
     all.chunk_by(|a, b| a == b).map(<[f64]>::len).collect()
 }
 
-/// The chance of a `U` of at least `u` if all orders of `n` and `m` distinct values are equally likely.
+/// Twice the smaller of the chances of a `U` as great and as small as half of `twice_u`, if all ways to call `n` of the `n + m`
+/// values `a`'s are equally likely: the permutation test, which takes ties as they are.
 ///
-/// `U` is the sum of the ranks of the `n` values, less the least such sum. Sums are counted rank by rank: whether rank `r` is one
-/// of the `n`. All terms are positive, so that the counts keep nearly all digits though they outgrow whole numbers.
-fn exact_tail(u: usize, n: usize, m: usize) -> f64 {
-    let most = n * m;
-    // ways[k][s]: ways to have placed k values with a rank sum s above the least of k values.
+/// `U` is the sum of the ranks of the `n` values, less the least that `n` ranks can sum to; tied values share the mean of their ranks.
+/// Sums are counted value by value, twice over so that they are whole. All terms are positive, so that the counts keep nearly
+/// all digits though they outgrow whole numbers.
+fn exact_p(twice_u: usize, n: usize, m: usize, tied: &[usize]) -> f64 {
+    // Of k of all ranks, the greatest sum is twice k (n + m - k) above the least.
+    let most = (n + m).pow(2) / 2;
+    // ways[k][s]: ways to have placed k values with twice a rank sum s above the least of k distinct ranks.
     let mut ways = vec![vec![0.0_f64; most + 1]; n + 1];
     ways[0][0] = 1.0;
-    for rank in 0..n + m {
-        for placed in (0..n.min(rank + 1)).rev() {
-            // The value placed next would have been at rank `placed` at the least.
-            let above = rank - placed;
-            for sum in 0..(most + 1).saturating_sub(above) {
-                ways[placed + 1][sum + above] += ways[placed][sum];
+    let mut before = 0;
+    for size in tied {
+        let twice_rank = 2 * before + size - 1;
+        for value in before..before + size {
+            for placed in (0..n.min(value + 1)).rev() {
+                // Were all distinct, it would be at rank `placed` at the least. The last of tied values may lie below.
+                let above = twice_rank as isize - 2 * placed as isize;
+                let [from, into] = ways.get_disjoint_mut([placed, placed + 1]).expect("two rows");
+                for (sum, ways) in from.iter().enumerate().filter(|(_, ways)| **ways > 0.0) {
+                    if let Some(count) = sum.checked_add_signed(above).and_then(|sum| into.get_mut(sum)) {
+                        *count += ways;
+                    }
+                }
             }
         }
+        before += size;
     }
-    let all: f64 = ways[n].iter().sum();
-    ways[n][u..].iter().sum::<f64>() / all
+    let sum = |counts: &[f64]| counts.iter().sum::<f64>();
+    2.0 * sum(&ways[n][twice_u..]).min(sum(&ways[n][..=twice_u])) / sum(&ways[n])
 }
 
 /// By the normal distribution of `U`, with its variance corrected for ties, and `U` for continuity.
