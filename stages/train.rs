@@ -8,6 +8,7 @@ mod loss;
 mod rates;
 #[cfg(test)]
 mod reference_tests;
+mod row_file;
 mod sampler;
 mod state;
 mod step;
@@ -80,7 +81,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         if training.is_out_of_patience() {
             break;
         }
-        training.step(step);
+        training.step(step)?;
         let ends_epoch = training.schedule.ends_epoch(step);
         let stops = stop::requested() && step + 1 < last;
         let saves = stops || keeper.is_due();
@@ -189,11 +190,11 @@ impl<'a> Training<'a> {
     }
 
     /// One step: batch, forward, loss, backward, clip, update. What it measured is read by [`Self::measure`].
-    fn step(&mut self, step: u64) {
+    fn step(&mut self, step: u64) -> Result<()> {
         let Self { params, set, schedule, sampler, model, optimizer, underway, progress, .. } = self;
         underway.begin();
-        let batch = sampler.draw(schedule.batch_rows(step));
-        let words = word_ids(set, &batch);
+        let batch = set.read(sampler.draw(schedule.batch_rows(step)))?;
+        let words = word_ids(&batch, set.pad_id());
         optimizer.catch_up(model, &words);
         let conditions = Conditions {
             progress: schedule.progress(step),
@@ -206,11 +207,12 @@ impl<'a> Training<'a> {
         optimizer.step(model, &gradients, learning_rate, &gradient_norm);
         progress.steps = step + 1;
         let gold_share = if set.is_taught() { params.anneal.gold_share(conditions.progress) } else { 1.0 };
-        let rows = batch.len();
+        let rows = batch.draws.len();
         underway.push(
             Started { index: step, epoch: schedule.epoch(step), gold_share, learning_rate, rows },
             &[loss, gradient_norm],
         );
+        Ok(())
     }
 
     /// Waits for the steps begun, notes what they measured, and returns the last of them.

@@ -111,6 +111,18 @@ impl TokenRows {
         selected
     }
 
+    /// Appends rows.
+    fn append(&mut self, rows: Self) {
+        let before = self.input_ids.len();
+        self.ids.extend(rows.ids);
+        self.swapped.extend(rows.swapped);
+        self.labels.extend(rows.labels);
+        self.offsets.extend(rows.offsets[1..].iter().map(|offset| before + offset));
+        self.input_ids.extend(rows.input_ids);
+        self.token_type_ids.extend(rows.token_type_ids);
+        self.lost_tokens.extend(rows.lost_tokens);
+    }
+
     /// Appends a row.
     pub fn push(
         &mut self,
@@ -161,30 +173,38 @@ impl Tokens {
 
     /// All rows of a split.
     pub fn read(&self, split: Split) -> Result<TokenRows> {
-        let (batches, _) = table::open(&self.folder.join(format!("{split}.parquet")))?;
         let mut rows = TokenRows::default();
-        for batch in batches {
-            let batch = batch?;
-            rows.ids.extend(table::column::<Int64Array>(&batch, "id")?.values());
-            rows.swapped
-                .extend(table::column::<BooleanArray>(&batch, "swapped")?.iter().map(Option::unwrap_or_default));
-            rows.labels.extend(labels(&batch)?);
-            rows.lost_tokens.extend(table::column::<Int32Array>(&batch, "lost_tokens")?.values());
-            let input_ids: &ListArray = table::column(&batch, "input_ids")?;
-            let token_type_ids: &ListArray = table::column(&batch, "token_type_ids")?;
-            for row in 0..batch.num_rows() {
-                let ids = input_ids.value(row);
-                let types = token_type_ids.value(row);
-                rows.input_ids
-                    .extend(ids.as_any().downcast_ref::<Int32Array>().context("`input_ids` is not of int32")?.values());
-                rows.token_type_ids.extend(
-                    types.as_any().downcast_ref::<Int8Array>().context("`token_type_ids` is not of int8")?.values(),
-                );
-                rows.offsets.push(rows.input_ids.len());
-            }
-        }
+        self.chunks(split)?.try_for_each(|chunk| chunk.map(|chunk| rows.append(chunk)))?;
         Ok(rows)
     }
+
+    /// The rows of a split, some thousands at a time.
+    pub fn chunks(&self, split: Split) -> Result<impl Iterator<Item = Result<TokenRows>>> {
+        let (batches, _) = table::open(&self.folder.join(format!("{split}.parquet")))?;
+        Ok(batches.map(|batch| chunk(&batch?)))
+    }
+}
+
+fn chunk(batch: &RecordBatch) -> Result<TokenRows> {
+    let mut rows = TokenRows {
+        ids: table::column::<Int64Array>(batch, "id")?.values().to_vec(),
+        swapped: table::column::<BooleanArray>(batch, "swapped")?.iter().map(Option::unwrap_or_default).collect(),
+        labels: labels(batch)?,
+        lost_tokens: table::column::<Int32Array>(batch, "lost_tokens")?.values().to_vec(),
+        ..TokenRows::default()
+    };
+    let input_ids: &ListArray = table::column(batch, "input_ids")?;
+    let token_type_ids: &ListArray = table::column(batch, "token_type_ids")?;
+    for row in 0..batch.num_rows() {
+        let ids = input_ids.value(row);
+        let types = token_type_ids.value(row);
+        rows.input_ids
+            .extend(ids.as_any().downcast_ref::<Int32Array>().context("`input_ids` is not of int32")?.values());
+        rows.token_type_ids
+            .extend(types.as_any().downcast_ref::<Int8Array>().context("`token_type_ids` is not of int8")?.values());
+        rows.offsets.push(rows.input_ids.len());
+    }
+    Ok(rows)
 }
 
 /// Writes one split, a chunk of rows at a time.

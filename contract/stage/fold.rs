@@ -29,18 +29,30 @@ impl Fold {
     /// # Errors
     /// When there are none on one of the two sides.
     pub fn rows(self, rows: &TokenRows, left_out: bool, stage: &str) -> Result<TokenRows, Fault> {
-        let (mut out, mut rest) = (Vec::new(), Vec::new());
-        for row in 0..rows.len() {
-            if self.leaves_out(rows.ids[row]) { out.push(row) } else { rest.push(row) }
+        let part = self.part(rows, left_out);
+        self.check_part(part.len(), rows.len(), left_out, stage)?;
+        Ok(part)
+    }
+
+    /// The same of some of a stage's rows, of which there may be none.
+    #[must_use]
+    pub fn part(self, rows: &TokenRows, left_out: bool) -> TokenRows {
+        let chosen: Vec<usize> = (0..rows.len()).filter(|row| self.leaves_out(rows.ids[*row]) == left_out).collect();
+        rows.select(&chosen)
+    }
+
+    /// Checks that neither the part, of so many of a stage's rows, is empty nor the rest.
+    ///
+    /// # Errors
+    /// When one is.
+    pub fn check_part(self, part: usize, all: usize, left_out: bool, stage: &str) -> Result<(), Fault> {
+        if part > 0 && part < all {
+            return Ok(());
         }
         let Self { of, leave_out, .. } = self;
-        if out.is_empty() || rest.is_empty() {
-            let which = if out.is_empty() { "no" } else { "all" };
-            let message =
-                format!("fold {leave_out} of {of} holds {which} train rows of `{stage}`, which has {}", rows.len());
-            return Err(Fault::new(message, "divide them into fewer folds, or by another `seed`"));
-        }
-        Ok(rows.select(if left_out { &out } else { &rest }))
+        let which = if (part == 0) == left_out { "no" } else { "all" };
+        let message = format!("fold {leave_out} of {of} holds {which} train rows of `{stage}`, which has {all}");
+        Err(Fault::new(message, "divide them into fewer folds, or by another `seed`"))
     }
 
     fn leaves_out(self, id: i64) -> bool {

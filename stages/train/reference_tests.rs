@@ -96,8 +96,8 @@ impl Setting {
     }
 
     fn loss_and_gradients_under(&self, model: &Model, conditions: &Conditions) -> (f64, Gradients) {
-        let batch = self.batch();
-        let words = word_ids(&self.set, &batch);
+        let batch = self.set.read(self.batch()).unwrap();
+        let words = word_ids(&batch, self.set.pad_id());
         let (loss, gradients) = step::loss_and_gradients(model, &self.set, (&batch, words), &self.params, conditions);
         (loss.double_value(&[]), gradients)
     }

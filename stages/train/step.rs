@@ -1,12 +1,13 @@
 //! Forward and backward of one batch.
 
+use std::ops::Range;
+
 use bam_contract::stage::{Reduction, TrainParams};
 use tch::{Kind, Tensor};
 
 use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
-use super::sampler::Draw;
-use super::training_set::{TrainingSet, TrainingTask};
+use super::training_set::{DrawnRows, TrainingSet, TrainingTask};
 use super::words::BatchWords;
 use crate::encoder::{Batch, Dropout, Model, device::upload};
 use bam_inference::padding::{Pass, passes_of_groups};
@@ -28,23 +29,20 @@ pub(super) struct Conditions {
 pub(super) fn loss_and_gradients(
     model: &Model,
     set: &TrainingSet,
-    (batch, words): (&[Draw], Vec<i64>),
+    (batch, words): (&DrawnRows, Vec<i64>),
     params: &TrainParams,
     conditions: &Conditions,
 ) -> (Tensor, Gradients) {
-    let tokens = |draw: &Draw| set.task(draw.task).rows.tokens(draw.row);
-    let mut rows = batch.to_vec();
-    // By task and row where lengths are equal: the order must not depend on the sort.
-    rows.sort_by_key(|draw| (tokens(draw), *draw));
-    let lengths: Vec<_> = rows.iter().map(tokens).collect();
+    let rows = batch.rows.len();
+    let lengths: Vec<_> = (0..rows).map(|row| batch.rows.tokens(row)).collect();
     let scale = match params.reduction {
-        Reduction::Mean => (batch.len() as f64).recip(),
+        Reduction::Mean => (rows as f64).recip(),
         Reduction::Sum => 1.0,
     };
     let mut gradients = Gradients::new(model, BatchWords::of(model, words), conditions.least_depth);
     let mut losses = Vec::new();
     for Pass { rows: range, ends } in passes_of_groups(&lengths) {
-        let loss = pass_loss(model, set, &gradients.words, (&rows[range], &ends), params, conditions) * scale;
+        let loss = pass_loss(model, set, &gradients.words, (batch, range, &ends), params, conditions) * scale;
         gradients.add(model, &loss);
         losses.push(loss.detach());
     }
@@ -56,23 +54,24 @@ fn pass_loss(
     model: &Model,
     set: &TrainingSet,
     words: &BatchWords,
-    (rows, ends): (&[Draw], &[usize]),
+    (batch, range, ends): (&DrawnRows, Range<usize>, &[usize]),
     params: &TrainParams,
     Conditions { progress, dropout, .. }: &Conditions,
 ) -> Tensor {
-    let token_rows: Vec<_> = rows.iter().map(|draw| (&set.task(draw.task).rows, draw.row)).collect();
+    let draws = &batch.draws[range.clone()];
+    let token_rows: Vec<_> = range.map(|row| (&batch.rows, row)).collect();
     let batch = Batch::new(&token_rows, ends, set.pad_id(), |id| words.row_of(id), model.placement());
     let pooled_bd = model.pooled_bd(&batch, &words.rows_ud, dropout);
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
-        let places: Vec<i64> = (0..rows.len()).filter(|at| rows[*at].task == task).map(|at| at as i64).collect();
+        let places: Vec<i64> = (0..draws.len()).filter(|at| draws[*at].task == task).map(|at| at as i64).collect();
         if places.is_empty() {
             continue;
         }
         let of_task_nd = pooled_bd.index_select(0, &upload(&places, model.device));
         let logits_nc = model.logits_bc(task, &of_task_nd, dropout);
-        let draws = places.iter().map(|at| rows[*at as usize].row);
-        loss += task_loss(set.task(task), draws, &logits_nc, params, *progress);
+        let rows = places.iter().map(|at| draws[*at as usize].row);
+        loss += task_loss(set.task(task), rows, &logits_nc, params, *progress);
     }
     loss
 }

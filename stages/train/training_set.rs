@@ -11,6 +11,8 @@ use bam_contract::job::Job;
 use bam_contract::stage::TrainParams;
 use bam_contract::task::{Split, TaskSpec};
 
+use super::row_file::{RowFile, RowFileWriter};
+use super::sampler::Draw;
 use crate::encoder::Model;
 
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub(super) struct TrainingSet {
 pub(super) struct TrainingTask {
     pub(super) spec: TaskSpec,
     pub(super) tokens: Tokens,
-    pub(super) rows: TokenRows,
-    /// Targets of the labels, `outputs` per row: class index, or the value scaled into [0, 1].
+    pub(super) rows: RowFile,
+    /// Targets of the labels: class index, or the value scaled into [0, 1].
     pub(super) gold: Vec<f32>,
     /// The teacher's logits, `outputs` per row, in the order of `rows`.
     pub(super) teacher: Option<Vec<f32>>,
@@ -58,16 +60,12 @@ impl TrainingSet {
                 let hint = "a set with test rows alone can be predicted, not trained on";
                 return Err(Fault::new(format!("`{}` has no train split", input.stage), hint).into());
             }
-            let mut rows = tokens.read(Split::Train)?;
-            if let Some(fold) = params.fold {
-                rows = fold.rows(&rows, false, &input.stage)?;
-            }
-            let gold = gold_targets(&spec, &rows, &input.stage)?;
+            let read = ReadRows::of(&tokens, params, job, &input.stage)?;
             let teacher = match teachers.remove(&spec.name) {
-                Some((predictions, stage)) => Some(teacher_logits(&predictions, &spec, &rows, &stage)?),
+                Some((predictions, stage)) => Some(teacher_logits(&predictions, &spec, &read, &stage)?),
                 None => None,
             };
-            tasks.push(TrainingTask { spec, tokens, rows, gold, teacher });
+            tasks.push(TrainingTask { spec, tokens, rows: read.rows, gold: read.gold, teacher });
         }
         if let Some((name, (_, stage))) = teachers.into_iter().next() {
             let hint = "list the task's tokens too, or drop its teacher";
@@ -104,6 +102,17 @@ impl TrainingSet {
         self.tasks.iter().map(|task| task.rows.len()).collect()
     }
 
+    /// The rows of a batch, shortest first.
+    pub(super) fn read(&self, mut draws: Vec<Draw>) -> Result<DrawnRows> {
+        // By task and row where lengths are equal: the order must not depend on the sort.
+        draws.sort_by_key(|draw| (self.task(draw.task).rows.tokens(draw.row), *draw));
+        let mut rows = TokenRows::default();
+        for draw in &draws {
+            self.task(draw.task).rows.read(draw.row, &mut rows)?;
+        }
+        Ok(DrawnRows { draws, rows })
+    }
+
     pub(super) fn pad_id(&self) -> u32 {
         self.tokenizer.pad_id
     }
@@ -129,26 +138,66 @@ impl TrainingSet {
     }
 }
 
-/// The training targets that the labels give.
-fn gold_targets(spec: &TaskSpec, rows: &TokenRows, stage: &str) -> Result<Vec<f32>> {
-    ensure!(!rows.is_empty(), Fault::new(format!("the train split of `{stage}` has no rows"), "is its file empty?"));
-    let target = |(row, label): (usize, &Option<f64>)| {
-        let label = label.ok_or_else(|| {
-            let message = format!("row {row} of the train split of `{stage}` has no label");
-            Fault::new(message, "`columns: {label: …}` names the column that holds it")
-        })?;
-        Ok(match spec.range {
-            Some([least, greatest]) => ((label - least) / (greatest - least)) as f32,
-            None => label as f32,
-        })
-    };
-    rows.labels.iter().enumerate().map(target).collect()
+/// Rows of a batch.
+#[derive(Debug)]
+pub(super) struct DrawnRows {
+    pub(super) draws: Vec<Draw>,
+    /// The tokens of each.
+    pub(super) rows: TokenRows,
+}
+
+/// A task's training rows as they are read: what is kept of them, and what they are told from each other by.
+struct ReadRows {
+    rows: RowFile,
+    gold: Vec<f32>,
+    ids: Vec<i64>,
+    swapped: Vec<bool>,
+    labels: Vec<Option<f64>>,
+}
+
+impl ReadRows {
+    fn of(tokens: &Tokens, params: &TrainParams, job: &Job, stage: &str) -> Result<Self> {
+        let mut writer = RowFileWriter::create(&job.output)?;
+        let (mut all, mut gold) = (0, Vec::new());
+        let (mut ids, mut swapped, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for chunk in tokens.chunks(Split::Train)? {
+            let mut chunk = chunk?;
+            all += chunk.len();
+            if let Some(fold) = params.fold {
+                chunk = fold.part(&chunk, false);
+            }
+            writer.write(&chunk)?;
+            for label in &chunk.labels {
+                gold.push(gold_target(&tokens.task, *label, gold.len(), stage)?);
+            }
+            ids.extend(chunk.ids);
+            swapped.extend(chunk.swapped);
+            labels.extend(chunk.labels);
+        }
+        ensure!(all > 0, Fault::new(format!("the train split of `{stage}` has no rows"), "is its file empty?"));
+        if let Some(fold) = params.fold {
+            fold.check_part(ids.len(), all, false, stage)?;
+        }
+        Ok(Self { rows: writer.finish()?, gold, ids, swapped, labels })
+    }
+}
+
+/// The training target that a row's label gives.
+fn gold_target(spec: &TaskSpec, label: Option<f64>, row: usize, stage: &str) -> Result<f32> {
+    let label = label.ok_or_else(|| {
+        let message = format!("row {row} of the train split of `{stage}` has no label");
+        Fault::new(message, "`columns: {label: …}` names the column that holds it")
+    })?;
+    Ok(match spec.range {
+        Some([least, greatest]) => ((label - least) / (greatest - least)) as f32,
+        None => label as f32,
+    })
 }
 
 const COVER_HINT: &str = "let it predict the same `tokenize` stage that is trained on";
 
 /// The teacher's logits in the order of the training rows.
-fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, stage: &str) -> Result<Vec<f32>> {
+fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &ReadRows, stage: &str) -> Result<Vec<f32>> {
     if predictions.task.labels != spec.labels || predictions.task.range != spec.range {
         let message = format!(
             "teacher `{stage}` names the labels of `{}` {:?}, its rows {:?}",
@@ -163,7 +212,7 @@ fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, 
     let table = predictions.read(Split::Train)?;
     let outputs = spec.outputs();
     let index: HashMap<_, _> = table.ids.iter().zip(&table.swapped).enumerate().map(|(at, key)| (key, at)).collect();
-    let mut logits = Vec::with_capacity(rows.len() * outputs);
+    let mut logits = Vec::with_capacity(rows.ids.len() * outputs);
     let mut missing = Vec::new();
     for (row, (id, swapped)) in rows.ids.iter().zip(&rows.swapped).enumerate() {
         match index.get(&(id, swapped)) {
@@ -185,7 +234,7 @@ fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &TokenRows, 
             "teacher `{stage}` doesn't cover the training rows of `{}`: {} of {} rows are missing, the first is id {id}{swapped}",
             spec.name,
             missing.len(),
-            rows.len()
+            rows.ids.len()
         );
         return Err(Fault::new(message, COVER_HINT).into());
     }

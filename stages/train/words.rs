@@ -3,8 +3,7 @@
 
 use tch::Tensor;
 
-use super::sampler::Draw;
-use super::training_set::TrainingSet;
+use super::training_set::DrawnRows;
 use crate::encoder::{Model, device::upload};
 
 /// Name of the whole table.
@@ -19,11 +18,8 @@ pub(super) struct BatchWords {
 }
 
 /// Ids of a batch's words, ascending; the padding's among them.
-pub(super) fn word_ids(set: &TrainingSet, batch: &[Draw]) -> Vec<i64> {
-    let mut ids: Vec<i64> = vec![i64::from(set.pad_id())];
-    for draw in batch {
-        ids.extend(set.task(draw.task).rows.input_ids(draw.row).iter().map(|id| i64::from(*id)));
-    }
+pub(super) fn word_ids(batch: &DrawnRows, pad_id: u32) -> Vec<i64> {
+    let mut ids: Vec<i64> = batch.rows.input_ids.iter().map(|id| i64::from(*id)).chain([i64::from(pad_id)]).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
