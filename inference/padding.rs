@@ -92,14 +92,14 @@ pub struct Pass {
     pub ends: Vec<usize>,
 }
 
-/// Passes over all of `lengths`, which ascend: as few as their memory allows. Groups are cut as [`passes`] are.
-pub fn passes_of_groups(lengths: &[usize]) -> Vec<Pass> {
+/// Passes over all of `lengths`, which ascend: as few as can be of at most `most_tokens`, or of a row. Groups are cut as [`passes`] are.
+pub fn passes_of_groups(lengths: &[usize], most_tokens: usize) -> Vec<Pass> {
     let mut passes_so_far: Vec<Pass> = Vec::new();
     let (mut start, mut tokens) = (0, 0);
-    for end in passes(lengths) {
+    for end in passes_within(lengths, most_tokens, PASS_OVERHEAD_TOKENS) {
         let of_group: usize = lengths[start..end].iter().sum();
         match passes_so_far.last_mut() {
-            Some(pass) if tokens + of_group <= PASS_TOKENS => {
+            Some(pass) if tokens + of_group <= most_tokens => {
                 tokens += of_group;
                 pass.rows.end = end;
                 pass.ends.push(end - pass.rows.start);
@@ -201,19 +201,21 @@ mod tests {
         }
 
         #[test]
-        fn passes_of_groups_cover_all_rows_within_the_bound(mut lengths in prop::collection::vec(1_usize..512, 1..200)) {
+        fn passes_of_groups_cover_all_rows_within_the_bound(
+            mut lengths in prop::collection::vec(1_usize..512, 1..200), most in 1_usize..10_000,
+        ) {
             lengths.sort_unstable();
             let mut ends = Vec::new();
             let mut start = 0;
-            for Pass { rows, ends: groups } in passes_of_groups(&lengths) {
+            for Pass { rows, ends: groups } in passes_of_groups(&lengths, most) {
                 prop_assert_eq!((rows.start, rows.len()), (start, *groups.last().unwrap()));
                 let tokens: usize = lengths[rows.clone()].iter().sum();
-                prop_assert!(tokens <= PASS_TOKENS || rows.len() == 1, "{} tokens", tokens);
+                prop_assert!(tokens <= most || rows.len() == 1, "{} tokens", tokens);
                 ends.extend(groups.iter().map(|end| start + end));
                 start = rows.end;
             }
             prop_assert_eq!(start, lengths.len());
-            prop_assert_eq!(ends, passes(&lengths));
+            prop_assert_eq!(ends, passes_within(&lengths, most, PASS_OVERHEAD_TOKENS));
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use batch::Batch;
 pub(crate) use bert::{Model, NewModel};
 pub(crate) use checkpoint::{CheckpointFiles, write_checkpoint};
 pub(crate) use config::BertConfig;
-pub(crate) use dropout::Dropout;
+pub(crate) use dropout::{Dropout, Mark};
 pub(crate) use safetensors_file::{read_tensors, write_tensors};
 #[cfg(test)]
 pub(crate) use weights::Parameter;

@@ -6,6 +6,7 @@ mod gradients;
 mod history;
 mod loss;
 mod rates;
+mod recompute;
 #[cfg(test)]
 mod reference_tests;
 mod row_file;

@@ -47,6 +47,14 @@ pub struct TrainParams {
     /// Examples per optimizer step.
     #[serde(default = "defaults::batch")]
     pub batch: usize,
+    /// Most tokens that go through the encoder at once. A batch that has more takes several passes, whose gradients add up
+    /// (gradient accumulation), so that its activations take no more memory than those of so many tokens.
+    #[serde(default = "defaults::pass_tokens", skip_serializing_if = "defaults::is_pass_tokens")]
+    pub pass_tokens: usize,
+    /// Compute each layer again on the way back instead of keeping its activations (activation checkpointing): a third more time
+    /// for a fraction of the memory.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recompute: bool,
     /// Share of the steps over which the learning rate rises from 0.
     #[serde(default = "defaults::warmup")]
     pub warmup: f64,
@@ -207,6 +215,7 @@ impl TrainParams {
         need(self.epochs > 0.0 && self.epochs.is_finite(), "epochs", "must be above 0");
         need(self.learning_rate > 0.0 && self.learning_rate < 1.0, "learning_rate", "must lie between 0 and 1");
         need(self.batch > 0, "batch", "must be at least 1");
+        need(self.pass_tokens > 0, "pass_tokens", "must be at least 1");
         need((0.0..=1.0).contains(&self.warmup), "warmup", "is a share of the steps, 0 to 1");
         need(self.layer_decay > 0.0 && self.layer_decay <= 1.0, "layer_decay", "must be above 0 and at most 1");
         need((0.0..1.0).contains(&self.weight_decay), "weight_decay", "must be at least 0 and below 1");
@@ -241,6 +250,12 @@ mod defaults {
     }
     pub(super) fn batch() -> usize {
         32
+    }
+    pub(super) fn pass_tokens() -> usize {
+        8192
+    }
+    pub(super) fn is_pass_tokens(tokens: &usize) -> bool {
+        *tokens == pass_tokens()
     }
     pub(super) fn warmup() -> f64 {
         0.1

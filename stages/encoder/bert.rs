@@ -157,14 +157,21 @@ impl Model {
 
     /// The pooled `[CLS]` vector of each row, fp32. The batch's word ids count the rows of `words_ud`.
     pub(crate) fn pooled_bd(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
-        let mut hidden_td = self.embed_td(batch, words_ud, dropout);
-        let last = self.layers.len() - 1;
-        for (at, layer) in self.layers.iter().enumerate() {
-            // The pooler reads [CLS] alone, so that the last layer need not answer for the other tokens.
-            let asking = if at == last { Asking::First } else { Asking::All };
-            hidden_td = layer.forward(&hidden_td, asking, batch, dropout, &self.config);
-        }
-        self.pooler.forward(&hidden_td).to_kind(Kind::Float).tanh()
+        let embedded_td = self.embed_td(batch, words_ud, dropout);
+        let all = 0..self.layers.len();
+        self.pool_bd(&all.fold(embedded_td, |hidden_td, at| self.layer(at, &hidden_td, batch, dropout)))
+    }
+
+    /// What a layer, counted from 0, makes of all tokens, [T, D]; the last of each row's first one, [B, D].
+    pub(crate) fn layer(&self, at: usize, hidden_td: &Tensor, batch: &Batch, dropout: &Dropout) -> Tensor {
+        // The pooler reads [CLS] alone, so that the last layer need not answer for the other tokens.
+        let asking = if at + 1 == self.layers.len() { Asking::First } else { Asking::All };
+        self.layers[at].forward(hidden_td, asking, batch, dropout, &self.config)
+    }
+
+    /// The pooled vectors of what the last layer made, fp32.
+    pub(crate) fn pool_bd(&self, first_bd: &Tensor) -> Tensor {
+        self.pooler.forward(first_bd).to_kind(Kind::Float).tanh()
     }
 
     /// A head's outputs for pooled rows, fp32: logits of the classes, or the scaled value of a regression.
@@ -195,7 +202,8 @@ impl Model {
         refresh(self.leaves.iter());
     }
 
-    fn embed_td(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
+    /// What the first layer is given, [T, D].
+    pub(crate) fn embed_td(&self, batch: &Batch, words_ud: &Tensor, dropout: &Dropout) -> Tensor {
         let embed = |table: &Tensor, ids_t: &Tensor| Tensor::embedding(table, ids_t, -1, false, false);
         let embedded_td = embed(words_ud, &batch.input_ids_t)
             + embed(&self.embeddings.token_type, &batch.token_type_ids_t)

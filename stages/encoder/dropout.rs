@@ -16,22 +16,46 @@ pub(crate) struct Dropout {
     seed: Option<u64>,
     /// Masks drawn so far; each has its own stream.
     drawn: Cell<u64>,
+    /// Whether libtorch's generator draws, which goes on by itself.
+    is_of_gpu: bool,
 }
+
+/// Where a dropout stood.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark(u64);
 
 /// Elements that one generator draws.
 const BLOCK: usize = 4096;
 
 impl Dropout {
     pub(crate) fn off() -> Self {
-        Self { seed: None, drawn: Cell::new(0) }
+        Self { seed: None, drawn: Cell::new(0), is_of_gpu: false }
     }
 
     /// Of a forward pass on that device.
     pub(crate) fn seeded(seed: u64, device: Device) -> Self {
-        if device != Device::Cpu {
+        let is_of_gpu = device != Device::Cpu;
+        if is_of_gpu {
             tch::manual_seed(seed as i64);
         }
-        Self { seed: Some(seed), drawn: Cell::new(0) }
+        Self { seed: Some(seed), drawn: Cell::new(0), is_of_gpu }
+    }
+
+    /// Where it stands, to drop the same again.
+    pub(crate) fn mark(&self) -> Mark {
+        if let Some(seed) = self.seed.filter(|_| self.is_of_gpu) {
+            self.drawn.set(self.drawn.get() + 1);
+            tch::manual_seed(mixed(seed ^ mixed(self.drawn.get())) as i64);
+        }
+        Mark(self.drawn.get())
+    }
+
+    /// Drops from there on what it dropped from there on before.
+    pub(crate) fn rewind(&self, mark: Mark) {
+        self.drawn.set(mark.0);
+        if let Some(seed) = self.seed.filter(|_| self.is_of_gpu) {
+            tch::manual_seed(mixed(seed ^ mixed(mark.0)) as i64);
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -165,6 +189,16 @@ mod tests {
         assert_eq!(first, same.apply(&x, 0.5));
         assert_ne!(first, one.apply(&x, 0.5));
         assert_ne!(first, other.apply(&x, 0.5));
+    }
+
+    #[test]
+    fn the_same_is_dropped_again_from_a_mark_on() {
+        let (dropout, x) = (Dropout::seeded(1, Device::Cpu), ones(&[50, 60], Kind::Float));
+        _ = dropout.apply(&x, 0.5);
+        let mark = dropout.mark();
+        let first = [dropout.apply(&x, 0.5), dropout.apply(&x, 0.5)];
+        dropout.rewind(mark);
+        assert_eq!(first, [dropout.apply(&x, 0.5), dropout.apply(&x, 0.5)]);
     }
 
     #[test]

@@ -198,6 +198,44 @@ fn updates_equal_pytorchs() {
     }
 }
 
+/// With dropout and in several passes, with all layers and with some of them frozen.
+#[test]
+fn a_layer_computed_again_has_the_same_gradients() {
+    for (precision, least_depth, pass_tokens) in
+        [(Precision::Fp32, 0, 20), (Precision::Bf16, 0, 8192), (Precision::Fp32, 2, 8192), (Precision::Fp32, 5, 20)]
+    {
+        let gradients = |recompute: bool| {
+            let setting = Setting::new(true, &json!({"recompute": recompute, "pass_tokens": pass_tokens}));
+            let mut model = setting.reference.model(precision);
+            model.config.hidden_dropout_prob = 0.1;
+            model.config.attention_probs_dropout_prob = 0.2;
+            let conditions =
+                Conditions { progress: GOLD_SHARE, least_depth, dropout: Dropout::seeded(1, model.device) };
+            let (loss, gradients) = setting.loss_and_gradients_under(&model, &conditions);
+            (loss, gradients.leaves, gradients.words_ud)
+        };
+        let (plain, again) = (gradients(false), gradients(true));
+        assert!(plain.1.iter().any(Option::is_some));
+        assert_eq!(plain, again, "{precision:?}, from depth {least_depth} on, {pass_tokens} tokens a pass");
+    }
+}
+
+/// A batch in passes of a few tokens adds up to the batch in one.
+#[test]
+fn gradients_of_passes_add_up() {
+    let gradients = |pass_tokens: usize| {
+        let setting = Setting::new(true, &json!({"reduction": "mean", "pass_tokens": pass_tokens}));
+        let model = setting.reference.model(Precision::Fp32);
+        let (loss, gradients) = setting.loss_and_gradients(&model, GOLD_SHARE);
+        (loss, by_parameter(&model, &gradients))
+    };
+    let (whole, parts) = (gradients(8192), gradients(1));
+    assert!((whole.0 - parts.0).abs() < 1e-6);
+    for (name, gradient) in &whole.1 {
+        assert!(gradient.allclose(&parts.1[name], 1e-4, 1e-6, false), "`{name}`");
+    }
+}
+
 /// With all below the top layer frozen: its gradients are those of the whole training, and the rest keeps every bit.
 #[test]
 fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {

@@ -1,12 +1,12 @@
 //! Forward and backward of one batch.
 
-use std::ops::Range;
-
 use bam_contract::stage::{Reduction, TrainParams};
 use tch::{Kind, Tensor};
 
 use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
+use super::recompute;
+use super::sampler::Draw;
 use super::training_set::{DrawnRows, TrainingSet, TrainingTask};
 use super::words::BatchWords;
 use crate::encoder::{Batch, Dropout, Model, device::upload};
@@ -41,27 +41,35 @@ pub(super) fn loss_and_gradients(
     };
     let mut gradients = Gradients::new(model, BatchWords::of(model, words), conditions.least_depth);
     let mut losses = Vec::new();
-    for Pass { rows: range, ends } in passes_of_groups(&lengths) {
-        let loss = pass_loss(model, set, &gradients.words, (batch, range, &ends), params, conditions) * scale;
-        gradients.add(model, &loss);
+    for Pass { rows: range, ends } in passes_of_groups(&lengths, params.pass_tokens) {
+        let token_rows: Vec<_> = range.clone().map(|row| (&batch.rows, row)).collect();
+        let rows = Batch::new(&token_rows, &ends, set.pad_id(), |id| gradients.words.row_of(id), model.placement());
+        let loss_of = |pooled_bd: &Tensor| loss(model, set, &batch.draws[range], pooled_bd, params, conditions) * scale;
+        let (words_ud, dropout) = (gradients.words.rows_ud.shallow_clone(), &conditions.dropout);
+        let loss = if params.recompute {
+            let pass = recompute::Pass::forward(model, &rows, words_ud, dropout);
+            let loss = loss_of(&model.pool_bd(&pass.last_bd));
+            pass.backward(&loss, &mut gradients, conditions.least_depth);
+            loss
+        } else {
+            let loss = loss_of(&model.pooled_bd(&rows, &words_ud, dropout));
+            gradients.add(model, &loss);
+            loss
+        };
         losses.push(loss.detach());
     }
     (Tensor::stack(&losses, 0).sum(Kind::Double), gradients)
 }
 
-/// Sum of the losses of rows that go through the encoder together, each answered by its task's head.
-fn pass_loss(
+/// Sum of the losses of pooled rows, each answered by its task's head.
+fn loss(
     model: &Model,
     set: &TrainingSet,
-    words: &BatchWords,
-    (batch, range, ends): (&DrawnRows, Range<usize>, &[usize]),
+    draws: &[Draw],
+    pooled_bd: &Tensor,
     params: &TrainParams,
     Conditions { progress, dropout, .. }: &Conditions,
 ) -> Tensor {
-    let draws = &batch.draws[range.clone()];
-    let token_rows: Vec<_> = range.map(|row| (&batch.rows, row)).collect();
-    let batch = Batch::new(&token_rows, ends, set.pad_id(), |id| words.row_of(id), model.placement());
-    let pooled_bd = model.pooled_bd(&batch, &words.rows_ud, dropout);
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
         let places: Vec<i64> = (0..draws.len()).filter(|at| draws[*at].task == task).map(|at| at as i64).collect();
