@@ -7,8 +7,10 @@ mod rank_test;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
-use bam_contract::artifact::comparison::{Comparison, MannWhitney, Subject, Summary, Test, Trial};
+use bam_contract::artifact::comparison::{Comparison, Subject, Summary, Test, Trial};
 use bam_contract::job::Job;
 use bam_contract::resample::{median, quantile, sorted};
 use bam_contract::stage::CompareParams;
@@ -172,14 +174,31 @@ fn adjust(tests: &mut [Test]) {
 
 fn cautions(methods: &[String], scored: &[Scored], tests: &[Test]) -> Vec<String> {
     let mut cautions = Vec::new();
-    let least = tests.iter().map(|test| &test.mann_whitney).map(|MannWhitney { least_p, .. }| *least_p);
-    let least = least.reduce(f64::min).unwrap_or(1.0);
     let family = tests.len();
+    // Of the test that could say most, and of the pair of methods that could say least.
+    let least_ps = || tests.iter().map(|test| test.mann_whitney.least_p);
+    let least = least_ps().fold(1.0, f64::min);
     if least >= LEVEL {
         cautions.push(format!("too few trials: no Mann-Whitney p can be below {least:.2}, whatever the scores"));
-    } else if least * family as f64 >= LEVEL {
+    } else {
+        if least * family as f64 >= LEVEL {
+            cautions.push(format!(
+                "too few trials for {family} tests: the least Mann-Whitney p, {least:.1e}, is {:.2} after Holm-Bonferroni",
+                least * family as f64
+            ));
+        }
+        let short = tests.iter().filter(|test| test.mann_whitney.least_p >= LEVEL);
+        let short: BTreeSet<String> = short.map(|test| format!("{} − {}", test.method, test.other)).collect();
+        if !short.is_empty() {
+            let pairs: Vec<String> = short.into_iter().collect();
+            cautions.push(format!("too few trials for any Mann-Whitney p below {LEVEL}: {}", pairs.join(", ")));
+        }
+    }
+    let resamples = tests.first().map_or(0, |test| test.bootstrap.resamples);
+    let least = 2.0 / (resamples as f64 + 1.0);
+    if family > 0 && least * family as f64 >= LEVEL {
         cautions.push(format!(
-            "too few trials for {family} tests: the least Mann-Whitney p, {least:.1e}, is {:.2} after Holm-Bonferroni",
+            "too few resamples for {family} tests: the least p over rows, {least:.1e}, is {:.2} after Holm-Bonferroni; raise `resamples`",
             least * family as f64
         ));
     }

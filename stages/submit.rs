@@ -77,13 +77,16 @@ fn answers(sheet: &Sheet, params: &SubmitParams, given: &[(&JobInput, Prediction
             let rows = predictions.read(sheet.split)?;
             check_rows(sheet, &rows).with_context(|| format!("`{}`", input.stage))?;
             let task = &predictions.task;
-            let values = rows.logits.chunks(task.outputs()).map(|logits| spelled(task, task.prediction(logits)));
-            Ok((table(values), told(Source::Predictions(input.slot.clone()))))
+            let official = official(sheet)?;
+            let values =
+                rows.logits.chunks(task.outputs()).map(|logits| spelled(task, &official, task.prediction(logits)));
+            let values = values.collect::<Result<Vec<_>>>().with_context(|| format!("`{}`", input.stage))?;
+            Ok((table(values.into_iter()), told(Source::Predictions(input.slot.clone()))))
         }
         None if is_filler || sheet.task == WNLI => {
             // Class 0 of WNLI is the majority's.
-            let task = tasks::builtin(sheet.task).context("the leaderboard's tasks are built in")?;
-            let constant = spelled(&task, 0.0);
+            let task = official(sheet)?;
+            let constant = spelled(&task, &task, 0.0)?;
             let text = table(std::iter::repeat_n(constant.clone(), sheet.rows));
             Ok((text, told(Source::Constant(constant))))
         }
@@ -104,13 +107,22 @@ fn check_rows(sheet: &Sheet, rows: &PredictionRows) -> Result<()> {
     Ok(())
 }
 
-/// A prediction as the task's files spell it: a class by name or number, a value within the range.
-fn spelled(task: &TaskSpec, prediction: f64) -> String {
-    if let Some([least, greatest]) = task.range {
-        return format!("{:.3}", prediction.clamp(least, greatest));
+/// The task as the leaderboard has it.
+fn official(sheet: &Sheet) -> Result<TaskSpec> {
+    tasks::builtin(sheet.task).context("the leaderboard's tasks are built in")
+}
+
+/// A prediction as the leaderboard spells it: a class by the name or number that its label has in the classic files, wherever the
+/// task was read from; a value within the range.
+fn spelled(task: &TaskSpec, official: &TaskSpec, prediction: f64) -> Result<String> {
+    if let Some([least, greatest]) = official.range {
+        return Ok(format!("{:.3}", prediction.clamp(least, greatest)));
     }
-    let names = if task.spelled.is_empty() { &task.labels } else { &task.spelled };
-    names[prediction as usize].clone()
+    let label = &task.labels[prediction as usize];
+    let class = official.labels.iter().position(|known| known == label);
+    let class = class.with_context(|| format!("`{}` has no label `{label}` on the leaderboard", official.name))?;
+    let names = if official.spelled.is_empty() { &official.labels } else { &official.spelled };
+    Ok(names[class].clone())
 }
 
 fn table(values: impl Iterator<Item = String>) -> String {

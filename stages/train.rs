@@ -36,7 +36,7 @@ use crate::stop::{self, Stopped};
 use crate::text::thousands;
 use adamw::AdamW;
 use evaluate::{DevScore, Evaluator, mean_headline};
-use history::Step;
+use history::{GoldShares, Step};
 use rates::Schedule;
 use sampler::Sampler;
 use state::{Keeper, Progress};
@@ -104,6 +104,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     }
     let rows_per_sec = training.rows_since(first) / started.elapsed().as_secs_f64();
 
+    let gold_shares = training.gold_shares_of_tasks();
     let (model, scores, progress) = training.finish();
     for score in &scores {
         reporter.metric(&format!("dev/{}", score.name), score.value);
@@ -116,7 +117,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         precision: None,
     };
     write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: start }, &model, &info)?;
-    progress.history.write(&job.output, job.fingerprint)?;
+    progress.history.write(&job.output, &gold_shares, job.fingerprint)?;
     let resumed = if first > 0 { format!(", went on from step {first}") } else { String::new() };
     let early = (progress.steps < last).then(|| format!(", stopped after {} of {last} steps", progress.steps));
     let outcome = Outcome::from(summary(&scores) + &resumed + &early.unwrap_or_default())
@@ -207,7 +208,7 @@ impl<'a> Training<'a> {
         let learning_rate = schedule.learning_rate(step);
         optimizer.step(model, &gradients, learning_rate, &gradient_norm);
         progress.steps = step + 1;
-        let gold_share = if set.is_taught() { params.anneal.gold_share(conditions.progress) } else { 1.0 };
+        let gold_share = gold_share(params, set, conditions.progress);
         let rows = batch.draws.len();
         underway.push(
             Started { index: step, epoch: schedule.epoch(step), gold_share, learning_rate, rows },
@@ -242,6 +243,20 @@ impl<'a> Training<'a> {
         self.params.patience.is_some_and(|patience| self.progress.history.evaluations_since_best() >= patience)
     }
 
+    /// λ of the tasks for which it isn't everywhere what it is for the training: those with a curve of their own, and those without
+    /// a teacher beside others with one.
+    fn gold_shares_of_tasks(&self) -> Vec<GoldShares<'a>> {
+        let Self { params, set, schedule, progress, .. } = self;
+        let steps = || (0..progress.steps).map(|step| schedule.progress(step));
+        let of_tasks = set.all().iter().map(|task| {
+            let share =
+                |progress| if task.teacher.is_some() { params.gold_share(&task.spec.name, progress) } else { 1.0 };
+            GoldShares { task: &task.spec.name, of_steps: steps().map(share).collect() }
+        });
+        let of_training: Vec<f64> = steps().map(|progress| gold_share(params, set, progress)).collect();
+        of_tasks.filter(|shares| shares.of_steps != of_training).collect()
+    }
+
     /// Rows trained on since that step.
     fn rows_since(&self, first: u64) -> f64 {
         (first..self.progress.steps).map(|step| self.schedule.batch_rows(step) as f64).sum()
@@ -253,6 +268,11 @@ impl<'a> Training<'a> {
         let scores = best.map_or_else(|| progress.scores.clone(), |best| best.restore(&mut model));
         (model, scores, progress)
     }
+}
+
+/// The label's share of the target at that progress, of tasks that have no curve of their own.
+fn gold_share(params: &TrainParams, set: &TrainingSet, progress: f64) -> f64 {
+    if set.is_taught() { params.anneal.gold_share(progress) } else { 1.0 }
 }
 
 /// Independent random streams of one seed.

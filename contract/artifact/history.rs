@@ -1,7 +1,8 @@
 //! The course of a training: `history.parquet` in a checkpoint, a row per step.
 //!
 //! Columns of float64: `step` (from 0), `epoch`, `loss`, `lambda` (of `anneal`), `learning_rate`, `gradient_norm` (before
-//! clipping), `rows_per_second`, and `dev/<task>/<metric>`, null but on steps after which was evaluated.
+//! clipping), `rows_per_second`, `lambda/<task>` of tasks whose λ is another, and `dev/<task>/<metric>`, null but on steps after
+//! which was evaluated.
 
 use std::path::Path;
 use std::sync::Arc;

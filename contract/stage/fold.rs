@@ -55,7 +55,8 @@ impl Fold {
         Err(Fault::new(message, "divide them into fewer folds, or by another `seed`"))
     }
 
-    fn leaves_out(self, id: i64) -> bool {
+    /// Whether the fold holds the row of that `id`.
+    pub fn leaves_out(self, id: i64) -> bool {
         let hash = Digest::of(format!("{} {id}", self.seed).as_bytes()).number();
         hash % self.of as u64 == self.leave_out as u64
     }

@@ -2,6 +2,7 @@
 
 mod encoders;
 mod files;
+mod folds;
 mod judged;
 mod learning;
 mod outside;
@@ -131,6 +132,7 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
     let mut encoders = Encoders::default();
     for at in 0..stages.len() {
         learning::check(at, &graph, mistakes);
+        folds::check(at, &graph, mistakes);
         splits::check(at, &graph, mistakes);
         judged::check(at, &graph, mistakes);
         encoders.check(at, &graph, mistakes);

@@ -10,8 +10,13 @@ const LEFT: f64 = 48.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 24.0;
-/// Lines that have a colour and dashes of their own.
+/// Lines that have a colour and dashes of their own; as many more are drawn thick.
 const STYLES: usize = 8;
+
+fn style(kind: &str, at: usize) -> String {
+    let weight = if at / STYLES % 2 == 1 { " thick" } else { "" };
+    format!("{kind} s{}{weight}", at % STYLES)
+}
 
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
@@ -38,10 +43,10 @@ pub(super) fn lines(title: &str, told: &str, lines: &[Line<'_>]) -> Markup {
                 }
                 @for (at, line) in lines.iter().enumerate() {
                     @let points: Vec<String> = line.points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
-                    polyline class=(format!("line s{}", at % STYLES)) points=(points.join(" ")) {}
+                    polyline class=(style("line", at)) points=(points.join(" ")) {}
                     @if line.points.len() < 20 {
                         @for point in line.points {
-                            circle class=(format!("dot s{}", at % STYLES)) cx=(place(x(point.0))) cy=(place(y(point.1))) r="2.5" {}
+                            circle class=(style("dot", at)) cx=(place(x(point.0))) cy=(place(y(point.1))) r="2.5" {}
                         }
                     }
                 }
@@ -51,7 +56,7 @@ pub(super) fn lines(title: &str, told: &str, lines: &[Line<'_>]) -> Markup {
                     @for (at, line) in lines.iter().enumerate() {
                         li {
                             svg viewBox="0 0 28 10" width="28" height="10" aria-hidden="true" {
-                                line class=(format!("line s{}", at % STYLES)) x1="1" x2="27" y1="5" y2="5" {}
+                                line class=(style("line", at)) x1="1" x2="27" y1="5" y2="5" {}
                             }
                             (line.name)
                         }

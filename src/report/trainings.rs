@@ -57,6 +57,14 @@ impl Training {
         self.curves.iter().find(|curve| curve.name == name)
     }
 
+    /// Curves of λ, with the task's name where it has one of its own.
+    pub(super) fn gold_shares(&self) -> impl Iterator<Item = (Option<&str>, &Curve)> {
+        self.curves.iter().filter_map(|curve| match curve.name.strip_prefix("lambda")? {
+            "" => Some((None, curve)),
+            task => Some((Some(task.strip_prefix('/')?), curve)),
+        })
+    }
+
     /// Curves of dev metrics, named `rte/accuracy`.
     pub(super) fn dev(&self) -> impl Iterator<Item = (&str, &Curve)> {
         self.curves.iter().filter_map(|curve| Some((curve.name.strip_prefix("dev/")?, curve)))

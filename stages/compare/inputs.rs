@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use bam_contract::artifact::predictions::Predictions;
+use bam_contract::digest::Digest;
 use bam_contract::fault::Fault;
 use bam_contract::job::{Job, JobInput};
 use bam_contract::metric::Metric;
@@ -15,6 +16,8 @@ pub(super) struct TaskTrials {
     /// `[method][trial][row]`.
     pub(super) methods: Vec<Vec<Vec<f64>>>,
     ids: Vec<i64>,
+    /// Of each trial, by method: its stage, and the digest of its predictions.
+    seen: Vec<Vec<(String, Digest)>>,
 }
 
 impl TaskTrials {
@@ -32,7 +35,8 @@ pub(super) fn read(methods: &[String], job: &Job) -> Result<Vec<TaskTrials>> {
             let at = tasks.iter().position(|task| task.spec.name == trial.spec.name);
             let at = at.unwrap_or_else(|| {
                 let (spec, gold, ids) = (trial.spec.clone(), trial.gold.clone(), trial.ids.clone());
-                tasks.push(TaskTrials { spec, gold, ids, methods: vec![Vec::new(); methods.len()] });
+                let (methods, seen) = (vec![Vec::new(); methods.len()], vec![Vec::new(); methods.len()]);
+                tasks.push(TaskTrials { spec, gold, ids, methods, seen });
                 tasks.len() - 1
             });
             let task = &mut tasks[at];
@@ -43,6 +47,13 @@ pub(super) fn read(methods: &[String], job: &Job) -> Result<Vec<TaskTrials>> {
                     "let all methods predict the same `tokenize` stage's rows"
                 )
             );
+            if let Some((same, _)) = task.seen[number].iter().find(|(_, digest)| *digest == input.digest) {
+                let message =
+                    format!("`{same}` and `{}` of method `{method}` are the same trial, byte for byte", input.stage);
+                let hint = "each trial wants a training of its own: give its `train` stage `seed: $seed`";
+                return Err(Fault::new(message, hint).into());
+            }
+            task.seen[number].push((input.stage.clone(), input.digest));
             task.methods[number].push(trial.predicted);
         }
     }

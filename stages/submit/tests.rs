@@ -17,7 +17,10 @@ fn predict(folder: &Path, task: &str) {
 }
 
 fn write(folder: &Path, task: &str, split: Split, rows: usize) {
-    let task = tasks::builtin(task).unwrap();
+    write_as(folder, &tasks::builtin(task).unwrap(), split, rows);
+}
+
+fn write_as(folder: &Path, task: &TaskSpec, split: Split, rows: usize) {
     let outputs = task.outputs();
     let logits = (0..rows * outputs).map(|at| match outputs {
         1 => [-0.1, 0.41237, 1.2][at % 3],
@@ -29,7 +32,7 @@ fn write(folder: &Path, task: &str, split: Split, rows: usize) {
         labels: vec![None; rows],
         logits: logits.collect(),
     };
-    Predictions::write(folder, split, &task, &rows, Fingerprint::of("a test")).unwrap();
+    Predictions::write(folder, split, task, &rows, Fingerprint::of("a test")).unwrap();
 }
 
 fn job(folder: &Path, given: &[&str], output: &str) -> Job {
@@ -148,4 +151,32 @@ fn untrained_tasks_are_filled_where_that_is_asked_for() {
     assert_eq!(told.answers[3].from, Source::Constant("0.000".to_owned()));
     assert_eq!(told.answers[5].from, Source::Constant("entailment".to_owned()));
     assert!(files(&job)[4].1.starts_with("index\tprediction\n0\t0\n"));
+}
+
+/// The hub numbers its labels, and may number them otherwise than we do.
+#[test]
+fn answers_of_a_task_from_the_hub_are_spelled_as_the_leaderboard_does() {
+    let folder = tempfile::tempdir().unwrap();
+    for task in ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "ax"] {
+        predict(folder.path(), task);
+    }
+    let turned = TaskSpec {
+        labels: vec!["not_entailment".to_owned(), "entailment".to_owned()],
+        spelled: vec!["0".to_owned(), "1".to_owned()],
+        ..tasks::on_hub("rte").unwrap()
+    };
+    let sheet = SHEETS.iter().find(|sheet| sheet.task == "rte").unwrap();
+    fs::create_dir(folder.path().join("rte")).unwrap();
+    write_as(&folder.path().join("rte"), &turned, sheet.split, sheet.rows);
+    let given = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "ax", "rte"];
+    let job = job(folder.path(), &given, "of-the-hub");
+    submit(&job, &[]).unwrap();
+    let mut archive = zip::ZipArchive::new(File::open(job.output.join(ARCHIVE)).unwrap()).unwrap();
+    let mut text = String::new();
+    archive.by_name("RTE.tsv").unwrap().read_to_string(&mut text).unwrap();
+    assert!(
+        text.starts_with("index\tprediction\n0\tnot_entailment\n1\tentailment\n2\tnot_entailment\n"),
+        "{}",
+        &text[..90]
+    );
 }

@@ -17,7 +17,7 @@ pub(super) struct Step {
     /// Epochs done after the step.
     pub(super) epoch: f64,
     pub(super) loss: f64,
-    /// λ, the label's share of the target, 1 without teachers; tasks with a curve of their own have another.
+    /// λ, the label's share of the target, 1 without teachers; some tasks may have another ([`GoldShares`]).
     pub(super) gold_share: f64,
     pub(super) learning_rate: f64,
     /// Before clipping.
@@ -32,6 +32,13 @@ impl Step {
         let (epoch, epochs) = (epoch.ceil().max(1.0), epochs.ceil());
         format!("epoch {epoch}/{epochs}  loss {loss:.3}  λ {gold_share:.2}  {rows_per_sec:.0} rows/s")
     }
+}
+
+/// λ of a task, step by step.
+#[derive(Debug)]
+pub(super) struct GoldShares<'a> {
+    pub(super) task: &'a str,
+    pub(super) of_steps: Vec<f64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -63,7 +70,8 @@ impl History {
         means.len().saturating_sub(best + 1)
     }
 
-    pub(super) fn write(&self, folder: &Path, fingerprint: Fingerprint) -> Result<()> {
+    /// The steps, with λ of tasks that have a curve of their own.
+    pub(super) fn write(&self, folder: &Path, gold_shares: &[GoldShares<'_>], fingerprint: Fingerprint) -> Result<()> {
         let column = |value: fn(&Step) -> f64| self.steps.iter().map(|step| Some(value(step))).collect();
         let mut columns: HistoryColumns = vec![
             ("step".to_owned(), column(|step| step.index as f64)),
@@ -74,6 +82,9 @@ impl History {
             ("gradient_norm".to_owned(), column(|step| step.gradient_norm)),
             ("rows_per_second".to_owned(), column(|step| step.rows_per_sec)),
         ];
+        for GoldShares { task, of_steps } in gold_shares {
+            columns.push((format!("lambda/{task}"), of_steps.iter().copied().map(Some).collect()));
+        }
         let names: BTreeSet<_> =
             self.evaluations.iter().flat_map(|(_, scores)| scores).map(|score| &score.name).collect();
         for name in names {

@@ -194,3 +194,37 @@ stages:
         ]
     );
 }
+
+/// As nine rows fall, the fourth of eight folds has none; of a table of unknown size nothing is said.
+#[test]
+fn a_fold_without_rows_is_told_before_anything_runs() {
+    let said = say("\
+for: { fold: [0, 1, 2, 3, 4, 5, 6, 7] }
+stages:
+  x: { data: { task: sentiment, grammar: { train: 9, dev: 5 } } }
+  y: { data: { task: sentiment, grammar: { train: 4000, dev: 5 } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  u: { tokenize: { examples: y, encoder: enc } }
+  m@fold: { train: { tokens: [t], encoder: enc, fold: { of: 8, leave_out: $fold } } }
+  n@fold: { train: { tokens: [u], encoder: enc, fold: { of: 8, leave_out: $fold } } }
+");
+    assert_eq!(told(&said), ["7:55 stage `m@3` leaves out fold 3 of 8, but none of the train rows of `t` is in it"]);
+}
+
+#[test]
+fn teachers_that_name_labels_otherwise_are_not_averaged() {
+    let said = say("\
+stages:
+  x: { data: { task: sentiment, grammar: { train: 9, dev: 5 } } }
+  turned: { data: { task: sentiment, grammar: { train: 9, dev: 5 }, definition: { name: sentiment, files: { train: a }, columns: { text: 1 }, labels: [positive, negative], metrics: [accuracy] } } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  u: { tokenize: { examples: turned, encoder: enc } }
+  m: { train: { tokens: [t], encoder: enc } }
+  n: { train: { tokens: [u], encoder: enc } }
+  p: { predict: { model: m, tokens: t } }
+  q: { predict: { model: n, tokens: u } }
+  both: { ensemble: { predictions: [p, q] } }
+");
+    assert_eq!(told(&said).len(), 1, "{:?}", told(&said));
+    assert!(told(&said)[0].contains("names the labels of `sentiment`"), "{:?}", told(&said));
+}

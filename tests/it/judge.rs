@@ -62,6 +62,19 @@ fn methods_are_compared_and_a_report_tells_of_all() {
     run_by_its_time(&sandbox);
 }
 
+/// Trials without a seed of their own are one training, which says nothing of chance.
+#[test]
+fn copies_of_a_training_are_no_trials() {
+    let sandbox = sandbox();
+    sandbox.edit("pipeline.yaml", "layers: 1, epochs: 1, seed: $trial", "layers: 1, epochs: 1");
+    sandbox.edit("pipeline.yaml", "multi: [multi_dev@*] }", "multi: [single_dev@*] }");
+    let run = sandbox.bam(&["run", "pipeline.yaml", "significance"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let said = "`single_dev@acceptability@1` and `single_dev@acceptability@2` of method `multi` are the same trial, byte for byte";
+    assert!(run.stderr.contains(said) || run.stderr.contains(&said.replace("multi", "single")), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: each trial wants a training of its own"), "{}", run.stderr);
+}
+
 fn comparison_is_whole(sandbox: &Sandbox, run: &Said) {
     for part in ["COMPARED", "multi − single", "mean of 2 tasks", "CLIFF'S δ"] {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Said, Sandbox};
+use serde_json::{Value, json};
 
 /// Rows of each task's train and dev files. A fifth of the train rows and more is in each of five folds.
 const ROWS: [usize; 2] = [40, 8];
@@ -131,7 +132,9 @@ const ONE_TASK: &str = "for.task=[mrpc]";
 /// Each as small as can be; those that only put the same stages together otherwise are planned above.
 #[test]
 fn recipes_run() {
-    run("paper/ablations.yaml", &["for.task=[mrpc, stsb]", "for.seed=[1]", "vars.multi_epochs=2"], &[]);
+    run("glue.yaml", &["for.task=[cola, stsb]", "vars.epochs=1", "vars.student_epochs=1"], &[]);
+    let epochs = ["stages.teacher@task.train.epochs=1", "stages.student.train.epochs=1"];
+    run("glue-small.yaml", &["for.task=[cola, stsb]", epochs[0], epochs[1]], &[]);
     run("hinton.yaml", &[ONE_TASK, "vars.layers=2", "vars.student_epochs=2"], &[]);
     run("stilts.yaml", &[ONE_TASK, "vars.epochs=1"], &[]);
     run("small-student.yaml", &[ONE_TASK, "vars.layers=[0, 2]", "vars.student_epochs=2"], &[]);
@@ -142,6 +145,34 @@ fn recipes_run() {
     assert_eq!(joined, ["80 rows of mrpc, joined from 5 tables"]);
     let early = run("ulmfit.yaml", &[ONE_TASK, "vars.epochs=30"], &["model@mrpc"]);
     assert!(early[0].contains(", stopped after ") && early[0].ends_with(" of 75 steps"), "{early:?}");
+}
+
+/// Each says of its methods that they were compared, the paper's with two seeds.
+#[test]
+fn recipes_that_compare_run() {
+    let two = ["for.task=[mrpc, rte]", "for.seed=[1, 2]", "vars.epochs=1", "vars.multi_epochs=1"];
+    let methods = ["single", "multi", "multi-multi", "single-multi", "single-single"];
+    let ablations = ["whole", "fine-tuned", "half", "no-sampling", "one-rate", "teacher-alone"];
+    let transfers = ["alone", "with-all", "with-mnli", "with-unlike"];
+    let generations = ["first", "last", "second", "third", "together"];
+    let all = ["for.seed=[1]", "vars.epochs=1", "vars.multi_epochs=0.2"];
+    for (recipe, settings, expected) in [
+        ("paper/methods.yaml", &two[..], &methods[..]),
+        ("paper/ablations.yaml", &two, &ablations),
+        ("paper/rte-transfer.yaml", &all, &transfers),
+        ("born-again.yaml", &[ONE_TASK, "vars.epochs=1"], &generations),
+    ] {
+        let sandbox = set_up(&root().join("pipelines").join(recipe));
+        let said = bam(&sandbox, "run", settings);
+        assert_eq!(said.code, 0, "{recipe}: {}", said.stderr);
+        let comparison: Value =
+            serde_json::from_str(&sandbox.read("artifacts/latest/comparison/comparison.json")).unwrap();
+        assert_eq!(comparison["methods"], json!(expected), "{recipe}");
+        let trials =
+            comparison["summaries"].as_array().unwrap().iter().map(|summary| summary["trials"].as_u64().unwrap());
+        let wanted = if recipe.starts_with("paper/rte") || recipe.starts_with("born") { 1 } else { 2 };
+        assert!(trials.clone().count() >= expected.len() && trials.clone().all(|trials| trials == wanted), "{recipe}");
+    }
 }
 
 /// Tasks of the user's own: ratings by tab, some lines with CRLF, as the data set has them.

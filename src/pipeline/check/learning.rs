@@ -290,13 +290,13 @@ fn are_of_other_rows(one: &DataParams, other: &DataParams) -> bool {
 }
 
 /// The file that train rows are read from, or split off; none where it is still to be fetched.
-fn train_file(data: &DataParams) -> Option<PathBuf> {
+pub(super) fn train_file(data: &DataParams) -> Option<PathBuf> {
     let mut files = data.source_files().ok()?;
     files.remove(&Split::Train).or_else(|| files.remove(&Split::All))
 }
 
 /// Lines of the train file, which are as many as its rows, or a few more; nothing where it has no lines.
-fn rows_of(data: &DataParams) -> Option<usize> {
+pub(super) fn rows_of(data: &DataParams) -> Option<usize> {
     let path = train_file(data)?;
     let has_lines = path.extension().is_some_and(|ending| ending != "gz" && ending != "parquet");
     let lines = has_lines.then(|| File::open(path).ok())?.map(|file| BufReader::new(file).split(b'\n').count())?;

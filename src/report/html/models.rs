@@ -42,10 +42,23 @@ fn charts(training: &Training) -> Markup {
     };
     html! {
         @if !dev.is_empty() { (chart::lines("Dev metrics", &told, &dev)) }
-        @for (name, title) in [("loss", "Loss"), ("lambda", "λ"), ("learning_rate", "Learning rate"), ("gradient_norm", "Gradient norm")] {
+        @if let Some(chart) = single("loss", "Loss") { (chart) }
+        @if let Some(chart) = gold_shares(training) { (chart) }
+        @for (name, title) in [("learning_rate", "Learning rate"), ("gradient_norm", "Gradient norm")] {
             @if let Some(chart) = single(name, title) { (chart) }
         }
     }
+}
+
+/// λ of all tasks alike, and of those that have a curve of their own.
+fn gold_shares(training: &Training) -> Option<Markup> {
+    let lines: Vec<Line<'_>> =
+        training.gold_shares().map(|(task, curve)| Line { name: task.unwrap_or("λ"), points: &curve.points }).collect();
+    let ends = lines.iter().filter_map(|line| {
+        Some(format!("{} from {:.2} to {:.2}", line.name, line.points.first()?.1, line.points.last()?.1))
+    });
+    let told = format!("λ of {}: {}", training.stage, ends.collect::<Vec<_>>().join(", "));
+    (!lines.is_empty()).then(|| chart::lines("λ", &told, &lines))
 }
 
 pub(super) fn confusion(report: &Report) -> Option<Markup> {
