@@ -254,6 +254,7 @@ mod defaults {
     pub(super) fn pass_tokens() -> usize {
         8192
     }
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
     pub(super) fn is_pass_tokens(tokens: &usize) -> bool {
         *tokens == pass_tokens()
     }

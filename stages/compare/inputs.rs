@@ -36,7 +36,7 @@ pub(super) fn read(methods: &[String], job: &Job) -> Result<Vec<TaskTrials>> {
             let at = at.unwrap_or_else(|| {
                 let (spec, gold, ids) = (trial.spec.clone(), trial.gold.clone(), trial.ids.clone());
                 let (methods, seen) = (vec![Vec::new(); methods.len()], vec![Vec::new(); methods.len()]);
-                tasks.push(TaskTrials { spec, gold, ids, methods, seen });
+                tasks.push(TaskTrials { spec, gold, methods, ids, seen });
                 tasks.len() - 1
             });
             let task = &mut tasks[at];
