@@ -161,6 +161,10 @@ impl Errand {
             Failure::Passing(Fault::new(message, hint).into())
         };
         loop {
+            // Another run may have fetched it since this one looked; its stages read it, and it must stay as it is.
+            if path.is_file() {
+                return Ok(());
+            }
             let told =
                 Told { errand: self, repository: repository.clone(), file: file.clone(), done: 0, bytes: 0, at: None };
             match repo.download_with_progress(name, told) {
@@ -171,9 +175,6 @@ impl Errand {
                 }
                 Err(ApiError::LockAcquisition(_)) => {
                     self.tell(News::Waiting { repository: repository.clone(), file: file.clone() });
-                    if path.is_file() {
-                        break;
-                    }
                 }
                 Err(error) => {
                     self.drop_overlong_part(api, pinned, &repo.url(name));

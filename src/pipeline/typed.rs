@@ -213,7 +213,7 @@ mod tests {
                     "unknown parameter `zzz` in s",
                     Some(
                         "known: tokens, teachers, encoder, init, heads, layers, epochs, patience, fold, learning_rate, batch, \
-                         warmup, schedule, layer_decay, unfreeze, weight_decay, bias_correction, clip_norm, anneal, anneal_of, \
+                         pass_tokens, recompute, warmup, schedule, layer_decay, unfreeze, weight_decay, bias_correction, clip_norm, anneal, anneal_of, \
                          temperature, sampling, reduction, regression_output, keep, precision, seed"
                     )
                 ),
