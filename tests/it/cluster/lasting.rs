@@ -132,10 +132,14 @@ fn at_a_time_limit_a_training_goes_on_in_another_job_and_a_stage_without_a_state
 fn a_preempted_training_goes_on_from_its_state() {
     let Some(cluster) = Cluster::shared("options: [--gres=token:1]\n") else { return };
     cluster.sandbox.edit("cluster.yaml", "partition: main", "partition: low");
-    of_steps(&cluster, 120);
+    of_steps(&cluster, 3000);
     let engine = cluster.start(&TEACHER);
     until_step(&cluster, 5);
-    cluster.slurm("sbatch", &["-p", "main", "--gres=token:1", "--mem=10", "-o", "/dev/null", "--wrap", "sleep 2"]);
+    let takes_the_token = ["-p", "urgent", "--gres=token:1", "--mem=10", "-o", "/dev/null", "--wrap", "sleep 5"];
+    cluster.slurm("sbatch", &takes_the_token);
+    until("the job is preempted", || cluster.states("teacher@sentiment") == ["PREEMPTED"]);
+    // The next one has little left to do.
+    of_steps(&cluster, 10);
     let (story, code) = ended(engine);
     assert_eq!(code, Some(0), "{story}");
     assert!(story.contains("REQUEUED") && story.contains(" was preempted: step "), "{story}");
