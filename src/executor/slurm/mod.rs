@@ -13,6 +13,7 @@ mod tracked;
 mod verdict;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread;
@@ -70,6 +71,8 @@ impl Slurm {
     fn track(&self, launch: &Launch<'_>, messages: SyncSender<Message>, note: Option<Note>) -> Result<Box<dyn Worker>> {
         let folder = launch.job.parent().expect("a job file lies in an attempt's folder");
         let job = Job::read(launch.job)?;
+        // One is there of each attempt, though its job say nothing.
+        File::options().create(true).append(true).open(launch.log).context("opening the stage's log")?;
         let ask = Ask {
             stage: launch.needs.stage.to_owned(),
             kind: launch.needs.kind.to_owned(),
