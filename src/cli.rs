@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::pipeline::DEFAULT_FILE;
+use crate::profile::OnInterrupt;
 pub(crate) use authoring::{GraphArgs, GraphFormat, InitArgs, TaskArgs};
 pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
 pub(crate) use storing::{GcArgs, PullArgs, PushArgs, VerifyArgs};
@@ -76,7 +77,11 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Print a JSON Schema of pipeline files, for editors
     #[command(after_help = SCHEMA_HELP)]
-    Schema,
+    Schema {
+        /// Of profiles, which `bam run --profile` takes
+        #[arg(long)]
+        profile: bool,
+    },
     /// Print a script that completes commands and options in a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -86,8 +91,9 @@ pub(crate) enum Command {
 }
 
 const SCHEMA_HELP: &str = "\
-Example:
+Examples:
   bam schema > pipeline.schema.json
+  bam schema --profile > profile.schema.json
 
 A first line `# yaml-language-server: $schema=pipeline.schema.json` in a pipeline file has editors check it as it is written.";
 
@@ -138,6 +144,7 @@ Examples:
                                         and all that is made from them
   bam run --force=student               that stage again, though nothing changed
   bam run -n                            what would run, and why
+  bam run --profile cluster.yaml        the same stages as jobs of a cluster
 
 The story goes to stderr, the tables of scores and comparisons to stdout. Ctrl-C stops the run: what is done stays \
 cached, and a training keeps the state that it goes on from; a second Ctrl-C ends it at once.")]
@@ -151,6 +158,9 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 
+    #[command(flatten)]
+    pub(crate) elsewhere: ElsewhereArgs,
+
     /// Say what would run, and why, and run nothing (as `bam plan` does)
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
@@ -163,11 +173,23 @@ pub(crate) struct RunArgs {
 
     /// Tell what happens as JSON, one object a line, on stdout
     ///
-    /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, progress, metric, warning, ran,
-    /// failed, skipped, pushed, trouble, downloading, awaiting, downloaded, abandoned, stopping, stopped, interrupted,
+    /// Each has `event`: started, cached, remote, fetching, fetched, waiting, running, adopted, queued, requeued, left,
+    /// progress, metric, warning, ran, failed, skipped, pushed, trouble, downloading, awaiting, downloaded, abandoned, stopping, stopped, interrupted,
     /// finished, scores, comparison.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where stages run, when not here.
+#[derive(Debug, Args)]
+pub(crate) struct ElsewhereArgs {
+    /// Run the stages as this profile says, on a cluster: docs/cluster.md
+    #[arg(long, value_name = "FILE", env = "BAM_PROFILE")]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// What Ctrl-C does to jobs of a cluster [default: the profile's `on_interrupt`, or cancel]
+    #[arg(long, value_enum, requires = "profile")]
+    pub(crate) on_interrupt: Option<OnInterrupt>,
 }
 
 /// What a failure does to the other stages.

@@ -13,6 +13,7 @@ mod machine; // cores, memory, GPUs
 mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait
 mod predict; // rows of a file through an exported model
+mod profile; // where stages run when it is not here
 mod reason; // why a stage runs: old → new
 mod remote; // artifacts shared with others
 mod report; // what there is to tell of a pipeline, as a page
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == executor::GUARDIAN) {
         executor::guard();
         return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == executor::ATTENDANT) {
+        return executor::attend(std::env::args_os().skip(2));
     }
     let cli = cli::Cli::parse();
     ui::respect_no_color();

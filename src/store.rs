@@ -7,6 +7,7 @@ mod attempts;
 mod commit;
 mod failures;
 mod gc;
+mod lease;
 mod lock;
 mod records;
 mod remotes;

@@ -91,6 +91,7 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
     let default = PathBuf::from(DEFAULT_FILE);
     let files = if args.pipelines.is_empty() { vec![default] } else { args.pipelines.clone() };
     let mut needed = store.named_by_runs_under_way();
+    needed.extend(store.read_by_jobs());
     for file in files {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
         // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.

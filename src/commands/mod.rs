@@ -28,7 +28,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
 use crate::store::Store;
-use crate::{pipeline, ui};
+use crate::{pipeline, profile, ui};
 
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     if let Some(directory) = &cli.directory {
@@ -53,8 +53,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(args) => serve::serve(&args, &store),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Graph(args) => graph::graph(&args, &store).map(|()| ExitCode::SUCCESS),
-        Command::Schema => {
-            ui::data(&format!("{:#}\n", pipeline::schema()));
+        Command::Schema { profile: of_profiles } => {
+            let schema = if of_profiles { profile::schema() } else { pipeline::schema() };
+            ui::data(&format!("{schema:#}\n"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

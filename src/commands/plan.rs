@@ -24,7 +24,7 @@ pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
     let (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
     let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     let Some(stage) = &args.why else {
-        return tell(&pipeline, store, remote.as_ref(), forced, &limits(&args.limits), args.json);
+        return tell(&pipeline, store, remote.as_ref(), forced, &limits(&args.limits, None), args.json);
     };
     let plan = decide(&pipeline, store, remote.as_ref(), forced)?;
     for at in pipeline.find(stage)? {

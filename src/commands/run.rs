@@ -18,11 +18,12 @@ use super::fetch::{fetch, read_all, warn_of_branches};
 use super::remote::remote;
 use super::signals;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
-use crate::executor::{Local, MOST_WAITING};
+use crate::executor::{Executor, Local, MOST_WAITING, Slurm};
 use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
-use crate::run::{self, Limits, Observer, Options, Outcome, RunEvent};
+use crate::profile::{Engine, OnInterrupt, Profile};
+use crate::run::{self, Limits, Observer, Options, Outcome, PLENTY, RunEvent};
 use crate::store::{RUNNING, Store};
 use crate::ui;
 
@@ -32,18 +33,27 @@ pub(super) const INTERRUPTED: u8 = 130;
 pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let hub = Hub::from_env(args.offline.offline);
     let (mut pipeline, mut forced) = choose(&args.source, &args.choice, &hub)?;
-    let limits = limits(&args.limits);
+    let profile = args.elsewhere.profile.as_deref().map(Profile::load).transpose()?;
+    let limits = limits(&args.limits, profile.as_ref());
     let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
         super::plan::tell(&pipeline, store, remote.as_ref(), forced, &limits, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let executor = Local::find()?;
+    let on_interrupt = args.elsewhere.on_interrupt;
+    let on_interrupt = profile.as_ref().map(|profile| on_interrupt.unwrap_or(profile.settings.on_interrupt));
+    let leaves_workers = on_interrupt == Some(OnInterrupt::Leave);
+    let executor: Box<dyn Executor> = match profile {
+        Some(profile) => match profile.settings.executor {
+            Engine::Slurm => Box::new(Slurm::begin(profile, !leaves_workers)?),
+        },
+        None => Box::new(Local::find()?),
+    };
     let mut record = Record::new(args, &limits, store);
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let (sender, messages) = mpsc::sync_channel(MOST_WAITING);
-    signals::watch(executor.groups(), sender.clone())?;
+    signals::watch(executor.reins(), sender.clone())?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
     // What was fetched may show a mistake, which is told before more is fetched.
     while !pipeline.unfetched().is_empty() {
@@ -54,8 +64,9 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     }
     read_all(&pipeline, store)?;
     warn_of_branches(&pipeline);
-    let options = Options { limits, forced, fail_fast: args.failure.fail_fast, remote: remote.as_ref() };
-    let outcome = run::run(&pipeline, store, &executor, options, (sender, messages), observers);
+    let options =
+        Options { limits, forced, fail_fast: args.failure.fail_fast, leaves_workers, remote: remote.as_ref() };
+    let outcome = run::run(&pipeline, store, executor.as_ref(), options, (sender, messages), observers);
     if let Err(error) = record.save(outcome.name()) {
         ui::error::warn(&error);
     }
@@ -82,8 +93,18 @@ pub(super) fn choose(source: &PipelineArgs, choice: &ChoiceArgs, hub: &Hub) -> R
     Ok((pipeline, forced))
 }
 
-/// What the user allows, else what the machine has.
-pub(super) fn limits(args: &LimitArgs) -> Limits {
+/// What the user allows, else what the machine has, or the profile says.
+pub(super) fn limits(args: &LimitArgs, profile: Option<&Profile>) -> Limits {
+    if let Some(profile) = profile {
+        return Limits {
+            threads: PLENTY,
+            memory_bytes: u64::MAX,
+            gpus: Vec::new(),
+            jobs: args.jobs.unwrap_or(profile.settings.max_jobs),
+            device: args.device.clone(),
+            cluster: Some(profile.resources()),
+        };
+    }
     let threads = args.threads.unwrap_or_else(machine::cores);
     Limits {
         threads,
@@ -91,6 +112,7 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
         gpus: machine::gpus(),
         jobs: args.jobs.unwrap_or(threads),
         device: args.device.clone(),
+        cluster: None,
     }
 }
 
@@ -131,6 +153,8 @@ struct Record<'a> {
     name: String,
     head: Value,
     stages: Vec<Value>,
+    /// What the queue of a cluster said of stages' jobs, and when.
+    jobs: BTreeMap<String, Vec<Value>>,
     /// The stages whose artifact is there.
     made: BTreeMap<String, Fingerprint>,
     started: Instant,
@@ -147,12 +171,22 @@ impl<'a> Record<'a> {
             "overrides": args.source.overrides,
             "targets": args.choice.targets,
             "forced": args.choice.force,
-            "threads": limits.threads,
+            "threads": limits.cluster.is_none().then_some(limits.threads),
+            "profile": args.elsewhere.profile,
             "device": limits.device,
             "bam_version": env!("CARGO_PKG_VERSION"),
         });
         let (name, started) = (format!("{}-{}", now.replace(':', "-"), std::process::id()), Instant::now());
-        Self { store, name, head, stages: Vec::new(), made: BTreeMap::new(), started, saved: None }
+        Self {
+            store,
+            name,
+            head,
+            stages: Vec::new(),
+            jobs: BTreeMap::new(),
+            made: BTreeMap::new(),
+            started,
+            saved: None,
+        }
     }
 
     fn save(&mut self, outcome: &str) -> Result<()> {
@@ -160,6 +194,9 @@ impl<'a> Record<'a> {
         record["outcome"] = json!(outcome);
         record["seconds"] = json!(self.started.elapsed().as_secs_f64());
         record["stages"] = Value::Array(self.stages.clone());
+        if !self.jobs.is_empty() {
+            record["jobs"] = json!(self.jobs);
+        }
         self.saved = Some(self.store.save_run(&self.name, &serde_json::to_vec_pretty(&record)?)?);
         Ok(())
     }
@@ -181,6 +218,11 @@ impl Observer for Record<'_> {
         | RunEvent::Ran { stage, manifest, .. } = event
         {
             self.made.insert((*stage).to_owned(), manifest.fingerprint);
+        }
+        if let RunEvent::Queued { stage, .. } | RunEvent::Requeued { stage, .. } = event {
+            let mut said = serde_json::to_value(event).expect("an event is plain data");
+            said["seconds"] = json!(self.started.elapsed().as_secs_f64());
+            self.jobs.entry((*stage).to_owned()).or_default().push(said);
         }
         if let RunEvent::Started { stages, .. } = event {
             self.head["planned"] = json!(stages);

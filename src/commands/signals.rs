@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::run::INTERRUPTED;
-use crate::executor::{Groups, Message};
+use crate::executor::{Message, Reins};
 use crate::ui;
 
 /// How long a run that is to end at once has to do it itself, and to keep its record.
@@ -20,7 +20,7 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
 /// file it reads, say.
-pub(super) fn watch(groups: Groups, run: SyncSender<Message>) -> Result<()> {
+pub(super) fn watch(workers: Box<dyn Reins>, run: SyncSender<Message>) -> Result<()> {
     let ignored: Vec<i32> = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().filter(is_ignored).collect();
     let first = AtomicBool::new(true);
     let act = move || {
@@ -31,10 +31,10 @@ pub(super) fn watch(groups: Groups, run: SyncSender<Message>) -> Result<()> {
             thread::spawn(move || run.send(message));
         }
         if first.swap(false, Ordering::Relaxed) {
-            groups.stop();
+            workers.stop();
             return;
         }
-        groups.kill();
+        workers.kill();
         sleep(PATIENCE);
         // Nor is one who doesn't read waited for.
         thread::spawn(|| ui::story("ended at once; the next run clears away what was being made"));

@@ -1,6 +1,7 @@
 //! `bam status`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use bam_contract::manifest::{Manifest, Provenance};
@@ -10,12 +11,14 @@ use serde_json::{Value, json};
 use super::plan::unfetched;
 use super::remote::remote;
 use crate::cli::StatusArgs;
+use crate::executor::{Queued, jobs_of};
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
 use crate::store::Store;
 use crate::ui;
+use crate::ui::story::in_words;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, plural};
 
@@ -72,10 +75,16 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
     let mut planner = Planner::new(pipeline, store, BTreeSet::new()).with_known(remote);
     let plan = planner.plan()?;
     planner.finish();
+    let left = |decision: &Decision| match decision {
+        Decision::Run { key, .. } => store.left(key.fingerprint()),
+        _ => Vec::new(),
+    };
+    let left: Vec<PathBuf> = plan.decisions.iter().flat_map(left).collect();
+    let jobs = if left.is_empty() { BTreeMap::new() } else { jobs_of(&left) };
     let stages = pipeline.stages.iter().zip(plan.decisions);
     Ok(stages
         .map(|(stage, decision)| {
-            let standing = standing(&stage.name, decision, store);
+            let standing = standing(&stage.name, decision, store, &jobs);
             if standing.note.is_empty() && stage.unfetched().is_some() {
                 return Standing { note: unfetched(stage), ..standing };
             }
@@ -84,7 +93,11 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
         .collect())
 }
 
-fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
+fn standing(name: &str, decision: Decision, store: &Store, jobs: &BTreeMap<PathBuf, Queued>) -> Standing {
+    let left = match &decision {
+        Decision::Run { key, .. } => store.left(key.fingerprint()),
+        _ => Vec::new(),
+    };
     let is_under_way = matches!(&decision, Decision::Run { key, .. } if store.is_locked(key.fingerprint()));
     let (state, manifest, note) = match decision {
         Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
@@ -103,6 +116,14 @@ fn standing(name: &str, decision: Decision, store: &Store) -> Standing {
         }
     };
     let name = name.to_owned();
+    if let Some(attempt) = left.first() {
+        let note = match jobs.get(attempt) {
+            Some(queued) => in_words(queued),
+            None => "its job was submitted; the queue says nothing of it now".to_owned(),
+        };
+        let watched = if is_under_way { "" } else { "; `bam run` with its profile adopts it" };
+        return Standing { name, state: "submitted", manifest, note: note + watched };
+    }
     if is_under_way {
         let note = format!("`bam log {name} -f` follows it");
         return Standing { name, state: "running", manifest, note };

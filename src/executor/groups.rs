@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 
+use super::Reins;
+
 /// The first argument of a `bam` that is to be a guardian.
 pub(crate) const GUARDIAN: &str = "guard-stages";
 
@@ -72,8 +74,14 @@ impl Groups {
         }
     }
 
-    /// Asks all to end soon that were not asked before.
-    pub(crate) fn stop(&self) {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reins for Groups {
+    /// Asks all that were not asked before.
+    fn stop(&self) {
         for (leader, is_asked) in &mut self.inner().leaders {
             if !std::mem::replace(is_asked, true) {
                 signal(*leader, libc::SIGTERM);
@@ -81,15 +89,10 @@ impl Groups {
         }
     }
 
-    /// Ends all at once.
-    pub(crate) fn kill(&self) {
+    fn kill(&self) {
         for leader in self.inner().leaders.keys() {
             signal(*leader, libc::SIGKILL);
         }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

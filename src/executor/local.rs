@@ -15,7 +15,7 @@ use bam_contract::event::Event;
 use bam_contract::fault::Fault;
 
 use super::groups::Groups;
-use super::{End, Executor, Launch, Message, Worker};
+use super::{End, Executor, Launch, Message, Reins, Worker};
 
 /// Runs `bam-stage JOB` on this machine.
 #[derive(Debug)]
@@ -49,15 +49,14 @@ impl Local {
         }
     }
 
-    /// The workers' process groups.
-    pub(crate) fn groups(&self) -> Groups {
-        self.groups.clone()
+    pub(super) fn program(&self) -> &Path {
+        &self.program
     }
 }
 
 impl Executor for Local {
     fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
-        let Launch { stage, program, job, log, threads, gpus } = *launch;
+        let Launch { stage, program, job, log, threads, gpus, .. } = *launch;
         let mut log_file = File::options().create(true).append(true).open(log).context("opening the stage's log")?;
         let engine = std::process::id();
         let mut command = match program {
@@ -112,6 +111,10 @@ impl Executor for Local {
             drop(messages.send(Message::Ended { stage, end }));
         });
         Ok(Box::new(LocalWorker { leader: process, groups: self.groups.clone() }))
+    }
+
+    fn reins(&self) -> Box<dyn Reins> {
+        Box::new(self.groups.clone())
     }
 }
 
@@ -176,7 +179,8 @@ fn take_end(process: libc::pid_t, at: Instant, who: &str) -> End {
         Some(format!("waiting for {who} failed: {}", io::Error::last_os_error()))
     };
     // Linux counts in KiB.
-    End { trouble, peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024, at }
+    let peak_memory_bytes = u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024;
+    End { trouble, hint: None, peak_memory_bytes, at, elsewhere: None }
 }
 
 fn again_if_interrupted(mut call: impl FnMut() -> i32) -> i32 {

@@ -2,24 +2,58 @@
 
 mod groups;
 mod local;
+mod slurm;
 
 use anyhow::Result;
 use bam_contract::digest::Fingerprint;
 use bam_contract::event::Event;
+use bam_contract::fault::Fault;
 use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::remote::{Pushed, Trouble};
-pub(crate) use groups::{GUARDIAN, Groups, guard};
+pub(crate) use groups::{GUARDIAN, guard};
 pub(crate) use local::Local;
+pub(crate) use slurm::{ATTENDANT, Slurm, attend, jobs_of};
 
 /// Messages that wait for the loop; who has more to say waits too.
 pub(crate) const MOST_WAITING: usize = 4096;
 
+/// The file in an attempt's folder that says of what outlives the engine: a job that was submitted to a cluster.
+pub(crate) const SUBMITTED: &str = "submitted.json";
+
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
 pub(crate) trait Executor {
     fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>>;
+
+    /// Goes on with what an engine that is gone has submitted in this attempt's folder.
+    fn adopt(&self, launch: &Launch<'_>, _: SyncSender<Message>) -> Result<Box<dyn Worker>> {
+        let attempt = launch.job.parent().unwrap_or(launch.job).display();
+        let hint = format!(
+            "`bam run --profile FILE` goes on with it; or, once `squeue --me` doesn't list it any more, remove `{attempt}`"
+        );
+        Err(Fault::new("a job of a cluster makes it, or has made it, for a run that is gone", hint).into())
+    }
+
+    /// Whether workers outlive the engine.
+    fn outlives(&self) -> bool {
+        false
+    }
+
+    /// What a signal does to all workers, though the loop be busy.
+    fn reins(&self) -> Box<dyn Reins>;
+}
+
+/// All workers of an executor.
+pub(crate) trait Reins: Send {
+    /// Asks them to end soon.
+    fn stop(&self);
+
+    /// Ends them at once.
+    fn kill(&self);
 }
 
 /// A worker to be started.
@@ -37,6 +71,16 @@ pub(crate) struct Launch<'a> {
     pub(crate) threads: usize,
     /// The GPUs it may use, where the machine has any.
     pub(crate) gpus: Option<&'a [String]>,
+    pub(crate) needs: Needs<'a>,
+}
+
+/// What a cluster wants to know of a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs<'a> {
+    pub(crate) stage: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) memory_bytes: u64,
+    pub(crate) gpus: usize,
 }
 
 /// A worker under way.
@@ -69,8 +113,32 @@ pub(crate) enum Message {
         fingerprint: Fingerprint,
         result: Result<Pushed, Trouble>,
     },
+    /// Where a job of a cluster stands.
+    Queued {
+        stage: usize,
+        queued: Queued,
+    },
+    /// A job of a cluster ended before its stage was done, which goes on in another; why, and from where.
+    Requeued {
+        stage: usize,
+        why: String,
+    },
+    /// Something of the cluster does not work at the moment.
+    Trouble(anyhow::Error),
     /// The user, or the system, wants the run to stop.
     Interrupted,
+}
+
+/// A job, as its queue has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Queued {
+    pub(crate) job: u64,
+    /// `pending`, `running` … in the queue's own words.
+    pub(crate) state: String,
+    /// Why it waits.
+    pub(crate) reason: Option<String>,
+    /// Where it runs.
+    pub(crate) node: Option<String>,
 }
 
 /// How a worker ended.
@@ -78,6 +146,18 @@ pub(crate) enum Message {
 pub(crate) struct End {
     /// Why it did not end well, if so.
     pub(crate) trouble: Option<String>,
+    pub(crate) hint: Option<String>,
     pub(crate) peak_memory_bytes: u64,
     pub(crate) at: Instant,
+    /// Of one that ran on another machine.
+    pub(crate) elsewhere: Option<Box<Elsewhere>>,
+}
+
+/// Where and how long a worker ran, which isn't from its start here to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Elsewhere {
+    pub(crate) host: String,
+    pub(crate) wall_secs: f64,
+    /// The jobs that it took.
+    pub(crate) jobs: Vec<u64>,
 }

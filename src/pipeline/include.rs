@@ -15,8 +15,8 @@ use super::DEFAULT_FILE;
 use super::draft::entry_name;
 use super::mistake::Mistakes;
 use super::places::{EntryPath, Places};
-use super::source::{Lines, Place, Source};
-use super::values::{self, Wrong};
+use super::source::{Place, Source};
+use super::yaml;
 use crate::installed;
 
 pub(super) const INCLUDE: &str = "include";
@@ -107,53 +107,10 @@ impl Reader {
     }
 
     fn parse(&mut self, path: &Path, bytes: &[u8]) -> Option<Part> {
-        let shown = path.display().to_string();
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let places = Places::of(self.mistakes.source.add(shown, text.clone()), &text);
-        let place = |at: usize| Lines::of(&text).place(places.file, at, at);
-        if let Err(error) = str::from_utf8(bytes) {
-            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).chars().count();
-            self.mistakes.add(place(valid), "not UTF-8 text", None);
-            return None;
-        }
-        match values::read(&text) {
-            Ok((root, wrong)) => {
-                self.tell(wrong, &places);
-                Some(Part { root, places })
-            }
-            Err(error) => {
-                let index_bytes = error.location().map_or(0, |at| at.index());
-                let at = text.char_indices().take_while(|(index, _)| *index < index_bytes).count();
-                self.mistakes.add(place(at), syntax_message(&error), None);
-                None
-            }
-        }
-    }
-
-    /// Tells what is wrong with a file's values.
-    fn tell(&mut self, wrong: Vec<(EntryPath, Wrong)>, places: &Places) {
-        let mut twice = places.twice.clone();
-        for (path, wrong) in wrong {
-            let (message, hint) = wrong.message(&path);
-            match wrong {
-                Wrong::Twice => {
-                    match twice.iter().position(|(known, ..)| *known == path) {
-                        Some(at) => {
-                            let (_, first, second) = twice.remove(at);
-                            let first = self.mistakes.source.show(&first);
-                            self.mistakes.add(second, format!("{message}; first at {first}"), hint);
-                        }
-                        // One that an alias repeats, if others have places.
-                        None if !places.twice.is_empty() => {}
-                        None => self.mistakes.add(places.key(&path), message, hint),
-                    }
-                    self.gaps.more |= path == [INCLUDE];
-                    self.gaps.twice.insert(path);
-                }
-                Wrong::TooLarge(_) => self.mistakes.add_unread(places.value(&path), message, hint),
-                Wrong::NotMerged => self.mistakes.add(places.value(&path), message, hint),
-            }
-        }
+        let (root, places, twice) = yaml::parse(path, bytes, &mut self.mistakes)?;
+        self.gaps.more |= twice.iter().any(|path| path == &[INCLUDE]);
+        self.gaps.twice.extend(twice);
+        Some(Part { root, places })
     }
 
     /// Puts what a file includes above its own entries.
@@ -298,11 +255,4 @@ impl Reader {
         above.places.insert(Vec::new(), below.places.value(&[]));
         above
     }
-}
-
-/// The library's message without the place, which is told apart.
-fn syntax_message(error: &serde_yaml::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" at line ").next().unwrap_or(&text);
-    format!("not YAML: {text}")
 }

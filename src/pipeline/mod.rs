@@ -8,6 +8,7 @@ mod graph;
 mod include;
 mod mistake;
 mod places;
+pub(crate) mod plain;
 mod resources;
 mod schema;
 mod source;
@@ -15,6 +16,7 @@ mod substitute;
 mod typed;
 mod values;
 mod vars;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,10 @@ use bam_contract::stage::StageSpec;
 use crate::hub::{Hub, Repository};
 use crate::remote::Location;
 use draft::Draft;
+pub(crate) use draft::did_you_mean;
 pub(crate) use mistake::{Mistake, Mistakes};
 pub(crate) use resources::{Gpus, Resources};
-pub(crate) use schema::schema;
+pub(crate) use schema::{drop_formats, schema};
 pub(crate) use source::{Place, Source};
 use vars::Origin;
 pub(crate) use vars::family_of;
@@ -176,7 +179,7 @@ impl Pipeline {
         if found.is_empty() {
             let names = self.stages.iter().flat_map(|stage| [stage.name.as_str(), family_of(&stage.name)]);
             let hint = match closest(target, names) {
-                Some(near) => draft::did_you_mean(near),
+                Some(near) => did_you_mean(near),
                 None => "`bam plan` lists the stages".to_owned(),
             };
             return Err(Fault::new(format!("`{}` has no stage `{target}`", self.source.file), hint).into());

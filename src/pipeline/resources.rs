@@ -81,7 +81,7 @@ fn size(_: &mut SchemaGenerator) -> Schema {
 }
 
 impl Resources {
-    fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         Self {
             threads: self.threads.or(other.threads),
             memory: self.memory.or(other.memory),

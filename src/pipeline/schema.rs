@@ -155,7 +155,7 @@ impl Variables<'_> {
 }
 
 /// Number formats of Rust, such as `uint64`, are none of JSON Schema's.
-fn drop_formats(schema: &mut Value) {
+pub(crate) fn drop_formats(schema: &mut Value) {
     match schema {
         Value::Object(keywords) => {
             if keywords.get("format").is_some_and(Value::is_string) {

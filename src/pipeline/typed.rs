@@ -157,6 +157,7 @@ fn in_words(rust: &str) -> &str {
         "u64" | "usize" | "u32" => "a whole number from 0",
         "a sequence" => "a list",
         "a boolean" => "true or false",
+        "parsable string" => "a size such as 2GiB",
         "path string" | "a string" => "text",
         "string or map" => "a name or a mapping",
         "a map" => "a mapping",

@@ -7,6 +7,7 @@ use bam_contract::fault::hint_of;
 use bam_contract::manifest::Manifest;
 use serde::{Serialize, Serializer};
 
+use crate::executor::Queued;
 use crate::reason::Reason;
 
 /// One JSON object a line under `bam run --json`. `index` counts stages from 0, in the order of the plan.
@@ -100,6 +101,29 @@ pub(crate) enum RunEvent<'a> {
         threads: usize,
         gpus: &'a [String],
         reasons: &'a [Reason],
+    },
+    /// A job of a run that is gone makes the artifact, or has made it, and this run goes on with it.
+    Adopted {
+        stage: &'a str,
+        index: usize,
+    },
+    /// Where the stage's job stands in the queue of a cluster.
+    Queued {
+        stage: &'a str,
+        index: usize,
+        #[serde(flatten)]
+        queued: &'a Queued,
+    },
+    /// The stage's job ended before its time, and another goes on.
+    Requeued {
+        stage: &'a str,
+        index: usize,
+        why: &'a str,
+    },
+    /// The stage's job goes on without this run.
+    Left {
+        stage: &'a str,
+        index: usize,
     },
     Progress {
         stage: &'a str,

@@ -12,7 +12,7 @@ use bam_contract::stage::StageSpec;
 use serde_json::{Map, Value};
 
 use super::{Outcome, Run, RunEvent, State, Working};
-use crate::executor::End;
+use crate::executor::{End, Queued};
 use crate::machine::{self, free_disk_bytes};
 use crate::store::{Failure, Finished, Pending};
 use crate::ui::units::{bytes, plural};
@@ -60,9 +60,12 @@ impl Run<'_, '_> {
         };
         let threads = grant.threads;
         drop(grant);
+        pending.leave(false);
         let stage = &self.pipeline.stages[at];
-        let wall_secs = end.at.duration_since(started).as_secs_f64();
-        let (summary, facts) = match (last, &end.trouble) {
+        let elsewhere = end.elsewhere.as_ref();
+        let wall_secs =
+            elsewhere.map_or_else(|| end.at.duration_since(started).as_secs_f64(), |elsewhere| elsewhere.wall_secs);
+        let (summary, mut facts) = match (last, &end.trouble) {
             (Some(Event::Done { summary, provenance }), None) => (summary, provenance),
             // A program of the user's need not say anything: its exit code does, unless it was asked to end early.
             (None, None) if matches!(stage.spec, StageSpec::Exec(_)) && self.stopping.is_none() => {
@@ -84,15 +87,23 @@ impl Run<'_, '_> {
             }
             (_, trouble) => {
                 let trouble = trouble.clone().unwrap_or_else(|| "the worker ended without a word".to_owned());
-                return self.failed(at, &Failure { causes: vec![trouble], hint: None }, Some(&pending), wall_secs);
+                return self.failed(
+                    at,
+                    &Failure { causes: vec![trouble], hint: end.hint.clone() },
+                    Some(&pending),
+                    wall_secs,
+                );
             }
         };
+        if let Some(elsewhere) = elsewhere {
+            facts.insert("jobs".to_owned(), elsewhere.jobs.clone().into());
+        }
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
         let provenance = Provenance {
             finished_unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             wall_secs: wall_secs + earlier_secs(&stage.spec, &facts),
             peak_memory_bytes: end.peak_memory_bytes,
-            host: machine::host(),
+            host: elsewhere.map_or_else(machine::host, |elsewhere| elsewhere.host.clone()),
             threads,
             device: device.to_owned(),
             bam_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -119,6 +130,19 @@ impl Run<'_, '_> {
         self.tally.ran += 1;
         self.tell(&RunEvent::Ran { stage: &stage.name, index: at, manifest: &manifest, reasons: &reasons });
         self.push(at, &manifest);
+    }
+
+    /// Tells where a stage's job stands.
+    pub(super) fn queued(&mut self, at: usize, queued: &Queued) {
+        if self.working.contains_key(&at) {
+            self.tell(&RunEvent::Queued { stage: &self.pipeline.stages[at].name, index: at, queued });
+        }
+    }
+
+    pub(super) fn requeued(&mut self, at: usize, why: &str) {
+        if self.working.contains_key(&at) {
+            self.tell(&RunEvent::Requeued { stage: &self.pipeline.stages[at].name, index: at, why });
+        }
     }
 
     /// Notes that a stage ended because it was asked to.

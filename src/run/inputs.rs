@@ -1,6 +1,6 @@
 //! What a stage reads: held while it runs, and verified before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use bam_contract::fault::Fault;
 use bam_contract::job::JobInput;
 use bam_contract::manifest::Key;
 
-use super::{Run, State};
+use super::{FileStamps, Run, State};
 use crate::fingerprint::Stamp;
 use crate::pipeline::Edge;
 use crate::store::{Asked, Found, Lock};
@@ -57,7 +57,7 @@ impl Run<'_, '_> {
     }
 
     /// What the file system says of each file that a stage reads; nothing of those that are gone.
-    pub(super) fn stamps_of(&self, at: usize) -> BTreeMap<PathBuf, Option<Stamp>> {
+    pub(super) fn stamps_of(&self, at: usize) -> FileStamps {
         let stage = &self.pipeline.stages[at];
         let outside = stage.externals.iter().map(|file| file.path.clone());
         let inputs = stage.inputs.iter().flat_map(|edge| {
@@ -73,12 +73,7 @@ impl Run<'_, '_> {
 
     /// What a worker read may not be what was hashed before it started, maybe an hour ago; nor what lies there since it
     /// ended, where a file was changed and put back. `stamps` are those from before it started.
-    pub(super) fn unchanged_since(
-        &mut self,
-        at: usize,
-        key: &Key,
-        stamps: &BTreeMap<PathBuf, Option<Stamp>>,
-    ) -> Result<()> {
+    pub(super) fn unchanged_since(&mut self, at: usize, key: &Key, stamps: &FileStamps) -> Result<()> {
         if let Some(path) = self.planner.changed_since(at, key)? {
             let what = format!("`{}` changed while the stage ran", path.display());
             return Err(Fault::new(what, "run again; the change is seen then").into());

@@ -24,7 +24,7 @@ use bam_contract::event::Event;
 use bam_contract::manifest::{Key, Manifest};
 
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
-pub(crate) use schedule::{Last, Limits, makespan};
+pub(crate) use schedule::{Last, Limits, PLENTY, makespan};
 pub(crate) use transfer::bytes_of;
 
 use crate::executor::{Executor, Message, Worker};
@@ -48,6 +48,8 @@ pub(crate) struct Options<'a> {
     pub(crate) forced: BTreeSet<usize>,
     /// Whether the first failure stops the others.
     pub(crate) fail_fast: bool,
+    /// Whether an interrupted run leaves its workers to another one, where they outlive it.
+    pub(crate) leaves_workers: bool,
     /// Where artifacts are shared.
     pub(crate) remote: Option<&'a Remote>,
 }
@@ -83,6 +85,7 @@ pub(crate) fn run(
         pushing: BTreeSet::new(),
         pushes_failed: false,
         fail_fast: options.fail_fast,
+        leaves_workers: options.leaves_workers,
         stopping: None,
         tally: Tally::default(),
         git_revision: OnceCell::new(),
@@ -122,6 +125,7 @@ struct Run<'a, 'o> {
     pushing: BTreeSet<Fingerprint>,
     pushes_failed: bool,
     fail_fast: bool,
+    leaves_workers: bool,
     stopping: Option<Outcome>,
     tally: Tally,
     git_revision: OnceCell<Option<String>>,
@@ -169,6 +173,9 @@ struct Ready {
     told: bool,
 }
 
+/// What the file system says of each file that a stage reads; nothing of those that are gone.
+type FileStamps = BTreeMap<PathBuf, Option<Stamp>>;
+
 /// A stage under way.
 struct Working {
     key: Key,
@@ -178,7 +185,7 @@ struct Working {
     _inputs: Vec<Lock>,
     grant: Grant,
     /// Of the files it reads, from before it was started.
-    stamps: BTreeMap<PathBuf, Option<Stamp>>,
+    stamps: FileStamps,
     worker: Box<dyn Worker>,
     started: Instant,
     metrics: BTreeMap<String, f64>,
@@ -213,6 +220,9 @@ impl Run<'_, '_> {
                 Ok(Message::Ended { stage, end }) => self.end(stage, &end),
                 Ok(Message::Fetched { stage, result }) => self.fetched(stage, result),
                 Ok(Message::Pushed { stage, fingerprint, result }) => self.pushed(stage, fingerprint, result),
+                Ok(Message::Queued { stage, queued }) => self.queued(stage, &queued),
+                Ok(Message::Requeued { stage, why }) => self.requeued(stage, &why),
+                Ok(Message::Trouble(error)) => self.tell(&RunEvent::trouble(&error)),
                 Ok(Message::Interrupted) => self.interrupt(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this run holds a sender itself"),
@@ -316,9 +326,16 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// The first time workers are asked to stop, then they are ended.
+    /// The first time workers are asked to stop, then they are ended; or they are left.
     fn interrupt(&mut self) {
-        if self.stopping == Some(Outcome::Interrupted) {
+        if self.leaves_workers {
+            self.stopping = Some(Outcome::Interrupted);
+            for (at, working) in std::mem::take(&mut self.working) {
+                working.pending.leave(true);
+                self.states[at] = State::Stopped;
+                self.tell(&RunEvent::Left { stage: &self.pipeline.stages[at].name, index: at });
+            }
+        } else if self.stopping == Some(Outcome::Interrupted) {
             self.working.values().for_each(|working| working.worker.kill());
         } else {
             self.stop(Outcome::Interrupted);

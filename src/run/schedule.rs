@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
 use bam_contract::stage::StageSpec;
 
-use crate::pipeline::{Gpus, Pipeline, Stage};
+use crate::pipeline::{Gpus, Pipeline, Resources, Stage};
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -22,7 +22,13 @@ pub(crate) struct Limits {
     pub(crate) jobs: usize,
     /// `auto`, `cpu`, `cuda` …
     pub(crate) device: String,
+    /// Where stages run on a cluster, what those of each kind are given there if their file doesn't say. The cluster shares
+    /// out its machines itself; this run bounds the number of jobs.
+    pub(crate) cluster: Option<BTreeMap<String, Resources>>,
 }
+
+/// As much as anybody asks for.
+pub(crate) const PLENTY: usize = 1 << 40;
 
 /// Bytes that a stage takes which has never run, rather too many than too few. A training keeps four numbers for each
 /// weight (itself, its gradient, two moments), and activations; what else reads a model keeps it once, and activations.
@@ -57,8 +63,10 @@ pub(super) struct Needs {
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) threads: usize,
-    memory_bytes: u64,
+    pub(super) memory_bytes: u64,
     pub(super) gpus: Vec<String>,
+    /// How many it needs: on a cluster their names aren't known here.
+    pub(super) gpu_count: usize,
     /// Of each of them, in thousandths.
     share: usize,
     free: Rc<RefCell<Free>>,
@@ -86,6 +94,17 @@ impl Limits {
     /// last bits of a training. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
     /// tensors.
     fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
+        if let Some(given) = &self.cluster {
+            let own = stage.resources.or(given.get(stage.spec.kind().name).copied().unwrap_or_default());
+            // A job that takes more than it asked for is ended.
+            let with_room = |peak: u64| (peak + peak / 2).max(LEAST_BYTES);
+            let guess = || last_peak_bytes.map_or_else(|| memory_guess(stage), with_room);
+            return Needs {
+                threads: own.threads.unwrap_or(1),
+                memory_bytes: own.memory.map_or_else(guess, |memory| memory.as_u64()),
+                gpus: own.gpus.unwrap_or_default(),
+            };
+        }
         let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
         let gpus = Gpus::whole(usize::from(computes && self.device != "cpu" && !self.gpus.is_empty()));
         Needs {
@@ -98,6 +117,9 @@ impl Limits {
         }
     }
 }
+
+/// What a job asks for at least.
+const LEAST_BYTES: u64 = 256 << 20;
 
 impl Limits {
     fn share_of(&self, stage: &Stage) -> usize {
@@ -141,7 +163,8 @@ impl Capacity {
         for (_, left) in free.gpus.iter_mut().filter(|(name, _)| gpus.contains(name)) {
             *left -= share;
         }
-        Some(Grant { threads, memory_bytes, gpus, share, free: self.free.clone() })
+        let (gpu_count, _) = needs.gpus.parts();
+        Some(Grant { threads, memory_bytes, gpus, gpu_count, share, free: self.free.clone() })
     }
 
     /// What the stage asks for beyond what the run has: `4 threads of 2`.
@@ -155,7 +178,8 @@ impl Capacity {
             return Some(format!("{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
         }
         let count = self.limits.gpus.len();
-        (needs.gpus > Gpus::whole(count)).then(|| format!("{} GPUs of {count}", needs.gpus))
+        (self.limits.cluster.is_none() && needs.gpus > Gpus::whole(count))
+            .then(|| format!("{} GPUs of {count}", needs.gpus))
     }
 }
 

@@ -1,20 +1,21 @@
 //! How a stage that is ready starts.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
 use bam_contract::job::Job;
 use bam_contract::manifest::Key;
 use bam_contract::stage::StageSpec;
 
 use super::schedule::{Grant, Last, chains};
-use super::{Order, Ready, Run, RunEvent, State, Working};
-use crate::executor::Launch;
+use super::{FileStamps, Order, Ready, Run, RunEvent, State, Working};
+use crate::executor::{Launch, Needs};
 use crate::plan::last_of;
 use crate::reason::Reason;
-use crate::store::{Asked, Found, Lock};
+use crate::store::{Asked, Found, Lock, Pending};
 
 impl Run<'_, '_> {
     /// Starts what can start, the beginnings of long chains first. Says whether a stage waits for another run's.
@@ -127,7 +128,12 @@ impl Run<'_, '_> {
             self.tell_unfinished(at, &key);
             self.store.note_resume(&stage.name, &key)?;
         }
-        let pending = self.store.begin(&key.kind, fingerprint, lock)?;
+        let left = self.store.left(fingerprint).into_iter().next();
+        let is_adopted = left.is_some();
+        let pending = match left {
+            Some(attempt) => self.store.take_over(attempt, &key.kind, fingerprint, lock),
+            None => self.store.begin(&key.kind, fingerprint, lock)?,
+        };
         let limits = self.capacity.limits();
         let job = Job {
             stage: stage.name.clone(),
@@ -146,21 +152,47 @@ impl Run<'_, '_> {
             _ => None,
         };
         let (job, log) = (&pending.job(), &pending.log());
-        let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus };
-        let stamps = self.stamps_of(at);
-        let worker = match self.executor.start(&launch, self.sender.clone()) {
+        let needs =
+            Needs { stage: &stage.name, kind: &key.kind, memory_bytes: grant.memory_bytes, gpus: grant.gpu_count };
+        let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus, needs };
+        let stamps = self.stamps_for(at, &pending, is_adopted)?;
+        let worker = if is_adopted {
+            self.executor.adopt(&launch, self.sender.clone())
+        } else {
+            self.executor.start(&launch, self.sender.clone())
+        };
+        let worker = match worker {
             Ok(worker) => worker,
+            // An attempt that could not be adopted stays for who can.
             Err(error) => {
-                self.failed(at, &error.into(), Some(&pending), 0.0);
+                self.failed(at, &error.into(), (!is_adopted).then_some(&pending), 0.0);
                 return Ok(());
             }
         };
+        pending.leave(self.executor.outlives());
+        if is_adopted {
+            self.tell(&RunEvent::Adopted { stage: &stage.name, index: at });
+        }
         let (threads, gpus, name) = (grant.threads, &grant.gpus, &stage.name);
         self.tell(&RunEvent::Running { stage: name, index: at, fingerprint, threads, gpus, reasons: &reasons });
         let (metrics, last, started) = (BTreeMap::new(), None, Instant::now());
         let working = Working { key, reasons, pending, _inputs: inputs, grant, stamps, worker, started, metrics, last };
         self.working.insert(at, working);
         Ok(())
+    }
+
+    /// What the file system says of a stage's inputs before it starts; kept beside the attempt where another run may be the one
+    /// to compare it, and taken from there where this is that run.
+    fn stamps_for(&self, at: usize, pending: &Pending, is_adopted: bool) -> Result<FileStamps> {
+        let kept = || serde_json::from_slice(&fs::read(pending.note()).ok()?).ok();
+        if is_adopted && let Some(stamps) = kept() {
+            return Ok(stamps);
+        }
+        let stamps = self.stamps_of(at);
+        if self.executor.outlives() {
+            fs::write(pending.note(), serde_json::to_vec(&stamps)?).context("noting what the stage reads")?;
+        }
+        Ok(stamps)
     }
 
     pub(super) fn set_aside(&mut self, at: usize, kind: &str, fingerprint: Fingerprint) -> Result<()> {

@@ -14,7 +14,7 @@ use bam_contract::job::Job;
 use proptest::prelude::*;
 
 use super::{Limits, Observer, Options, Outcome, RunEvent, run};
-use crate::executor::{End, Executor, Launch, MOST_WAITING, Message, Worker};
+use crate::executor::{End, Executor, Launch, MOST_WAITING, Message, Reins, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Needed, Planner};
 use crate::remote::{Location, Remote};
@@ -31,6 +31,11 @@ struct Function {
 struct Nobody;
 
 impl Worker for Nobody {
+    fn stop(&self) {}
+    fn kill(&self) {}
+}
+
+impl Reins for Nobody {
     fn stop(&self) {}
     fn kill(&self) {}
 }
@@ -54,9 +59,13 @@ impl Executor for Function {
             Event::Done { summary: String::new(), provenance: serde_json::Map::new() }
         };
         messages.send(Message::Event { stage, event })?;
-        messages
-            .send(Message::Ended { stage, end: End { trouble: None, peak_memory_bytes: 0, at: Instant::now() } })?;
+        let end = End { trouble: None, hint: None, peak_memory_bytes: 0, at: Instant::now(), elsewhere: None };
+        messages.send(Message::Ended { stage, end })?;
         Ok(Box::new(Nobody))
+    }
+
+    fn reins(&self) -> Box<dyn Reins> {
+        Box::new(Nobody)
     }
 }
 
@@ -202,8 +211,15 @@ impl Bench {
             Link::Online => remote(false),
         };
         let remote = remote.as_ref();
-        let limits = Limits { threads: 2, memory_bytes: 1 << 30, gpus: Vec::new(), jobs: 2, device: "cpu".to_owned() };
-        let options = Options { limits, forced: forced.clone(), fail_fast: false, remote };
+        let limits = Limits {
+            threads: 2,
+            memory_bytes: 1 << 30,
+            gpus: Vec::new(),
+            jobs: 2,
+            device: "cpu".to_owned(),
+            cluster: None,
+        };
+        let options = Options { limits, forced: forced.clone(), fail_fast: false, leaves_workers: false, remote };
         let plan = Planner::new(&pipeline, &store, forced).with_remote(remote).plan().unwrap();
         let mut seen = Seen::default();
         let outcome = run(&pipeline, &store, executor, options, mpsc::sync_channel(MOST_WAITING), &mut [&mut seen]);

@@ -1,24 +1,75 @@
 //! Artifacts in the making: a folder `tmp/<fingerprint>.<letters>/` for each attempt.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::{Asked, LOG, Lock, Pending, Store};
+use crate::executor::SUBMITTED;
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
 use bam_contract::job::Job;
-use tempfile::TempDir;
-
-use super::{Asked, LOG, Lock, Pending, Store};
 
 const FOLDER: &str = "tmp";
+
+/// An attempt's folder, which goes when this is dropped, unless it is to be left.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    path: PathBuf,
+    is_left: Cell<bool>,
+}
+
+impl Attempt {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn leave(&self, is_left: bool) {
+        self.is_left.set(is_left);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.is_left.get() {
+            _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
 
 impl Store {
     /// Begins an artifact that is locked: an empty folder to write to, which goes away unless it is committed. It is this
     /// attempt's own, for what is left of an earlier one may still be writing into the one it had.
     pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Result<Pending> {
         let beginning = || format!("beginning an artifact in `{}`", self.shown.join(FOLDER).display());
-        let folder = self.folder_for(fingerprint).with_context(beginning)?;
+        let path = self.folder_for(fingerprint).with_context(beginning)?;
+        let folder = Attempt { path, is_left: Cell::new(false) };
         Pending::create(folder, self.folder(kind, fingerprint), lock).with_context(beginning)
+    }
+
+    /// Attempts at an artifact that were submitted to a cluster by runs that are gone.
+    pub(crate) fn left(&self, fingerprint: Fingerprint) -> Vec<PathBuf> {
+        let is_of = |folder: &PathBuf| fingerprint_of(folder) == Some(fingerprint) && folder.join(SUBMITTED).exists();
+        self.attempts().filter(is_of).collect()
+    }
+
+    /// All attempts that were submitted, with what each makes.
+    pub(super) fn submitted(&self) -> Vec<(PathBuf, Fingerprint)> {
+        let submitted = self.attempts().filter(|folder| folder.join(SUBMITTED).exists());
+        submitted.filter_map(|folder| fingerprint_of(&folder).map(|fingerprint| (folder, fingerprint))).collect()
+    }
+
+    /// What jobs that were submitted read: it stays for them, though no process holds it.
+    pub(crate) fn read_by_jobs(&self) -> BTreeSet<Fingerprint> {
+        let jobs = self.submitted().into_iter().filter_map(|(folder, _)| Job::read(&folder.join("job.json")).ok());
+        jobs.flat_map(|job| job.inputs).filter_map(|input| fingerprint_of(&input.path)).collect()
+    }
+
+    /// Goes on with an attempt at an artifact that is locked.
+    pub(crate) fn take_over(&self, attempt: PathBuf, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Pending {
+        let attempt = Attempt { path: attempt, is_left: Cell::new(true) };
+        Pending::take_over(attempt, self.folder(kind, fingerprint), lock)
     }
 
     /// Removes an artifact that is locked; out of the store in one step, so that no half of it can be found there.
@@ -27,18 +78,18 @@ impl Store {
         let removing = || format!("removing `{}`", self.shown(&folder).display());
         let doomed = self.folder_for(fingerprint).with_context(removing)?;
         // A folder may take the place of an empty one.
-        fs::rename(&folder, doomed.path()).with_context(removing)?;
-        doomed.close().with_context(removing)
+        fs::rename(&folder, &doomed).with_context(removing)?;
+        fs::remove_dir_all(&doomed).with_context(removing)
     }
 
-    fn folder_for(&self, fingerprint: Fingerprint) -> Result<TempDir> {
+    fn folder_for(&self, fingerprint: Fingerprint) -> Result<PathBuf> {
         let tmp = self.folder_in_root(FOLDER)?;
-        Ok(tempfile::Builder::new().prefix(&format!("{fingerprint}.")).tempdir_in(tmp)?)
+        Ok(tempfile::Builder::new().prefix(&format!("{fingerprint}.")).tempdir_in(tmp)?.keep())
     }
 
-    /// Removes what was being made by processes that are gone.
+    /// Removes what was being made by processes that are gone; what a cluster may still be making stays.
     pub(crate) fn sweep(&self) {
-        for folder in self.attempts() {
+        for folder in self.attempts().filter(|folder| !folder.join(SUBMITTED).exists()) {
             let Some(fingerprint) = fingerprint_of(&folder) else { continue };
             // The lock is held while it is removed, so that nobody begins meanwhile.
             if let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {

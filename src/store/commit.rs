@@ -5,20 +5,19 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::attempts::Attempt;
+use super::{LOG, Lock, MANIFEST, Stamps, read_manifest};
+use crate::fingerprint::Stamp;
 use anyhow::{Context, Result, bail, ensure};
 use bam_contract::artifact::{ArtifactKind, encoder, onnx};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::Fault;
 use bam_contract::manifest::{FileEntry, Key, Manifest, Provenance};
-use tempfile::TempDir;
 
-use super::{LOG, Lock, MANIFEST, Stamps};
-use crate::fingerprint::Stamp;
-
-/// An artifact in the making. Dropped without [`Pending::commit`], it leaves nothing.
+/// An artifact in the making. Dropped without [`Pending::commit`], it leaves nothing, unless it is to be left.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    folder: TempDir,
+    folder: Attempt,
     target: PathBuf,
     /// Nobody else makes this artifact meanwhile.
     _lock: Lock,
@@ -38,9 +37,24 @@ pub(crate) struct Finished {
 }
 
 impl Pending {
-    pub(super) fn create(folder: TempDir, target: PathBuf, lock: Lock) -> io::Result<Self> {
+    pub(super) fn create(folder: Attempt, target: PathBuf, lock: Lock) -> io::Result<Self> {
         fs::create_dir(folder.path().join("output"))?;
         Ok(Self { folder, target, _lock: lock })
+    }
+
+    /// One that is being made already.
+    pub(super) fn take_over(folder: Attempt, target: PathBuf, lock: Lock) -> Self {
+        Self { folder, target, _lock: lock }
+    }
+
+    /// Whether its folder stays when this is dropped, for what makes it outlives this process.
+    pub(crate) fn leave(&self, is_left: bool) {
+        self.folder.leave(is_left);
+    }
+
+    /// A file beside the output, for who takes it over.
+    pub(crate) fn note(&self) -> PathBuf {
+        self.folder.path().join("read.json")
     }
 
     /// The empty folder that the stage writes to.
@@ -120,13 +134,38 @@ impl Pending {
         let parent = self.target.parent().expect("an artifact lies in a kind's folder");
         let moving = || format!("moving the stage's output to `{}`", self.target.display());
         fs::create_dir_all(parent).with_context(moving)?;
-        if self.target.exists() {
-            fs::rename(&self.target, self.folder.path().join("replaced")).with_context(moving)?;
-        }
-        fs::rename(&output, &self.target).with_context(moving)?;
+        self.rename_into_place(&output, manifest).with_context(moving)?;
         File::open(parent).and_then(|folder| folder.sync_all()).with_context(moving)?;
         Ok(stamp)
     }
+}
+
+impl Pending {
+    /// One step, which needs no lock to leave a whole artifact: of two that do it at once, one comes after the other.
+    fn rename_into_place(&self, output: &Path, manifest: &Manifest) -> io::Result<()> {
+        let mut error = None;
+        for number in 0..MOST_RENAMES {
+            if self.target.exists() {
+                fs::rename(&self.target, self.folder.path().join(format!("replaced.{number}")))?;
+            }
+            match fs::rename(output, &self.target) {
+                Ok(()) => return Ok(()),
+                // Over a network an answer may be lost: then the same request is sent again, and fails, for it was done.
+                Err(_) if !output.exists() && is_there(&self.target, manifest) => return Ok(()),
+                Err(again) if again.kind() == io::ErrorKind::DirectoryNotEmpty => error = Some(again),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(error.unwrap_or_else(|| io::ErrorKind::DirectoryNotEmpty.into()))
+    }
+}
+
+/// How often another host's artifact of the same name may come in between.
+const MOST_RENAMES: usize = 3;
+
+fn is_there(target: &Path, manifest: &Manifest) -> bool {
+    let there = read_manifest(target).ok().and_then(|there| serde_json::to_value(there).ok());
+    there.is_some() && there == serde_json::to_value(manifest).ok()
 }
 
 /// Sizes and digests of all files below a folder, and their stamps from before they were read: one that changes

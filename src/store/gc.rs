@@ -57,7 +57,7 @@ impl Store {
 
     /// What lies beside the artifacts and can go: states of stages that are done, artifacts without a manifest, and files that
     /// were being written by processes that are gone; and from before `since`, logs of failures, damaged artifacts, records of
-    /// runs, and states of stages that are not done.
+    /// runs, attempts that were submitted to a cluster, and states of stages that are not done.
     pub(crate) fn leftovers(&self, since: Option<SystemTime>) -> Vec<Leftover> {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let is_old = |path: &Path| since.is_some_and(|since| changed(path).is_some_and(|changed| changed < since));
@@ -83,12 +83,20 @@ impl Store {
                 add(entry.path(), None);
             }
         }
+        let submitted = self.submitted();
+        for (folder, fingerprint) in &submitted {
+            if is_old(folder) {
+                add(folder.clone(), Some(*fingerprint));
+            }
+        }
+        let is_submitted = |wanted| submitted.iter().any(|(folder, made)| *made == wanted && !is_old(folder));
         let made: Vec<Fingerprint> = self.all().into_iter().map(|(_, manifest)| manifest.fingerprint).collect();
         for entry in entries("resume") {
             let Some(fingerprint) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let folder = entry.path();
             let state = Some(folder.join(STATE_FILE)).filter(|state| state.exists());
-            if made.contains(&fingerprint) || is_old(state.as_ref().unwrap_or(&folder)) {
+            if !is_submitted(fingerprint) && (made.contains(&fingerprint) || is_old(state.as_ref().unwrap_or(&folder)))
+            {
                 add(folder, Some(fingerprint));
             }
         }

@@ -1,7 +1,8 @@
 //! Locks by fingerprint, so that two runs share work and nothing is removed that is in use.
 //!
 //! A stage holds its own fingerprint alone while it is made, and each of its inputs together with other readers. The
-//! locks are the kernel's (`flock`): they end with the process that holds them, however it ends, so none can be stale.
+//! locks are the kernel's (`flock`): they end with the process that holds them, however it ends, so none can be stale. Between
+//! hosts, where they may not hold, who makes an artifact has a lease too.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, TryLockError};
@@ -15,16 +16,21 @@ use bam_contract::digest::Fingerprint;
 use bam_contract::fault::Fault;
 
 use super::Store;
+use super::lease::{self, Lease, Leased};
 
 /// Held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    /// Of one who makes it.
+    lease: Option<Lease>,
 }
 
 impl Drop for Lock {
     /// Not by closing the file alone: a child that another thread begins at this very moment has it open till it becomes its program.
     fn drop(&mut self) {
+        // First, while nobody else of this host can take it.
+        self.lease = None;
         _ = self.file.unlock();
     }
 }
@@ -40,10 +46,16 @@ pub(crate) enum Asked<T = Lock> {
 impl Store {
     /// Locks a fingerprint for the one who makes it, or removes it.
     pub(crate) fn lock(&self, fingerprint: Fingerprint) -> Result<Asked> {
-        let asked = self.ask(fingerprint, File::try_lock)?;
-        if let Asked::Held(Lock { file }) = &asked {
+        let mut asked = self.ask(fingerprint, File::try_lock)?;
+        if let Asked::Held(Lock { file, lease }) = &mut asked {
+            match Lease::take(&self.lock_path(fingerprint)) {
+                Ok(Leased::Held(taken)) => *lease = Some(taken),
+                Ok(Leased::Busy(holder)) => return Ok(Asked::Busy(holder)),
+                // Who can't write beside a lock may lock all the same.
+                Err(_) => {}
+            }
             // For messages alone: who can't write here may lock all the same.
-            let (holder, mut file) = (format!("process {} on {}\n", std::process::id(), crate::machine::host()), file);
+            let (holder, mut file) = (own_name() + "\n", &*file);
             _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
         }
         Ok(asked)
@@ -51,6 +63,9 @@ impl Store {
 
     /// Locks a fingerprint for one of those who read it.
     pub(crate) fn share(&self, fingerprint: Fingerprint) -> Result<Asked> {
+        if let Some(holder) = lease::elsewhere(&self.lock_path(fingerprint)) {
+            return Ok(Asked::Busy(holder));
+        }
         self.ask(fingerprint, File::try_lock_shared)
     }
 
@@ -70,7 +85,7 @@ impl Store {
                 Ok(()) if is_at(&file, &path) => {
                     // When an artifact was last used is when its lock was.
                     _ = file.set_modified(SystemTime::now());
-                    return Ok(Asked::Held(Lock { file }));
+                    return Ok(Asked::Held(Lock { file, lease: None }));
                 }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Asked::Busy(holder_of(file))),
@@ -83,12 +98,14 @@ impl Store {
     pub(crate) fn is_locked(&self, fingerprint: Fingerprint) -> bool {
         let file = File::open(self.lock_path(fingerprint));
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+            || lease::elsewhere(&self.lock_path(fingerprint)).is_some()
     }
 
     /// Whether someone makes or reads this artifact at the moment.
     pub(crate) fn is_in_use(&self, fingerprint: Fingerprint) -> bool {
         let file = File::open(self.lock_path(fingerprint));
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+            || lease::elsewhere(&self.lock_path(fingerprint)).is_some()
     }
 
     /// Removes the locks of artifacts that are not in the store, and that nobody holds.
@@ -112,6 +129,11 @@ impl Store {
 fn is_at(file: &File, path: &Path) -> bool {
     let inode = |metadata: &Metadata| (metadata.dev(), metadata.ino());
     matches!((file.metadata(), fs::metadata(path)), (Ok(own), Ok(there)) if inode(&own) == inode(&there))
+}
+
+/// What this process is called as the holder of a lock.
+pub(super) fn own_name() -> String {
+    format!("process {} on {}", std::process::id(), crate::machine::host())
 }
 
 /// Who wrote into a lock file last.

@@ -1,5 +1,7 @@
 //! The story of a run, on stderr: a line per stage, a live line for what is under way, a summary.
 
+mod jobs;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use super::units::{bytes, clock, count, duration, plural};
 use super::{error, story};
 use crate::reason::Reason;
 use crate::run::{Observer, RunEvent, Tally};
+pub(crate) use jobs::in_words;
 
 /// Between two lines of progress where there is no terminal to redraw.
 const PLAIN_PERIOD: Duration = Duration::from_secs(30);
@@ -272,6 +275,9 @@ impl Observer for Story {
             | RunEvent::Awaiting { .. }
             | RunEvent::Abandoned
             | RunEvent::Downloaded { .. } => self.tell_of_hub(event),
+            RunEvent::Adopted { .. } | RunEvent::Queued { .. } | RunEvent::Requeued { .. } | RunEvent::Left { .. } => {
+                self.tell_of_job(event);
+            }
             RunEvent::Started { pipeline, stages } => {
                 self.stages = stages.len();
                 self.name_width =

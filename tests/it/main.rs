@@ -4,6 +4,7 @@
 
 mod agreement;
 mod axes;
+mod cluster;
 mod end_to_end;
 mod engine;
 mod exec;

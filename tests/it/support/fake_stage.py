@@ -8,6 +8,8 @@ A file `behaviour.json` in the current folder, {stage: what}, may make a stage m
   "slow"    take a second              "meet"    wait for another stage that meets, and fail if none comes
   "remove"  remove a file it reads     "killed"  be killed, as when memory is short
   "stubborn" wait, and not heed a request to end
+  "steps"   take the steps that `steps` in `behaviour.json` tells, ten a second, and keep their number when asked to end
+  "greedy"  take 300 MB
   "verbose" print three million characters without an end of line, then 20,000 events
 """
 
@@ -68,6 +70,25 @@ def content(job):
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def steps(job, total):
+    """Counts on from the state that was kept, and keeps it when asked to end, as a training does."""
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    resume = pathlib.Path(job["resume"])
+    state = resume / "state.safetensors"
+    first = int(state.read_text()) if state.exists() else 0
+    print(f"from step {first}", file=sys.stderr, flush=True)
+    for step in range(first, total):
+        tell("progress", done=step + 1, total=total, unit="step", detail="")
+        time.sleep(0.1)
+        if asked:
+            resume.mkdir(exist_ok=True)
+            state.write_text(str(step + 1))
+            tell("stopped", summary=f"step {step + 1} of {total}")
+            sys.exit(1)
+        pathlib.Path(f"at-step-{job['stage']}").write_text(str(step + 1))
+
+
 def main():
     job = json.loads(pathlib.Path(sys.argv[1]).read_text())
     kind = next(iter(job["spec"]))
@@ -84,6 +105,11 @@ def main():
         os.write(2, f"GPUs: {os.environ['CUDA_VISIBLE_DEVICES']}\n".encode())
     tell("progress", done=1, total=2, unit="step", detail="loss 0.5")
     tell("metric", name="dev/rte/accuracy", value=0.5)
+    if what == "steps":
+        steps(job, json.loads(behaviour.read_text())["steps"])
+    if what == "greedy":
+        taken = bytearray(300_000_000)
+        time.sleep(20)
     if what == "fail":
         tell("failed", causes=["line 3 of `train.tsv` has 2 columns, not 4", "no column `label`"], hint="mend the file")
         sys.exit(1)

@@ -110,6 +110,7 @@ impl Sandbox {
         command.env("TZ", "UTC");
         // One stage at a time: what is told then has one order.
         command.env_remove("BAM_ARTIFACTS").env_remove("BAM_STAGE").env_remove("BAM_REMOTE").env("BAM_JOBS", "1");
+        command.env_remove("BAM_PROFILE");
         if let Some(worker) = &self.worker {
             command.env("BAM_STAGE", worker);
         }

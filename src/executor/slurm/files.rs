@@ -1,0 +1,184 @@
+//! What lies in the folder of an attempt that runs as a job, beside the job file and the log that every attempt has.
+//!
+//! An attempt takes more than one submission where a job ends before its stage is done. Each submission has files and an
+//! output folder of its own: what is left of one on a node that was given up may go on writing, and harms no other.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::SUBMITTED;
+
+/// What Slurm says on a node where memory was short, by way of cgroups and without.
+const SHORT_OF_MEMORY: [&str; 3] = ["oom-kill", "oom_kill", "exceeded memory limit"];
+
+/// Names of a submission's files.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    folder: PathBuf,
+    number: u32,
+}
+
+/// What the engine notes of an attempt before it submits anything.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// The stage's name.
+    pub(super) stage: String,
+    /// Which submission is the last, from 1.
+    pub(super) number: u32,
+    /// By which the job is known in the queue before its number is known here.
+    pub(super) name: String,
+    /// The number of the last submission's job, once it is known.
+    pub(super) job: Option<u64>,
+    /// The jobs of those before.
+    pub(super) earlier: Vec<u64>,
+    /// Submissions that were lost through no fault of the stage, since it last made headway.
+    pub(super) lost: u32,
+    /// How far it came when it last stopped.
+    pub(super) stopped_at: Option<String>,
+}
+
+/// What the node is told beside the job file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Call {
+    pub(super) program: Option<Vec<String>>,
+    pub(super) threads: usize,
+    /// Whether it may use the GPUs that Slurm lets it see.
+    pub(super) sees_gpus: bool,
+}
+
+/// What the node says when the worker has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct NodeEnd {
+    pub(super) trouble: Option<String>,
+    pub(super) peak_memory_bytes: u64,
+    pub(super) wall_secs: f64,
+    pub(super) host: String,
+    /// Whether the worker was asked to end early, by Slurm or by this program.
+    pub(super) is_signalled: bool,
+}
+
+impl Files {
+    pub(super) fn new(folder: &Path, number: u32) -> Self {
+        Self { folder: folder.to_owned(), number }
+    }
+
+    fn numbered(&self, name: &str, ending: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{}{ending}", self.number))
+    }
+
+    pub(super) fn script(&self) -> PathBuf {
+        self.numbered("submit", ".sh")
+    }
+
+    pub(super) fn job(&self) -> PathBuf {
+        self.numbered("job", ".json")
+    }
+
+    pub(super) fn call(&self) -> PathBuf {
+        self.numbered("call", ".json")
+    }
+
+    pub(super) fn output(&self) -> PathBuf {
+        self.numbered("output", "")
+    }
+
+    pub(super) fn events(&self) -> PathBuf {
+        self.numbered("events", ".jsonl")
+    }
+
+    pub(super) fn end(&self) -> PathBuf {
+        self.numbered("end", ".json")
+    }
+
+    /// What Slurm and the lines of `setup` print.
+    pub(super) fn slurm(&self) -> PathBuf {
+        self.numbered("slurm", ".txt")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("log.txt")
+    }
+
+    pub(super) fn read_end(&self) -> Option<NodeEnd> {
+        serde_json::from_slice(&fs::read(self.end()).ok()?).ok()
+    }
+
+    /// Writes what the node is to read, and makes the folder that the stage writes to.
+    pub(super) fn prepare(&self, call: &Call, script: &str) -> Result<()> {
+        let preparing = || format!("writing into `{}`", self.folder.display());
+        let job = fs::read(self.folder.join("job.json")).with_context(preparing)?;
+        let mut job: Value = serde_json::from_slice(&job).with_context(preparing)?;
+        job["output"] = Value::String(self.output().to_str().context("the store's path is not UTF-8")?.to_owned());
+        match fs::create_dir(self.output()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error).with_context(preparing),
+            _ => {}
+        }
+        write_whole(&self.job(), &serde_json::to_vec_pretty(&job)?).with_context(preparing)?;
+        write_whole(&self.call(), &serde_json::to_vec(call)?).with_context(preparing)?;
+        write_whole(&self.script(), script.as_bytes()).with_context(preparing)
+    }
+
+    /// Whether Slurm said on the node that memory was short: the queue may have only that the job failed.
+    pub(super) fn tells_of_memory(&self) -> bool {
+        let said = fs::read(self.slurm()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        said.lines()
+            .any(|line| line.starts_with("slurmstepd") && SHORT_OF_MEMORY.iter().any(|sign| line.contains(sign)))
+    }
+
+    /// Puts what the stage made to where an attempt's output is looked for.
+    pub(super) fn settle_output(&self) -> io::Result<()> {
+        let place = self.folder.join("output");
+        match fs::remove_dir(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::rename(self.output(), place)
+    }
+
+    /// Adds what Slurm and `setup` printed to the stage's log. Without it a log says less, which is no failure.
+    pub(super) fn settle_log(&self) {
+        if let Ok(said) = fs::read(self.slurm())
+            && !said.is_empty()
+            && let Ok(mut log) = File::options().create(true).append(true).open(self.log())
+        {
+            _ = log.write_all(&said);
+        }
+    }
+}
+
+impl Note {
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(SUBMITTED);
+        let reading = || format!("reading `{}`", path.display());
+        serde_json::from_slice(&fs::read(&path).with_context(reading)?).with_context(reading)
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(SUBMITTED);
+        write_whole(&path, &serde_json::to_vec(self)?).with_context(|| format!("writing `{}`", path.display()))
+    }
+
+    /// All jobs of the attempt, in their order.
+    pub(super) fn jobs(&self) -> Vec<u64> {
+        self.earlier.iter().copied().chain(self.job).collect()
+    }
+}
+
+/// Writes a file so that others see it whole or not at all, over a network file system too.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // For all who may read the store; the user's umask applies.
+    let permissions = fs::Permissions::from_mode(0o666);
+    let folder = path.parent().expect("a file lies in a folder");
+    let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

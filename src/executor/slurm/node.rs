@@ -1,0 +1,82 @@
+//! What a job does on its node: it runs the worker as the engine itself would have run it here, keeps what that says in a
+//! file, and tells how it ended in another.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::super::{End, Executor as _, Launch, Local, MOST_WAITING, Message, Needs};
+use super::files::{Call, Files, NodeEnd, write_whole};
+use crate::machine;
+
+/// The first argument of a `bam` that attends to a worker on a node; the attempt's folder and the submission's number follow.
+pub(crate) const ATTENDANT: &str = "attend-stage";
+
+/// Runs a worker to its end.
+pub(crate) fn attend(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let folder = arguments.next().map(PathBuf::from);
+    let number = arguments.next().and_then(|number| number.to_str()?.parse().ok());
+    let (Some(folder), Some(number)) = (folder, number) else { return ExitCode::from(2) };
+    let (files, started) = (Files::new(&folder, number), Instant::now());
+    let is_signalled = Arc::new(AtomicBool::new(false));
+    let (trouble, peak_memory_bytes) = match work(&files, &is_signalled) {
+        Ok(End { trouble, peak_memory_bytes, .. }) => (trouble, peak_memory_bytes),
+        Err(error) => (Some(format!("{error:#}")), 0),
+    };
+    let code = if trouble.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let is_signalled = is_signalled.load(Ordering::Relaxed);
+    let wall_secs = started.elapsed().as_secs_f64();
+    let end = NodeEnd { trouble, peak_memory_bytes, wall_secs, host: machine::host(), is_signalled };
+    let bytes = serde_json::to_vec(&end).expect("an end is plain data");
+    // Where it can't be written, the engine goes by what Slurm says.
+    if write_whole(&files.end(), &bytes).is_err() { ExitCode::FAILURE } else { code }
+}
+
+fn work(files: &Files, is_signalled: &Arc<AtomicBool>) -> Result<End> {
+    let call: Call = serde_json::from_slice(&fs::read(files.call()).context("reading what to run")?)?;
+    let mut events = File::options().create(true).append(true).open(files.events()).context("opening the events")?;
+    let local = Local::find()?;
+    let (sender, messages) = mpsc::sync_channel(MOST_WAITING);
+    // Before there is a worker: a signal then ends it as soon as it is there.
+    let (reins, signalled) = (local.reins(), is_signalled.clone());
+    ctrlc::set_handler(move || {
+        signalled.store(true, Ordering::Relaxed);
+        reins.stop();
+    })
+    .context("watching for signals")?;
+    let (job, log) = (files.job(), files.log());
+    let launch = Launch {
+        stage: 0,
+        program: call.program.as_deref(),
+        job: &job,
+        log: &log,
+        threads: call.threads,
+        gpus: (!call.sees_gpus).then_some(&[]),
+        needs: Needs::default(),
+    };
+    let worker = local.start(&launch, sender)?;
+    if is_signalled.load(Ordering::Relaxed) {
+        worker.stop();
+    }
+    loop {
+        match messages.recv()? {
+            Message::Event { event, .. } => {
+                let line = serde_json::to_string(&event)? + "\n";
+                events.write_all(line.as_bytes()).context("writing the events")?;
+            }
+            Message::Ended { end, .. } => {
+                events.sync_all().context("writing the events")?;
+                return Ok(end);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What becomes of a stage whose job has ended, or is gone: by what its node said, what the worker said, and what Slurm says.
+
+use std::time::Duration;
+
+use bam_contract::event::Event;
+
+use super::files::{NodeEnd, Note};
+use super::queue::QueueJob;
+use super::script::Ask;
+use crate::profile::{Settings, Span};
+use crate::ui::units::bytes;
+
+/// Submissions in a row that may be lost through no fault of the stage.
+const MOST_LOST: u32 = 3;
+
+/// How long what a node wrote may take to be seen here after its job has ended, by a network file system.
+const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE_COMPLETED: Duration = Duration::from_mins(1);
+
+/// How long Slurm's own word about the end is waited for, while it does not answer.
+const MOST_WAIT: Duration = Duration::from_mins(2);
+
+/// Slurm looks at time limits, and at the signals before them, once in so many seconds.
+const GRAIN_SECS: f64 = 90.0;
+
+/// What is known of a job.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) ask: &'a Ask,
+    pub(super) settings: &'a Settings,
+    pub(super) note: &'a Note,
+    /// What the worker said last.
+    pub(super) last: Option<&'a Event>,
+    pub(super) end: Option<&'a NodeEnd>,
+    pub(super) slurm: Standing<'a>,
+    /// How long its end is known.
+    pub(super) waited: Duration,
+    pub(super) watched: Watched,
+    /// Whether the stage has kept a state since it was submitted.
+    pub(super) has_kept_state: bool,
+    /// Whether Slurm said on the node that memory was short.
+    pub(super) tells_of_memory: bool,
+}
+
+/// What this run has to do with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watched {
+    Throughout,
+    /// It may have ended while nobody watched.
+    Adopted,
+    /// This run wants it to end.
+    ToItsEnd,
+}
+
+/// How a job stands in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Standing<'a> {
+    /// It is there, or the queue could not be asked.
+    Open,
+    Ended(&'a QueueJob),
+    /// The queue doesn't know it. The state that accounting has of it, where there is one.
+    Gone(Option<&'a str>),
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Wait,
+    /// The worker has ended, well or not, as its node says.
+    Ended,
+    Failed {
+        trouble: String,
+        hint: Option<String>,
+    },
+    /// The stage goes on in another job.
+    Again {
+        why: String,
+        is_lost: bool,
+    },
+}
+
+impl Known<'_> {
+    pub(super) fn verdict(&self) -> Verdict {
+        let is_settled = !matches!(self.slurm, Standing::Open);
+        match self.end {
+            Some(end) => {
+                let is_stopped = matches!(self.last, Some(Event::Stopped { .. }));
+                let is_clear = end.trouble.is_none() && !is_stopped || matches!(self.last, Some(Event::Failed { .. }));
+                if is_clear || self.watched == Watched::ToItsEnd {
+                    return Verdict::Ended;
+                }
+                // Slurm may know better than the node why.
+                if !is_settled && self.waited < MOST_WAIT {
+                    return Verdict::Wait;
+                }
+            }
+            None if !is_settled => return Verdict::Wait,
+            None => {
+                let settle = if self.state() == "COMPLETED" { SETTLE_COMPLETED } else { SETTLE };
+                if self.waited < settle {
+                    return Verdict::Wait;
+                }
+            }
+        }
+        self.of_trouble()
+    }
+
+    fn state(&self) -> &str {
+        match self.slurm {
+            Standing::Open => "",
+            Standing::Ended(job) => &job.state,
+            Standing::Gone(state) => state.unwrap_or(GONE),
+        }
+    }
+
+    /// About a job that did not end as a worker ends.
+    fn of_trouble(&self) -> Verdict {
+        let job = self.job();
+        let kind = &self.ask.kind;
+        let state = self.state();
+        if self.watched == Watched::ToItsEnd {
+            return Verdict::Failed { trouble: format!("{job} was cancelled"), hint: None };
+        }
+        if state == "CANCELLED" && self.watched == Watched::Throughout {
+            let hint = Some("`bam run` submits the stage again".to_owned());
+            return Verdict::Failed { trouble: format!("{job} was cancelled, and not by this run"), hint };
+        }
+        if state == "OUT_OF_MEMORY" || self.tells_of_memory {
+            let asked = bytes(self.ask.memory_bytes);
+            let trouble = format!("{job} ran out of memory: it had asked for {asked}");
+            return Verdict::Failed {
+                trouble,
+                hint: Some(format!("raise `memory` of `{kind}` in the profile's `limits`")),
+            };
+        }
+        if let Some(Event::Stopped { summary }) = self.last {
+            if self.note.stopped_at.as_ref() == Some(summary) {
+                let trouble = format!("two jobs in a row stopped at the same place: {summary}");
+                let hint =
+                    format!("raise `time` of `{kind}` in the profile's `limits`: a job has no time to make headway");
+                return Verdict::Failed { trouble, hint: Some(hint) };
+            }
+            return Verdict::Again { why: format!("{job} {}: {summary}", self.why_it_ended()), is_lost: false };
+        }
+        match state {
+            "TIMEOUT" | "DEADLINE" if self.has_kept_state => {
+                let why = format!("{job} {}; it goes on from the state that it kept last", self.why_it_ended());
+                Verdict::Again { why, is_lost: false }
+            }
+            "TIMEOUT" | "DEADLINE" => self.out_of_time(),
+            "BOOT_FAIL" | "CANCELLED" | "LAUNCH_FAILED" | "NODE_FAIL" | "PREEMPTED" | "REVOKED" | GONE => self.lost(),
+            _ => match self.end {
+                Some(end) if end.is_signalled && self.is_near_its_limit(end.wall_secs) => self.out_of_time(),
+                Some(end) if end.is_signalled => self.lost(),
+                Some(_) => Verdict::Ended,
+                None => self.without_a_word(),
+            },
+        }
+    }
+
+    fn out_of_time(&self) -> Verdict {
+        let time = self.ask.time(self.settings).map_or_else(|| "its partition's".to_owned(), |time| time.to_string());
+        let trouble =
+            format!("{} came to its time limit, {time}, and the stage keeps no state to go on from", self.job());
+        let hint = Some(format!("raise `time` of `{}` in the profile's `limits`", self.ask.kind));
+        Verdict::Failed { trouble, hint }
+    }
+
+    fn lost(&self) -> Verdict {
+        let why = format!("{} {}", self.job(), self.why_it_ended());
+        if self.note.lost < MOST_LOST {
+            return Verdict::Again { why, is_lost: true };
+        }
+        let hint = Some("`bam run` submits the stage again".to_owned());
+        Verdict::Failed { trouble: format!("{why}, as {MOST_LOST} before it were lost"), hint }
+    }
+
+    /// About a job that left no word of a worker.
+    fn without_a_word(&self) -> Verdict {
+        let job = self.job();
+        let (trouble, hint) = match self.slurm {
+            Standing::Ended(QueueJob { exit_code, state, .. }) if state == "FAILED" => (
+                format!("{job} ended with exit code {exit_code} before the worker did"),
+                "its log has what `setup` and Slurm said; without one, do the nodes see the store and `bam` at the same paths?",
+            ),
+            _ => (
+                format!("{job} has ended ({}), and left no word of it in the store", self.state().to_lowercase()),
+                "is the store on a file system that the nodes share?",
+            ),
+        };
+        Verdict::Failed { trouble, hint: Some(hint.to_owned()) }
+    }
+
+    fn why_it_ended(&self) -> &'static str {
+        match self.state() {
+            "TIMEOUT" | "DEADLINE" => "came to its time limit",
+            "PREEMPTED" => "was preempted",
+            "NODE_FAIL" => "lost its node",
+            "BOOT_FAIL" | "LAUNCH_FAILED" => "did not start on its node",
+            "CANCELLED" | "REVOKED" => "was cancelled",
+            GONE => "is no longer known to Slurm",
+            _ if self.end.is_some_and(|end| self.is_near_its_limit(end.wall_secs)) => "came to its time limit",
+            _ => "was asked to end",
+        }
+    }
+
+    /// Whether a signal after so many seconds was the one before the limit.
+    fn is_near_its_limit(&self, wall_secs: f64) -> bool {
+        let Some(Span(time)) = self.ask.time(self.settings) else { return false };
+        wall_secs + self.settings.grace.0.as_secs_f64() + GRAIN_SECS >= time.as_secs_f64()
+    }
+
+    fn job(&self) -> String {
+        match (self.note.job, self.end) {
+            (Some(job), Some(end)) => format!("job {job} on {}", end.host),
+            (Some(job), None) => format!("job {job}"),
+            (None, _) => "its job".to_owned(),
+        }
+    }
+}
+
+/// Stands for the state of a job that Slurm no longer knows.
+const GONE: &str = "GONE";
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Queued;
+    use super::*;
+
+    /// What becomes of a training whose job ended in this state, with this last word and this end on its node.
+    fn verdict(
+        state: Option<&str>,
+        last: Option<&Event>,
+        end: Option<&NodeEnd>,
+        change: fn(&mut Known<'_>),
+    ) -> Verdict {
+        let settings = "executor: slurm\nlimits: { train: { time: 1h } }";
+        let settings: Settings = serde_yaml::from_str(settings).unwrap();
+        let ask = Ask {
+            stage: "teacher".to_owned(),
+            kind: "train".to_owned(),
+            cpus: 1,
+            memory_bytes: 1 << 30,
+            gpus: 0,
+            keeps_state: true,
+        };
+        let note = Note { job: Some(7), stopped_at: Some("step 4".to_owned()), ..Note::default() };
+        let job = state.map(|state| QueueJob {
+            name: String::new(),
+            state: state.to_owned(),
+            exit_code: 3,
+            queued: Queued { job: 7, state: state.to_lowercase(), reason: None, node: None },
+        });
+        let mut known = Known {
+            ask: &ask,
+            settings: &settings,
+            note: &note,
+            last,
+            end,
+            slurm: job.as_ref().map_or(Standing::Open, Standing::Ended),
+            waited: SETTLE,
+            watched: Watched::Throughout,
+            has_kept_state: false,
+            tells_of_memory: false,
+        };
+        change(&mut known);
+        known.verdict()
+    }
+
+    fn end(trouble: Option<&str>, wall_secs: f64) -> NodeEnd {
+        let trouble = trouble.map(ToOwned::to_owned);
+        NodeEnd { trouble, peak_memory_bytes: 0, wall_secs, host: "n1".to_owned(), is_signalled: wall_secs > 0.0 }
+    }
+
+    fn stopped(summary: &str) -> Event {
+        Event::Stopped { summary: summary.to_owned() }
+    }
+
+    fn again(why: &str, is_lost: bool) -> Verdict {
+        Verdict::Again { why: why.to_owned(), is_lost }
+    }
+
+    fn trouble(verdict: Verdict) -> String {
+        let Verdict::Failed { trouble, .. } = verdict else { panic!("{verdict:?}") };
+        trouble
+    }
+
+    #[test]
+    fn a_good_end_needs_no_word_of_slurms() {
+        assert_eq!(verdict(None, None, Some(&end(None, 0.0)), |_| ()), Verdict::Ended);
+        assert_eq!(verdict(None, None, None, |_| ()), Verdict::Wait);
+        assert_eq!(verdict(None, None, Some(&end(Some("exit code 3"), 0.0)), |_| ()), Verdict::Wait);
+        assert_eq!(verdict(Some("FAILED"), None, Some(&end(Some("exit code 3"), 0.0)), |_| ()), Verdict::Ended);
+        assert_eq!(
+            verdict(None, None, Some(&end(Some("exit code 3"), 0.0)), |known| known.waited = MOST_WAIT),
+            Verdict::Ended
+        );
+    }
+
+    #[test]
+    fn a_training_that_stopped_goes_on_while_it_makes_headway() {
+        let at_limit =
+            || verdict(Some("FAILED"), Some(&stopped("step 9")), Some(&end(Some("exit code 1"), 3500.0)), |_| ());
+        assert_eq!(at_limit(), again("job 7 on n1 came to its time limit: step 9", false));
+        let early = verdict(Some("FAILED"), Some(&stopped("step 9")), Some(&end(Some("exit code 1"), 60.0)), |_| ());
+        assert_eq!(early, again("job 7 on n1 was asked to end: step 9", false));
+        let stuck = verdict(Some("FAILED"), Some(&stopped("step 4")), Some(&end(Some("exit code 1"), 60.0)), |_| ());
+        assert_eq!(trouble(stuck), "two jobs in a row stopped at the same place: step 4");
+        let wanted =
+            verdict(Some("FAILED"), Some(&stopped("step 9")), Some(&end(Some("exit code 1"), 60.0)), |known| {
+                known.watched = Watched::ToItsEnd;
+            });
+        assert_eq!(wanted, Verdict::Ended);
+        let cancelled =
+            verdict(Some("CANCELLED"), Some(&stopped("step 9")), Some(&end(Some("exit code 1"), 60.0)), |_| ());
+        assert_eq!(trouble(cancelled), "job 7 on n1 was cancelled, and not by this run");
+    }
+
+    #[test]
+    fn a_lost_job_is_submitted_again() {
+        assert_eq!(verdict(Some("NODE_FAIL"), None, None, |_| ()), again("job 7 lost its node", true));
+        assert_eq!(verdict(Some("NODE_FAIL"), None, None, |known| known.waited = Duration::ZERO), Verdict::Wait);
+        let gone = verdict(None, None, None, |known| known.slurm = Standing::Gone(None));
+        assert_eq!(gone, again("job 7 is no longer known to Slurm", true));
+        let unwatched = verdict(Some("CANCELLED"), None, None, |known| known.watched = Watched::Adopted);
+        assert_eq!(unwatched, again("job 7 was cancelled", true));
+    }
+
+    #[test]
+    fn a_time_limit_ends_what_has_kept_nothing() {
+        let kept = verdict(Some("TIMEOUT"), None, None, |known| known.has_kept_state = true);
+        assert_eq!(kept, again("job 7 came to its time limit; it goes on from the state that it kept last", false));
+        let nothing = verdict(Some("TIMEOUT"), None, None, |_| ());
+        assert_eq!(trouble(nothing), "job 7 came to its time limit, 1h, and the stage keeps no state to go on from");
+    }
+
+    #[test]
+    fn a_job_without_a_word_is_told_from_one_without_a_shared_store() {
+        let failed = verdict(Some("FAILED"), None, None, |_| ());
+        assert_eq!(trouble(failed), "job 7 ended with exit code 3 before the worker did");
+        let done = |known: &mut Known<'_>| known.waited = SETTLE_COMPLETED;
+        let completed = verdict(Some("COMPLETED"), None, None, done);
+        assert_eq!(trouble(completed), "job 7 has ended (completed), and left no word of it in the store");
+    }
+}

@@ -1,0 +1,294 @@
+//! A profile: where stages run when it is not here, and what each kind of them is given there. `bam run --profile FILE`.
+//!
+//! It is no part of any key: the same pipeline has the same fingerprints wherever its stages run.
+
+mod schema;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use bam_contract::fault::closest;
+use bam_contract::stage::KINDS;
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::pipeline::{Gpus, Mistakes, Place, Resources, did_you_mean, plain};
+pub(crate) use schema::schema;
+
+/// A profile, proved sound as far as it can be without asking the cluster.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) settings: Settings,
+    mistakes: Mistakes,
+}
+
+/// A profile as written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// What runs the stages.
+    pub(crate) executor: Engine,
+    /// The partition that jobs go to; by default the cluster's own.
+    #[serde(default)]
+    pub(crate) partition: Option<String>,
+    /// The account that jobs are charged to.
+    #[serde(default)]
+    pub(crate) account: Option<String>,
+    /// The quality of service that jobs ask for.
+    #[serde(default)]
+    pub(crate) qos: Option<String>,
+    /// Most jobs in the queue at a time.
+    #[serde(default = "hundred")]
+    pub(crate) max_jobs: usize,
+    /// What a stage of a kind is given where the pipeline file doesn't say.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::limits")]
+    pub(crate) limits: BTreeMap<String, Limit>,
+    /// Lines of bash that each job begins with, such as `module load cuda/12.8`.
+    #[serde(default)]
+    pub(crate) setup: Vec<String>,
+    /// Words that stand before the worker's call, such as `[apptainer, exec, --nv, /images/bam.sif]`.
+    #[serde(default)]
+    pub(crate) container: Vec<String>,
+    /// Variables that workers find in their environment.
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
+    /// More options of `sbatch`, as they are, such as `--constraint=a100`.
+    #[serde(default)]
+    pub(crate) options: Vec<String>,
+    /// How long before a job's time limit a training is asked to keep its state; 2 minutes by default.
+    #[serde(default = "two_minutes")]
+    pub(crate) grace: Span,
+    /// How often the queue is asked; every 10 seconds by default.
+    #[serde(default = "ten_seconds")]
+    pub(crate) poll: Span,
+    /// What Ctrl-C does to jobs: they are cancelled, trainings keeping their state, or left, and the next run adopts them.
+    #[serde(default)]
+    pub(crate) on_interrupt: OnInterrupt,
+}
+
+/// What a stage of a kind is given.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    /// How long one job may take; a training that needs longer goes on in another. By default the partition's limit.
+    #[serde(default)]
+    pub(crate) time: Option<Span>,
+    /// Cores.
+    #[serde(default)]
+    pub(crate) cpus: Option<usize>,
+    /// Memory; by default half as much again as the stage took the last time.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::size")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Graphics processors; none by default.
+    #[serde(default)]
+    pub(crate) gpus: Option<usize>,
+    /// A partition of the kind's own.
+    #[serde(default)]
+    pub(crate) partition: Option<String>,
+}
+
+/// What can run stages elsewhere.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Engine {
+    Slurm,
+}
+
+/// What becomes of jobs when a run is interrupted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnInterrupt {
+    /// Trainings keep their state and end; what waits is taken out of the queue.
+    #[default]
+    Cancel,
+    /// They stay in the queue; `bam run` started again adopts them.
+    Leave,
+}
+
+/// A length of time, as people write it: `30m`, `4h`, `2days`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = humantime::parse_duration(&text).map_err(|_| {
+            serde::de::Error::custom(format!("the text \"{text}\" is no length of time such as 30m, 4h or 2days"))
+        });
+        parsed.map(Self)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl JsonSchema for Span {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]", "examples": ["30m", "4h"] })
+    }
+}
+
+fn hundred() -> usize {
+    100
+}
+
+fn two_minutes() -> Span {
+    Span(Duration::from_mins(2))
+}
+
+fn ten_seconds() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+/// Kinds whose stages may keep a state that they can go on from, and so are told before their time is over.
+pub(crate) const KEEP_STATE: [&str; 2] = ["train", "exec"];
+
+/// Options of `sbatch` that are the executor's own, for it relies on them.
+const OWN_OPTIONS: [&str; 14] = [
+    "array",
+    "chdir",
+    "error",
+    "export",
+    "input",
+    "job-name",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "parsable",
+    "requeue",
+    "signal",
+    "wait",
+    "wrap",
+];
+
+impl Profile {
+    /// Reads and checks a profile.
+    ///
+    /// # Errors
+    /// [`Mistakes`], with all that is wrong.
+    pub(crate) fn load(file: &Path) -> Result<Self> {
+        let (settings, mut mistakes) = plain::read::<Settings>(file, "profile")?;
+        if let Some(settings) = &settings {
+            check(settings, &mut mistakes);
+        }
+        match settings {
+            Some(settings) if mistakes.list.is_empty() => Ok(Self { settings, mistakes }),
+            _ => Err(mistakes.sorted().into()),
+        }
+    }
+
+    /// What stages of each kind are given where the pipeline file doesn't say.
+    pub(crate) fn resources(&self) -> BTreeMap<String, Resources> {
+        let given =
+            |limit: &Limit| Resources { threads: limit.cpus, memory: limit.memory, gpus: limit.gpus.map(Gpus::whole) };
+        self.settings.limits.iter().map(|(kind, limit)| (kind.clone(), given(limit))).collect()
+    }
+
+    /// The partitions that jobs may go to, with the places where they are named.
+    pub(crate) fn partitions(&self) -> Vec<(&str, Place)> {
+        let place = |path: &[&str]| self.mistakes.source.value(&entry(path));
+        let own = self.settings.partition.iter().map(|name| (name.as_str(), place(&["partition"])));
+        let of_kinds = self
+            .settings
+            .limits
+            .iter()
+            .filter_map(|(kind, limit)| Some((limit.partition.as_deref()?, place(&["limits", kind, "partition"]))));
+        own.chain(of_kinds).collect()
+    }
+
+    /// The profile's error where the cluster knows better.
+    pub(crate) fn refuse(mut self, mistakes: impl IntoIterator<Item = (Place, String, Option<String>)>) -> Mistakes {
+        for (place, message, hint) in mistakes {
+            self.mistakes.add(place, message, hint);
+        }
+        self.mistakes.sorted()
+    }
+}
+
+/// What types can't say.
+fn check(settings: &Settings, mistakes: &mut Mistakes) {
+    let mut add = |path: &[&str], in_name: bool, message: String, hint: Option<String>| {
+        let path = entry(path);
+        let place = if in_name { mistakes.source.key(&path) } else { mistakes.source.value(&path) };
+        mistakes.add(place, message, hint);
+    };
+    if settings.max_jobs == 0 {
+        add(&["max_jobs"], false, "`max_jobs` is at least 1".to_owned(), None);
+    }
+    for (name, span) in [("grace", settings.grace), ("poll", settings.poll)] {
+        if span.0 < Duration::from_secs(1) {
+            add(&[name], false, format!("`{name}` is at least 1 second"), None);
+        }
+    }
+    for (kind, limit) in &settings.limits {
+        if !KINDS.iter().any(|known| known.name == kind) {
+            let near = closest(kind, KINDS.iter().map(|known| known.name)).map(did_you_mean);
+            add(&["limits", kind], true, format!("`limits` names `{kind}`, which is no stage kind"), near);
+        }
+        if limit.cpus == Some(0) {
+            add(&["limits", kind, "cpus"], false, "a stage needs at least 1 core".to_owned(), None);
+        }
+        if limit.memory.is_some_and(|memory| memory.as_u64() < 1 << 20) {
+            add(&["limits", kind, "memory"], false, "a stage needs at least 1MiB of memory".to_owned(), None);
+        }
+        match limit.time {
+            Some(Span(time)) if time < Duration::from_mins(1) => {
+                add(
+                    &["limits", kind, "time"],
+                    false,
+                    "`time` is at least a minute, Slurm's own grain".to_owned(),
+                    None,
+                );
+            }
+            Some(Span(time)) if time <= settings.grace.0 && KEEP_STATE.contains(&kind.as_str()) => {
+                let hint = Some("trainings are asked to keep their state that long before the end".to_owned());
+                add(
+                    &["limits", kind, "time"],
+                    false,
+                    format!("`time` is no longer than `grace`, {}", settings.grace),
+                    hint,
+                );
+            }
+            _ => {}
+        }
+    }
+    let is_name = |name: &str| {
+        name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    for name in settings.environment.keys().filter(|name| name.is_empty() || !is_name(name)) {
+        let hint = Some("letters, digits and `_`, and no digit first".to_owned());
+        add(&["environment", name], true, format!("`{name}` cannot be a variable's name"), hint);
+    }
+    for (at, option) in settings.options.iter().enumerate() {
+        let at = at.to_string();
+        let name = option.trim_start_matches('-').split('=').next().unwrap_or_default();
+        if !option.starts_with("--") {
+            let hint = Some("write each as one word, such as `--constraint=a100`".to_owned());
+            add(&["options", &at], false, format!("`{option}` is no long option of `sbatch`"), hint);
+        } else if OWN_OPTIONS.contains(&name) {
+            add(&["options", &at], false, format!("`--{name}` is set by `bam` itself"), None);
+        }
+    }
+}
+
+fn entry(path: &[&str]) -> Vec<String> {
+    path.iter().map(|&name| name.to_owned()).collect()
+}

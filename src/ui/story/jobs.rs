@@ -1,0 +1,60 @@
+//! The story of stages that are jobs of a cluster.
+
+use super::{Story, UnderWay, dim, stderr};
+use crate::executor::Queued;
+use crate::run::RunEvent;
+use crate::ui::story;
+
+/// States in which a job has not started.
+const WAITS: [&str; 3] = ["pending", "configuring", "requeued"];
+/// And those in which it goes on; by any other its end is near, which is told when it is known.
+const GOES_ON: [&str; 2] = ["running", "suspended"];
+
+impl Story {
+    pub(super) fn tell_of_job(&mut self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Adopted { stage, index } => {
+                let head = self.head("ADOPTED", &stderr().cyan(), "", *index, stage);
+                self.line(&head, "this run goes on with an earlier run's job", "");
+            }
+            RunEvent::Queued { stage, index, queued } => self.queued(*index, stage, queued),
+            RunEvent::Requeued { stage, index, why } => {
+                let head = self.head("REQUEUED", &stderr().yellow(), "", *index, stage);
+                self.line(&head, why, "");
+            }
+            RunEvent::Left { stage, index } => {
+                self.settle(*index);
+                let head = self.head("LEFT", &stderr().yellow(), "", *index, stage);
+                self.line(&head, "its job goes on; `bam run` started again adopts it", "");
+            }
+            _ => {}
+        }
+    }
+
+    fn queued(&mut self, index: usize, stage: &str, queued: &Queued) {
+        let verb = match queued.state.as_str() {
+            state if WAITS.contains(&state) => "QUEUED",
+            state if GOES_ON.contains(&state) => "RUNNING",
+            _ => return,
+        };
+        let state = in_words(queued);
+        if self.live.is_hidden() {
+            let head = self.head(verb, &stderr().cyan(), "", index, stage);
+            story(&format!("{head}  {}", dim().apply_to(state)));
+            return;
+        }
+        // The clock begins anew with the job.
+        if self.under_way.get(&index).is_some_and(|UnderWay { verb: now, .. }| *now != verb) {
+            self.begin(verb, index, stage);
+        }
+        self.progress(index, stage, &state);
+    }
+}
+
+/// `job 12 pending: Resources`, `job 12 running on node7`.
+pub(crate) fn in_words(queued: &Queued) -> String {
+    let Queued { job, state, reason, node } = queued;
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let node = node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    format!("job {job} {state}{node}{reason}")
+}

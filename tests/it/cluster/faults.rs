@@ -1,0 +1,201 @@
+//! A cluster in trouble: programs that are missing, silent or wrong, and a node that is drained.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::slurm::Slurm;
+use super::{Cluster, ended};
+use crate::support::{Said, Sandbox, said};
+
+/// A program that stands in for one of Slurm's in a sandbox's folder `bin`.
+fn stand_in(sandbox: &Sandbox, program: &str, script: &str) {
+    let name = format!("bin/{program}");
+    sandbox.write(&name, &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(sandbox.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `bam run` of one stage with programs of the folder `bin` before all others.
+fn run(sandbox: &Sandbox) -> Said {
+    let mut command = sandbox.command(&["run", "--profile", "cluster.yaml", "pipeline.yaml", "examples@sentiment"]);
+    let path = std::env::var("PATH").unwrap();
+    said(command.env("PATH", format!("{}:{path}", sandbox.path("bin").display())))
+}
+
+/// Without Slurm, a sandbox and stand-ins of which `sbatch` runs the job at once, and the queue says what it is told to.
+fn without_slurm(squeue: &str) -> Sandbox {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("cluster.yaml", "executor: slurm\npoll: 1s\n");
+    stand_in(&sandbox, "sbatch", "for script; do :; done\nbash \"$script\" >/dev/null 2>&1 &\necho 7");
+    stand_in(&sandbox, "squeue", squeue);
+    stand_in(&sandbox, "scancel", "");
+    stand_in(&sandbox, "sacct", "exit 1");
+    sandbox
+}
+
+#[test]
+fn without_slurm_on_the_path_nothing_runs() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("cluster.yaml", "executor: slurm\n");
+    let mut command = sandbox.command(&["run", "--profile", "cluster.yaml"]);
+    let said = said(command.env("PATH", sandbox.path("none")));
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.stderr,
+        "error: `sbatch` is not on the `PATH`: no Slurm here\n\nhint: run `bam` where jobs are submitted, a login node \
+         mostly, or without `--profile` to run stages here\n"
+    );
+}
+
+#[test]
+fn a_partition_that_is_not_there_is_a_mistake_of_the_profile() {
+    let Some(cluster) = Cluster::shared("") else { return };
+    cluster.sandbox.edit("cluster.yaml", "partition: main", "partition: mian");
+    let run = cluster.run(&[]);
+    assert_eq!(run.code, 2);
+    assert_eq!(
+        run.stderr,
+        "error: the cluster has no partition `mian`\n  --> cluster.yaml:2:12\n   |\n 2 | partition: mian\n   |            ^^^^\n\n\
+         hint: did you mean `main`?\n"
+    );
+}
+
+#[test]
+fn what_sbatch_refuses_fails_the_stage_in_slurms_words() {
+    let Some(cluster) = Cluster::shared("  data: { memory: 900GiB }\n") else { return };
+    let run = cluster.run(&["pipeline.yaml", "examples@sentiment"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("error: `sbatch`: Memory specification can not be satisfied; Batch job submission"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("hint: the profile's `partition`, `account`"), "{}", run.stderr);
+    assert_eq!(cluster.sandbox.names_in("artifacts/tmp"), [""; 0]);
+}
+
+#[test]
+fn a_queue_that_hangs_keeps_no_stage_from_being_done() {
+    let sandbox = without_slurm("sleep 600");
+    let said = run(&sandbox);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(said.stages("RAN"), ["examples@sentiment"]);
+}
+
+#[test]
+fn a_queue_that_does_not_answer_is_told_once_and_asked_again() {
+    let sandbox = without_slurm(
+        "echo asked >> asked; test $(wc -l < asked) -gt 2 && exec echo '{\"jobs\": []}'
+         echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1",
+    );
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "steps", "steps": 60}"#);
+    let said = run(&sandbox);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let warning =
+        "warning: the queue cannot be asked: `squeue`: Unable to contact slurm controller\n\nhint: jobs go on";
+    assert_eq!(said.stderr.matches(warning).count(), 1, "{}", said.stderr);
+    assert!(sandbox.read("asked").lines().count() > 2);
+}
+
+#[test]
+fn a_job_that_vanishes_is_submitted_again_and_not_forever() {
+    let sandbox = without_slurm("echo '{\"jobs\": []}'");
+    stand_in(&sandbox, "sbatch", "echo submitted >> submitted; wc -l < submitted");
+    let said = run(&sandbox);
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("error: job 4 is no longer known to Slurm, as 3 before it were lost\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(said.stages("REQUEUED").len(), 3, "{}", said.stderr);
+    assert_eq!(sandbox.read("submitted").lines().count(), 4);
+}
+
+#[test]
+fn accounting_is_asked_about_jobs_that_the_queue_forgot() {
+    let sandbox = without_slurm("echo '{\"jobs\": []}'");
+    stand_in(&sandbox, "sbatch", "echo 7");
+    stand_in(&sandbox, "sacct", "echo 'OUT_OF_MEMORY'");
+    let said = run(&sandbox);
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.contains("error: job 7 ran out of memory: it had asked for 256.0 MiB\n"), "{}", said.stderr);
+}
+
+#[test]
+fn a_controller_that_is_busy_is_asked_again() {
+    let sandbox = without_slurm("echo '{\"jobs\": []}'");
+    stand_in(
+        &sandbox,
+        "sbatch",
+        "echo tried >> tried; if test $(wc -l < tried) -lt 2; then
+           echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1; fi
+         for script; do :; done; bash \"$script\" >/dev/null 2>&1 & echo 7",
+    );
+    let said = run(&sandbox);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("the job of `examples@sentiment` was not taken: `sbatch`: Batch job"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(sandbox.read("tried").lines().count(), 2);
+}
+
+#[test]
+fn a_job_that_was_taken_though_sbatch_failed_is_found_by_its_name() {
+    let sandbox = without_slurm(
+        r#"test -f name || exec echo '{"jobs": []}'
+           echo "{\"jobs\": [{\"job_id\": 9, \"name\": \"$(cat name)\", \"job_state\": \"RUNNING\", \"nodes\": \"n1\"}]}""#,
+    );
+    stand_in(
+        &sandbox,
+        "sbatch",
+        "echo tried >> tried
+         for word; do case $word in --job-name=*) echo \"${word#--job-name=}\" > name;; esac; done
+         bash \"$word\" >/dev/null 2>&1 &
+         echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1",
+    );
+    let said = run(&sandbox);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(sandbox.read("tried").lines().count(), 1, "it was submitted once");
+    let jobs = &sandbox.manifest("examples@sentiment")["provenance"]["worker"]["jobs"];
+    assert_eq!(jobs, &serde_json::json!([9]));
+}
+
+#[test]
+fn why_a_job_waits_is_told_and_it_runs_when_it_can() {
+    let Some(own) = Slurm::start() else { return };
+    let cluster = Cluster::on(own.settings(), "");
+    let host = cluster.slurm("sinfo", &["-h", "-o", "%n"]);
+    let node = format!("nodename={}", host.lines().next().unwrap());
+    cluster.slurm("scontrol", &["update", &node, "state=drain", "reason=test"]);
+    let mut engine = cluster.start(&["pipeline.yaml", "examples@sentiment"]);
+    let mut story = BufReader::new(engine.stderr.take().unwrap()).lines();
+    let queued = story.by_ref().map(Result::unwrap).find(|line| line.contains("QUEUED")).expect("it waits");
+    // In one or the other of Slurm's words.
+    assert!(
+        queued.contains(" pending: ") && ["DRAINED", "NotAvail"].iter().any(|word| queued.contains(word)),
+        "{queued}"
+    );
+    let status = said(&mut cluster.command(&["status"])).stdout;
+    let line = status.lines().find(|line| line.starts_with("examples@sentiment ")).unwrap();
+    assert!(line.contains("submitted") && line.contains("pending"), "{line}");
+    cluster.slurm("scontrol", &["update", &node, "state=resume"]);
+    let rest: Vec<String> = story.map(Result::unwrap).collect();
+    assert_eq!(ended(engine).1, Some(0), "{rest:?}");
+}
+
+#[test]
+fn a_job_that_somebody_cancels_fails_its_stage() {
+    let Some(cluster) = Cluster::shared("") else { return };
+    cluster.sandbox.write("behaviour.json", r#"{"examples@sentiment": "stubborn"}"#);
+    let engine = cluster.start(&["pipeline.yaml", "examples@sentiment"]);
+    crate::support::until("the worker is at it", || cluster.sandbox.path("hanging").exists());
+    let job = cluster.jobs()[0]["job_id"].to_string();
+    cluster.slurm("scancel", &[&job]);
+    let (story, code) = ended(engine);
+    assert_eq!(code, Some(1), "{story}");
+    assert!(story.contains("was cancelled, and not by this run"), "{story}");
+    assert_eq!(cluster.states("examples@sentiment"), ["CANCELLED"], "it is not submitted again");
+}

@@ -1,0 +1,56 @@
+//! Profile files: their mistakes, and their schema.
+
+use serde_json::Value;
+
+use crate::support::Sandbox;
+
+#[test]
+fn all_mistakes_of_a_profile_are_told_with_their_places() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let profile = "\
+executor: slrum
+partitoin: gpu
+max_jobs: 0
+limits:
+  trian: { cpus: 4 }
+  train: { cpus: 0, time: 30s, memory: lots }
+  exec: { time: 2m }
+environment: { 1ST: x, GOOD: 5 }
+options: [-p gpu, --wait]
+poll: soon
+";
+    sandbox.write("cluster.yaml", profile);
+    let said = sandbox.bam(&["run", "--profile", "cluster.yaml"]);
+    assert_eq!(said.code, 2);
+    insta::assert_snapshot!(said.stderr);
+    sandbox.write(
+        "cluster.yaml",
+        "executor: slurm\nlimits:\n  trian: { cpus: 4 }\n  train: { cpus: 0, time: 30s }\n  \
+         exec: { time: 2m }\nenvironment: { 1ST: x }\noptions: [-p gpu, --wait]\nmax_jobs: 0\n",
+    );
+    let said = sandbox.bam(&["run", "--profile", "cluster.yaml"]);
+    assert_eq!(said.code, 2);
+    insta::assert_snapshot!(said.stderr);
+    assert_eq!(sandbox.names_in("artifacts"), [""; 0], "nothing was run");
+    let said = sandbox.bam(&["run", "--profile", "none.yaml"]);
+    assert_eq!((said.code, said.stderr.lines().next()), (2, Some("error: profile `none.yaml` does not exist")));
+    sandbox.write("cluster.yaml", "executor: [");
+    let said = sandbox.bam(&["run", "--profile", "cluster.yaml"]);
+    assert!(said.stderr.starts_with("error: not YAML: "), "{}", said.stderr);
+}
+
+#[test]
+fn the_schema_names_every_entry() {
+    let said = Sandbox::new().bam(&["schema", "--profile"]);
+    let schema: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["required"], serde_json::json!(["executor"]));
+    let entries = schema["properties"].as_object().unwrap();
+    for (name, entry) in entries {
+        assert!(entry.get("description").is_some() || entry.get("$ref").is_some(), "{name}: {entry}");
+    }
+    let kinds = entries["limits"]["properties"].as_object().unwrap();
+    assert!(kinds.contains_key("train") && kinds.contains_key("exec"));
+    let described = |entry: &Value| entry.get("description").is_some();
+    assert!(schema["$defs"]["Limit"]["properties"].as_object().unwrap().values().all(described));
+}

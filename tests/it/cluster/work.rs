@@ -1,0 +1,132 @@
+//! Stages that run as jobs, well or not.
+
+use std::collections::BTreeSet;
+
+use super::Cluster;
+use crate::support::Sandbox;
+
+#[test]
+fn the_same_pipeline_gives_the_same_artifacts_as_jobs() {
+    let Some(cluster) = Cluster::shared("max_jobs: 8\nsetup: [echo set up]\nenvironment: { BAM_TOLD: it's told }\n")
+    else {
+        return;
+    };
+    let run = cluster.run(&[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stages("RAN").len(), 11, "{}", run.stderr);
+    let local = Sandbox::with_small_pipeline();
+    assert_eq!(local.bam(&["run"]).code, 0);
+    assert_eq!(cluster.sandbox.contents(), local.contents());
+    let fingerprint = |sandbox: &Sandbox| sandbox.manifest("student")["fingerprint"].clone();
+    assert_eq!(fingerprint(&cluster.sandbox), fingerprint(&local), "a profile is no part of a key");
+
+    let made = &cluster.sandbox.manifest("student")["provenance"];
+    assert!(made["peak_memory_bytes"].as_u64() > Some(1 << 20), "{made}");
+    assert_eq!(made["worker"]["jobs"].as_array().map(Vec::len), Some(1), "{made}");
+    let log = cluster.sandbox.read("artifacts/latest/student/log.txt");
+    assert!(log.contains("a library prints this\n") && log.contains("set up\n"), "{log}");
+    assert_eq!(cluster.sandbox.names_in("artifacts/tmp"), [""; 0]);
+    assert_eq!(cluster.jobs().len(), 11);
+    let record = &cluster.sandbox.names_in("artifacts/runs")[0];
+    let record = cluster.sandbox.read(&format!("artifacts/runs/{record}"));
+    assert!(record.contains(r#""state": "running""#) || record.contains(r#""state": "completed""#), "{record}");
+
+    // What was made there is found here, and the other way round.
+    assert_eq!(cluster.sandbox.bam(&["run"]).stages("CACHED").len(), 11);
+    assert_eq!(cluster.run(&[]).stages("CACHED").len(), 11);
+    assert_eq!(cluster.jobs().len(), 11);
+}
+
+#[test]
+fn a_job_asks_for_what_its_stage_needs() {
+    let Some(cluster) = Cluster::shared(
+        "  predict: { cpus: 3, memory: 1GiB, time: 90m }\naccount: nlp\noptions: [--comment=told]\non_interrupt: leave\n",
+    ) else {
+        return;
+    };
+    cluster.sandbox.edit(
+        "pipeline.yaml",
+        "tokens: tokens@$task } }",
+        "tokens: tokens@$task }, resources: { threads: 2 } }",
+    );
+    let run = cluster.run(&["pipeline.yaml", "predictions@sentiment"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let jobs = cluster.jobs();
+    let of = |stage: &str| jobs.iter().find(|job| job["name"].as_str().unwrap().contains(stage)).unwrap();
+    let job = of("bam:predictions@sentiment:");
+    assert_eq!((&job["cpus"], &job["memory_per_node"], &job["time_limit"]), (&2.into(), &1024.into(), &90.into()));
+    assert_eq!((&job["account"], &job["comment"]), (&"nlp".into(), &"told".into()));
+    let name = job["name"].as_str().unwrap();
+    let fingerprint = cluster.sandbox.manifest("predictions@sentiment")["fingerprint"].as_str().unwrap().to_owned();
+    assert!(name.contains(&fingerprint), "{name}");
+    let job = of("bam:tokens@sentiment:");
+    assert_eq!((&job["cpus"], &job["memory_per_node"]), (&1.into(), &256.into()), "a guess where nothing is known");
+}
+
+#[test]
+fn failures_are_told_with_what_the_worker_and_slurm_said() {
+    let Some(cluster) = Cluster::shared("") else { return };
+    cluster.sandbox.write("behaviour.json", r#"{"tokens@sentiment": "fail", "tokens@entailment": "crash"}"#);
+    let run = cluster.run(&[]);
+    assert_eq!(run.code, 1);
+    let failed: BTreeSet<String> = run.stages("FAILED").into_iter().collect();
+    assert_eq!(
+        failed,
+        BTreeSet::from(["tokens@sentiment".to_owned(), "tokens@entailment".to_owned()]),
+        "{}",
+        run.stderr
+    );
+    for said in [
+        "error: line 3 of `train.tsv` has 2 columns, not 4\n  caused by: no column `label`\n\nhint: mend the file",
+        "error: the worker ended with exit code 3\n",
+        "  | working on tokens@entailment\n",
+    ] {
+        assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
+    }
+    assert_eq!(cluster.states("tokens@entailment"), ["FAILED"]);
+    assert_eq!(cluster.sandbox.names_in("artifacts/tmp"), [""; 0]);
+}
+
+#[test]
+fn a_set_up_that_fails_is_told_with_what_it_said() {
+    let Some(cluster) = Cluster::shared("setup: [echo no module cuda >&2, exit 7]\n") else { return };
+    let run = cluster.run(&["pipeline.yaml", "examples@sentiment"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("ended with exit code 7 before the worker did\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("  | no module cuda\n"), "{}", run.stderr);
+}
+
+#[test]
+fn two_stages_at_once_have_a_gpu_each() {
+    let Some(cluster) = Cluster::shared("  predict: { gpus: 2 }\n") else { return };
+    cluster.sandbox.edit("cluster.yaml", "memory: 100MiB", "memory: 100MiB, gpus: 1");
+    cluster.sandbox.write("behaviour.json", r#"{"teacher@sentiment": "meet", "teacher@entailment": "meet"}"#);
+    let run = cluster.run(&["pipeline.yaml", "predictions"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let seen = |stage: &str| {
+        let log = cluster.sandbox.read(&format!("artifacts/latest/{stage}/log.txt"));
+        log.lines().find_map(|line| line.strip_prefix("GPUs: ").map(ToOwned::to_owned))
+    };
+    let teachers: BTreeSet<Option<String>> =
+        ["teacher@sentiment", "teacher@entailment"].into_iter().map(seen).collect();
+    assert_eq!(teachers, BTreeSet::from([Some("0".to_owned()), Some("1".to_owned())]));
+    assert_eq!(seen("predictions@sentiment").as_deref(), Some("0,1"));
+    assert_eq!(seen("tokens@sentiment").as_deref(), Some(""), "a stage that asked for none sees none");
+}
+
+#[test]
+fn no_more_jobs_are_queued_than_the_profile_allows() {
+    let Some(cluster) = Cluster::shared("max_jobs: 1\n") else { return };
+    cluster.sandbox.write("behaviour.json", r#"{"examples@sentiment": "meet", "examples@entailment": "meet"}"#);
+    let run = cluster.run(&["pipeline.yaml", "examples"]);
+    assert_eq!(run.stages("FAILED").len(), 1, "the first waits for the other in vain: {}", run.stderr);
+}
+
+#[test]
+fn a_job_without_memory_says_so() {
+    let Some(cluster) = Cluster::shared("  tokenize: { memory: 50MiB }\n") else { return };
+    cluster.sandbox.write("behaviour.json", r#"{"tokens@sentiment": "greedy"}"#);
+    let run = cluster.run(&["pipeline.yaml", "tokens@sentiment"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("ran out of memory: it had asked for 50.0 MiB\n"), "{}", run.stderr);
+}
