@@ -90,7 +90,7 @@ def main():
     arguments = project.with_peer(project.arguments(__doc__))
     arguments.add_argument("--sizes", nargs="+", default=["minilm", "base"], choices=["minilm", *SIZES])
     arguments.add_argument("--batches", nargs="+", type=int, default=[32, 128])
-    arguments.add_argument("--peer-steps", type=int, default=60, help="that the peer trains, after five")
+    arguments.add_argument("--peer-steps", type=int, default=60, help="that the peer trains, once warm")
     modes = ["usual", "dynamic", "best", "compiled"]
     arguments.add_argument("--modes", nargs="*", default=modes[:3], choices=modes, help="the peer's; `compiled` takes its time")
     given = arguments.parse_args()

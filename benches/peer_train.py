@@ -6,8 +6,8 @@ Modes:
   dynamic   padded to the longest row of the batch, fp32
   best      rows of like length in a batch (sorted within windows of 50 batches), bf16 autocast, fused AdamW
   compiled  the same by torch.compile, once it is warm
-All: tokenized beforehand, dropout 0.1, clipping at 1.0, AdamW, linear schedule left out (it costs nothing). On a GPU, batches come from
-pinned memory without waiting, *best* pads to multiples of 8, and fp32 products may take its TF32.
+All: tokenized beforehand, dropout 0.1, clipping at 1.0, AdamW, linear schedule left out (it costs nothing). On a GPU, all batches lie
+there before the time is taken, *best* pads to multiples of 8, and fp32 products may take its TF32.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main():
     torch.set_float32_matmul_precision("high" if on_gpu else "highest")
     # Slower here than the other kernels, which PyTorch takes then: it plans anew for each length.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    warm_up = WARM_UP[given.device]
+    warm_up = WARM_UP[given.device.split(":")[0]]
     tokenizer = AutoTokenizer.from_pretrained(given.encoder)
     model = AutoModelForSequenceClassification.from_pretrained(given.encoder, num_labels=2).to(given.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01, fused=is_best)

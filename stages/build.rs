@@ -32,6 +32,7 @@ fn bind(lib: &Path) {
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     // Headers lie beside the libraries, in libtorch as in Python's torch.
     let around = env::var_os("LIBTORCH_INCLUDE").map_or_else(|| lib.join(".."), PathBuf::from);
+    // Warnings would be of libtorch's headers.
     let mut compiler = cc::Build::new();
     compiler
         .cpp(true)

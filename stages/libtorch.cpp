@@ -32,6 +32,8 @@ char *caught(Call call) {
     return nullptr;
   } catch (const std::exception &error) {
     return strdup(error.what());
+  } catch (...) {
+    return strdup("an exception that says nothing");
   }
 }
 

@@ -3,8 +3,9 @@
 
 use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
+use std::sync::OnceLock;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
@@ -56,7 +57,7 @@ pub(crate) fn copy_all(into: &[&Tensor], from: &[&Tensor]) {
         return;
     }
     // SAFETY: both lists hold that many live tensors. What is written to is the tensors' data, as by `copy_`, which tch's
-    // own bindings write through a shared pointer too.
+    // own bindings write through a shared pointer too; without autograd, which wants leaves left as they are.
     tch::no_grad(|| unsafe { done(bam_copy_all(pointers(into).as_ptr(), pointers(from).as_ptr(), into.len())) });
 }
 
@@ -138,6 +139,16 @@ pub(crate) struct Ends<'a> {
     pub(crate) longest: i64,
 }
 
+/// Whether [`attention`] runs on a GPU: those of Ampere and later have the kernel. Asked once, of the one device that a stage has.
+pub(crate) fn has_attention(gpu: Device) -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let part = Tensor::zeros([1, 1, 8], (Kind::BFloat16, gpu));
+        let row = Ends { starts: &Tensor::arange(2, (Kind::Int, gpu)), longest: 1 };
+        try_attention([&part; 3], &row, &row, 0.0).is_ok()
+    })
+}
+
 /// softmax(Q K^T / sqrt(E)) V within rows that lie end to end, weights dropped with that probability: queries [Q, H, E], keys and
 /// values [T, H, E], in bf16 on a GPU.
 pub(crate) fn attention(
@@ -146,10 +157,20 @@ pub(crate) fn attention(
     keys: &Ends<'_>,
     dropout: f64,
 ) -> Tensor {
+    try_attention([query_qhe, key_the, value_the], queries, keys, dropout)
+        .unwrap_or_else(|error| panic!("libtorch: {error}"))
+}
+
+fn try_attention(
+    [query_qhe, key_the, value_the]: [&Tensor; 3],
+    queries: &Ends<'_>,
+    keys: &Ends<'_>,
+    dropout: f64,
+) -> Result<Tensor, String> {
     let mut attended = null_mut();
     // SAFETY: live tensors, and room for the pointer to a new one.
     unsafe {
-        done(bam_attention(
+        said(bam_attention(
             query_qhe.as_ptr(),
             key_the.as_ptr(),
             value_the.as_ptr(),
@@ -159,8 +180,8 @@ pub(crate) fn attention(
             keys.longest,
             dropout,
             &raw mut attended,
-        ));
-        Tensor::from_ptr(attended)
+        ))?;
+        Ok(Tensor::from_ptr(attended))
     }
 }
 
@@ -171,16 +192,26 @@ fn pointers(tensors: &[&Tensor]) -> Vec<*const C_tensor> {
 /// Panics with what libtorch says, as tch's own operations do.
 ///
 /// # Safety
-/// The message must be null, or a text of its own that was taken from `malloc`.
+/// As of [`said`].
 unsafe fn done(message: *mut c_char) {
+    // SAFETY: as promised.
+    if let Err(error) = unsafe { said(message) } {
+        panic!("libtorch: {error}");
+    }
+}
+
+/// What libtorch says went wrong, if anything did.
+///
+/// # Safety
+/// The message must be null, or a text of its own that was taken from `malloc`.
+unsafe fn said(message: *mut c_char) -> Result<(), String> {
     if message.is_null() {
-        return;
+        return Ok(());
     }
     // SAFETY: as promised.
-    let text = unsafe {
+    unsafe {
         let text = CStr::from_ptr(message).to_string_lossy().into_owned();
         libc::free(message.cast());
-        text
-    };
-    panic!("libtorch: {text}");
+        Err(text)
+    }
 }

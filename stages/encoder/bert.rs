@@ -149,10 +149,13 @@ impl Model {
 
     /// Where its batches lie.
     pub(crate) fn placement(&self) -> Placement {
-        // What the kernel takes: bf16, and heads whose width is a multiple of 8, up to 256.
+        // What the kernel takes, where there is one: bf16, and heads whose width is a multiple of 8, up to 256.
         let width = self.config.hidden_size / self.config.num_attention_heads;
         let fits = self.pooler.kind() == Kind::BFloat16 && width.is_multiple_of(8) && width <= 256;
-        Placement { device: self.device, is_end_to_end: self.device.is_cuda() && fits }
+        Placement {
+            device: self.device,
+            is_end_to_end: self.device.is_cuda() && fits && libtorch::has_attention(self.device),
+        }
     }
 
     /// The pooled `[CLS]` vector of each row, fp32. The batch's word ids count the rows of `words_ud`.

@@ -3,11 +3,13 @@
 use bam_contract::stage::Precision;
 use tch::{Device, Kind};
 
+use crate::libtorch::has_attention;
+
 /// What a precision comes to on a device.
 pub(crate) fn kind_on(precision: Precision, device: Device) -> Kind {
     match precision {
         Precision::Bf16 => Kind::BFloat16,
-        Precision::Auto if device.is_cuda() || processor_has_bf16() => Kind::BFloat16,
+        Precision::Auto if has_bf16(device) => Kind::BFloat16,
         Precision::Auto | Precision::Fp32 => Kind::Float,
     }
 }
@@ -15,6 +17,11 @@ pub(crate) fn kind_on(precision: Precision, device: Device) -> Kind {
 /// What the pipeline file calls a format.
 pub(crate) fn name(kind: Kind) -> &'static str {
     if kind == Kind::BFloat16 { "bf16" } else { "fp32" }
+}
+
+fn has_bf16(device: Device) -> bool {
+    // GPUs got both at once, with Ampere.
+    if device.is_cuda() { has_attention(device) } else { processor_has_bf16() }
 }
 
 /// Without instructions of its own for bf16 a processor takes 25 times as long as for fp32.
@@ -36,6 +43,6 @@ mod tests {
     fn what_is_asked_for_is_used_whatever_the_device_has() {
         assert_eq!(name(kind_on(Precision::Fp32, Device::Cuda(0))), "fp32");
         assert_eq!(name(kind_on(Precision::Bf16, Device::Cpu)), "bf16");
-        assert_eq!(name(kind_on(Precision::Auto, Device::Cuda(0))), "bf16");
+        assert_eq!(name(kind_on(Precision::Bf16, Device::Cuda(0))), "bf16");
     }
 }

@@ -97,10 +97,23 @@ impl AdamW {
         learning_rate: f64,
         gradient_norm: &Tensor,
     ) {
+        let at_once = model.device != Device::Cpu;
+        self.step_either_way(at_once, model, gradients, learning_rate, gradient_norm);
+    }
+
+    pub(super) fn step_either_way(
+        &mut self,
+        at_once: bool,
+        model: &mut Model,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_norm: &Tensor,
+    ) {
         self.steps += 1;
-        match model.device {
-            Device::Cpu => self.step_one_by_one(model, gradients, learning_rate, gradient_norm.double_value(&[])),
-            _ => self.step_at_once(model, gradients, learning_rate, gradient_norm),
+        if at_once {
+            self.step_at_once(model, gradients, learning_rate, gradient_norm);
+        } else {
+            self.step_one_by_one(model, gradients, learning_rate, gradient_norm.double_value(&[]));
         }
         let updated = model.leaves.iter().zip(&gradients.leaves).filter(|(_, gradient)| gradient.is_some());
         refresh(updated.map(|(leaf, _)| leaf));

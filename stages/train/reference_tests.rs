@@ -198,6 +198,45 @@ fn updates_equal_pytorchs() {
     }
 }
 
+/// The update that a GPU makes, here on the CPU: with bias correction and without, with frozen layers, clipped or not. Copies in bf16
+/// are brought up to their masters by both.
+#[test]
+fn all_leaves_at_once_equal_one_by_one() {
+    for (bias_correction, least_depth, clip) in [(true, 0, 1.0), (false, 0, 1.0), (true, 3, 1.0), (true, 0, 1e9)] {
+        let more =
+            json!({"bias_correction": bias_correction, "layer_decay": 0.9, "weight_decay": 0.1, "clip_norm": clip});
+        let setting = Setting::new(true, &more);
+        let run = |at_once: bool| {
+            let mut model = setting.reference.model(Precision::Bf16);
+            let mut optimizer = AdamW::new(&model, &setting.params);
+            let words = word_ids(&setting.set.read(setting.batch()).unwrap(), setting.set.pad_id());
+            for seed in 0..3 {
+                let dropout = Dropout::seeded(seed, Device::Cpu);
+                let conditions = Conditions { progress: GOLD_SHARE, least_depth, dropout };
+                if !at_once {
+                    optimizer.catch_up(&mut model, &words);
+                }
+                let (_, gradients) = setting.loss_and_gradients_under(&model, &conditions);
+                optimizer.step_either_way(at_once, &mut model, &gradients, 1e-4, &gradients.norm());
+            }
+            if !at_once {
+                optimizer.settle(&mut model);
+            }
+            for leaf in &model.leaves {
+                assert_eq!(leaf.used.detach(), leaf.master.to_kind(leaf.used.kind()), "`{}`", leaf.name);
+            }
+            let weights = model.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.tensor.copy()));
+            let moments = optimizer.moments(&model).map(|(name, moment)| (name, moment.copy()));
+            weights.chain(moments).collect::<Vec<_>>()
+        };
+        for ((name, one), (_, other)) in run(true).into_iter().zip(run(false)) {
+            let scale = other.abs().max().double_value(&[]).max(1e-12);
+            let difference = (one - other).abs().max().double_value(&[]) / scale;
+            assert!(difference < 1e-4, "`{name}` differs by {difference:e} of its greatest element");
+        }
+    }
+}
+
 /// With dropout and in several passes, with all layers and with some of them frozen.
 #[test]
 fn a_layer_computed_again_has_the_same_gradients() {
@@ -264,6 +303,27 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
     for (name, weight) in weights(&model) {
         assert_eq!(weight != before[&name], is_trained(&name), "`{name}`");
     }
+}
+
+/// Dropout there is libtorch's own: a mark brings it back, another seed drops others, and a layer computed again drops the same.
+#[test]
+fn a_gpu_drops_by_the_seed() {
+    let Some(gpu) = gpu() else { return };
+    let gradients = |seed: u64, recompute: bool| {
+        let setting = Setting::new(true, &json!({"recompute": recompute}));
+        let mut model = setting.reference.model_on(gpu, Precision::Bf16);
+        model.config.hidden_dropout_prob = 0.3;
+        model.config.attention_probs_dropout_prob = 0.3;
+        let conditions = Conditions { progress: GOLD_SHARE, least_depth: 0, dropout: Dropout::seeded(seed, gpu) };
+        setting.loss_and_gradients_under(&model, &conditions)
+    };
+    assert!((gradients(1, false).0 - gradients(1, false).0).abs() < 1e-6);
+    assert!((gradients(1, false).0 - gradients(2, false).0).abs() > 1e-4);
+    // Had the way back dropped others than the way there, the loss would not fall along its gradient.
+    let (again, same) = (gradients(3, true), gradients(3, true));
+    assert!((again.0 - same.0).abs() < 1e-6);
+    let norms = [again.1.norm(), same.1.norm()].map(|norm| norm.double_value(&[]));
+    assert!((norms[0] / norms[1] - 1.0).abs() < 0.01, "{norms:?}");
 }
 
 /// In bf16: gradients end to end against the reference's in fp32, by direction and length; then weights and moments after an

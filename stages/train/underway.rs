@@ -3,7 +3,7 @@
 //! Reading a number waits for the device. A GPU works through many steps while nobody asks, so that their losses and
 //! norms are read together; on the CPU each is there at once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bam_contract::fault::Fault;
@@ -11,8 +11,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::history::Step;
 
-/// Steps of a GPU that are read together: some tenths of a second's.
+/// Steps of a GPU that are read together at most, and for how long nothing is: progress is told by then.
 const MANY: usize = 32;
+const LONG: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Underway {
@@ -55,7 +56,7 @@ impl Underway {
     }
 
     pub(super) fn are_many(&self) -> bool {
-        self.steps.len() >= self.many
+        self.steps.len() >= self.many || self.since.elapsed() >= LONG
     }
 
     /// Waits for all of them. Their speed is that of all together.

@@ -57,6 +57,7 @@ fn stages_share_a_gpu() {
         "stages:\n",
         "resources: { train: { gpus: 0.4 }, predict: { gpus: 0.6 } }\nstages:\n",
     );
+    sandbox.write("behaviour.json", r#"{"teacher@sentiment": "meet", "teacher@entailment": "meet"}"#);
     let events =
         events(&sandbox, &["run", "--json", "--threads", "8"], &[("CUDA_VISIBLE_DEVICES", "3"), ("BAM_JOBS", "8")]);
     let (mut holders, mut most) = (Vec::new(), 0);
@@ -65,11 +66,12 @@ fn stages_share_a_gpu() {
         if event["event"] == "running" && event["gpus"] == json!(["3"]) {
             holders.push(stage);
             most = most.max(holders.len());
-            let kinds: Vec<&str> = holders.iter().filter_map(|holder| holder.split('@').next()).collect();
+            let mut kinds: Vec<&str> = holders.iter().filter_map(|holder| holder.split('@').next()).collect();
+            kinds.sort_unstable();
             let fits = [
                 &["teacher"][..],
                 &["teacher", "teacher"],
-                &["teacher", "predictions"],
+                &["predictions", "teacher"],
                 &["predictions"],
                 &["student"],
                 &["scores"],
