@@ -41,16 +41,26 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
     let reading = || format!("reading `{}`", store.shown(&log).display());
     let mut file = File::open(&log).with_context(reading)?;
     let mut piece = vec![0; 1 << 16];
+    // What a terminal gets is told by whole lines, so that no escape sequence comes in two parts.
+    let (is_shown, mut begun) = (ui::is_shown(), Vec::new());
     loop {
         // Asked before reading, so that nothing written last is missed.
         let goes_on = args.follow && store.is_under_way(&log);
         loop {
             let read = file.read(&mut piece).with_context(reading)?;
+            let goes_on = if is_shown {
+                begun.extend_from_slice(&piece[..read]);
+                let end = if read == 0 { Some(begun.len()) } else { after_last_line(&begun) };
+                let whole: Vec<u8> = begun.drain(..end.unwrap_or(0)).collect();
+                ui::feed(ui::harmless(&String::from_utf8_lossy(&whole)).as_bytes())
+            } else {
+                ui::feed(&piece[..read])
+            };
+            if !goes_on {
+                return Ok(());
+            }
             if read == 0 {
                 break;
-            }
-            if !ui::feed(&piece[..read]) {
-                return Ok(());
             }
         }
         if !goes_on {
@@ -62,6 +72,10 @@ pub(super) fn log(args: &LogArgs, store: &Store) -> Result<()> {
         tell_failure(args, store);
     }
     Ok(())
+}
+
+fn after_last_line(text: &[u8]) -> Option<usize> {
+    text.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1)
 }
 
 /// Tells why the stage failed, if it did; says whether.

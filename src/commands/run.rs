@@ -212,6 +212,7 @@ impl Observer for Record<'_> {
                 | RunEvent::Ran { .. }
                 | RunEvent::Failed { .. }
                 | RunEvent::Skipped { .. }
+                | RunEvent::Stopped { .. }
         );
         if let RunEvent::Cached { stage, manifest, .. }
         | RunEvent::Fetched { stage, manifest, .. }

@@ -92,7 +92,8 @@ fn of_one(run: &Value) -> String {
         let peak = stage["peak_memory_bytes"].as_u64().filter(|_| is_new).map(bytes).unwrap_or_default();
         let summary = match text(stage, "event") {
             "failed" => stage["causes"][0].as_str().unwrap_or_default().to_owned(),
-            "skipped" => format!("needs {}", text(stage, "needs")),
+            "skipped" => stage["needs"].as_str().map_or(ui::NOT_STARTED.to_owned(), |needs| format!("needs {needs}")),
+            "stopped" => text(stage, "kept").to_owned(),
             _ => text(stage, "summary").to_owned(),
         };
         table.row([text(stage, "stage"), text(stage, "event"), &took, &peak, &summary]);

@@ -1,6 +1,7 @@
 //! Axes in stage names, and variables in their parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bam_contract::fault::closest;
 use bam_contract::stage::KINDS;
@@ -27,6 +28,9 @@ pub(crate) struct Sketch {
     pub(crate) unknown: Vec<EntryPath>,
 }
 
+/// How deep below the top of the file a stage's parameters are: `stages`, its name, its kind.
+const PARAMS_DEPTH: usize = 3;
+
 /// How an expanded stage was written, to find its places in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
@@ -34,6 +38,8 @@ pub(crate) struct Origin {
     pub(crate) written: String,
     kind: String,
     params: Value,
+    /// The file's variables as written.
+    vars: Arc<[(String, Value)]>,
     /// Of each list among the parameters, by its path: the index as written of each of its entries.
     pub(super) entries: BTreeMap<EntryPath, Vec<usize>>,
 }
@@ -46,15 +52,27 @@ impl Origin {
 
     /// Path of the entry that holds a parameter's value: of the variable that gives it, where it is one.
     pub(crate) fn holder(&self, source: &Source, at: &[String]) -> EntryPath {
-        let path = self.path(at);
-        let as_written = path[3..].iter().try_fold(&self.params, |value, name| match value {
-            Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-            value => value.get(name),
-        });
-        if let Some(name) = as_written.and_then(Value::as_str).and_then(lone_variable) {
-            let variable = vec!["vars".to_owned(), name.to_owned()];
-            if source.holds(&variable) {
-                return variable;
+        let mut path = self.path(at);
+        let mut value = Some(&self.params);
+        let mut depth = PARAMS_DEPTH;
+        let mut followed = 0;
+        while let Some(here) = value {
+            let variable = here.as_str().and_then(lone_variable);
+            // More variables than there are go in a circle, which is told elsewhere.
+            if let Some((name, given)) = variable.and_then(|name| self.vars.iter().find(|(known, _)| known == name))
+                && source.holds(&["vars".to_owned(), name.clone()])
+                && followed < self.vars.len()
+            {
+                path = [&["vars".to_owned(), name.clone()], &path[depth..]].concat();
+                (value, depth, followed) = (Some(given), 2, followed + 1);
+            } else if depth < path.len() {
+                value = match here {
+                    Value::Array(items) => path[depth].parse().ok().and_then(|at: usize| items.get(at)),
+                    here => here.get(&path[depth]),
+                };
+                depth += 1;
+            } else {
+                break;
             }
         }
         path
@@ -66,7 +84,9 @@ impl Origin {
 
     /// Whether the parameter is written in the file, and not a default.
     pub(crate) fn holds(&self, source: &Source, at: &[String]) -> bool {
-        source.holds(&self.path(at))
+        let path = self.holder(source, at);
+        // What is given on the command line has no places within.
+        source.holds(&path) || (path[0] == "vars" && matches!(source.value(&path), Place::Override(_)))
     }
 
     fn path(&self, at: &[String]) -> EntryPath {
@@ -83,6 +103,7 @@ impl Origin {
 /// Expands every stage over its axes, substitutes variables, and gathers families.
 pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     let (vars, broken) = resolve_vars(draft, mistakes);
+    let written_vars: Arc<[(String, Value)]> = draft.vars.clone().into();
     let mut sketches = Vec::new();
     for (written, value) in &draft.stages {
         let path = ["stages".to_owned(), written.clone()];
@@ -99,6 +120,7 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 written: written.clone(),
                 kind: kind.clone(),
                 params: params.clone(),
+                vars: Arc::clone(&written_vars),
                 entries: BTreeMap::new(),
             };
             // What is wrong with a broken variable was told where it stands.

@@ -159,11 +159,11 @@ pub(crate) enum RunEvent<'a> {
         log_tail: &'a [&'a str],
         seconds: f64,
     },
-    /// Not run, for want of the stage it `needs`.
+    /// Not run, for want of the stage it `needs`; of none where a failure elsewhere ended the run.
     Skipped {
         stage: &'a str,
         index: usize,
-        needs: &'a str,
+        needs: Option<&'a str>,
     },
     /// Stages under way were asked to stop.
     Stopping {

@@ -11,7 +11,7 @@ use bam_contract::manifest::{EARLIER_SECS, Provenance};
 use bam_contract::stage::StageSpec;
 use serde_json::{Map, Value};
 
-use super::{Outcome, Run, RunEvent, State, Working};
+use super::{Inputs, Outcome, Run, RunEvent, State, Working};
 use crate::executor::{End, Queued};
 use crate::machine::{self, free_disk_bytes};
 use crate::store::{Failure, Finished, Pending};
@@ -181,12 +181,16 @@ impl Run<'_, '_> {
         Some(format!("the store's disk has {} left; `bam gc` makes room", bytes(free)))
     }
 
-    /// Skips what a failure kept from being started.
+    /// Skips what a failure kept from being started: for want of its inputs, or because the run was to end.
     pub(super) fn skip_the_rest(&mut self) {
-        let unsettled = |state: State| matches!(state, State::Waiting | State::Running);
-        let Some(lost) = self.states.iter().position(|state| *state == State::Failed) else { return };
-        for at in (0..self.states.len()).filter(|at| unsettled(self.states[*at])).collect::<Vec<_>>() {
-            self.skip(at, lost);
+        for at in 0..self.states.len() {
+            if matches!(self.states[at], State::Waiting | State::Running) {
+                let lost = match self.inputs_of(at) {
+                    Inputs::Lost(lost) => Some(lost),
+                    Inputs::There | Inputs::Awaited => None,
+                };
+                self.skip(at, lost);
+            }
         }
     }
 }

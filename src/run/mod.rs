@@ -248,7 +248,7 @@ impl Run<'_, '_> {
                     _ if self.states[at] != State::Waiting => {}
                     Inputs::Awaited => {}
                     Inputs::There => self.decide(at),
-                    Inputs::Lost(lost) => self.skip(at, lost),
+                    Inputs::Lost(lost) => self.skip(at, Some(lost)),
                 }
             }
             waits_for_others = self.start_ready() | self.start_fetches();
@@ -286,10 +286,11 @@ impl Run<'_, '_> {
         }
     }
 
-    fn skip(&mut self, at: usize, lost: usize) {
+    fn skip(&mut self, at: usize, lost: Option<usize>) {
         self.states[at] = State::Skipped;
         self.tally.skipped += 1;
-        let [stage, needs] = [at, lost].map(|at| self.pipeline.stages[at].name.as_str());
+        let name = |at: usize| self.pipeline.stages[at].name.as_str();
+        let (stage, needs) = (name(at), lost.map(name));
         self.tell(&RunEvent::Skipped { stage, index: at, needs });
     }
 

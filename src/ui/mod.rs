@@ -11,7 +11,7 @@ pub(crate) mod story;
 pub(crate) mod table;
 pub(crate) mod units;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
@@ -48,6 +48,20 @@ pub(crate) fn feed(bytes: &[u8]) -> bool {
 /// Whether all data was written, but for what nobody wanted to read.
 pub(crate) fn all_written() -> Result<()> {
     LOST.get().map_or(Ok(()), |error| Err(anyhow!("writing to standard output: {error}")))
+}
+
+/// Said of a stage that a failure elsewhere kept from being started.
+pub(crate) const NOT_STARTED: &str = "not started: --fail-fast";
+
+/// A program's words without what would move a terminal's cursor, colour it or wipe it.
+pub(crate) fn harmless(text: &str) -> String {
+    let is_harmless = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    console::strip_ansi_codes(text).chars().filter(is_harmless).collect()
+}
+
+/// Whether data goes to a terminal.
+pub(crate) fn is_shown() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes part of the story to stderr.

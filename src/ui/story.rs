@@ -10,7 +10,7 @@ use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str}
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::units::{bytes, clock, count, duration, plural};
-use super::{error, story};
+use super::{NOT_STARTED, error, harmless, story};
 use crate::reason::Reason;
 use crate::run::{Observer, RunEvent, Tally};
 pub(crate) use jobs::in_words;
@@ -344,13 +344,14 @@ impl Observer for Story {
                 if !log_tail.is_empty() {
                     let kept = log.map(|log| format!(", `{}`", log.display())).unwrap_or_default();
                     self.say(&format!("\nthe end of its log{kept}:"));
-                    log_tail.iter().for_each(|line| self.say(&format!("  | {line}")));
+                    log_tail.iter().for_each(|line| self.say(&format!("  | {}", harmless(line))));
                 }
                 self.say("");
             }
             RunEvent::Skipped { stage, index, needs } => {
                 let head = self.head("SKIPPED", &stderr().yellow(), "", *index, stage);
-                self.line(&head, &format!("needs {needs}"), "");
+                let why = needs.map_or_else(|| NOT_STARTED.to_owned(), |needs| format!("needs {needs}"));
+                self.line(&head, &why, "");
             }
             RunEvent::Stopping { stages } => {
                 let (first, more) = (stages[0], stages.len() - 1);

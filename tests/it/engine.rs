@@ -457,3 +457,32 @@ fn what_reads_an_artifact_that_is_being_made_again_waits_for_it() {
     assert_eq!((waited.code, waited.stages("RAN")), (0, vec!["tokens".to_owned()]), "{}", waited.stderr);
     assert!(other.wait().unwrap().success());
 }
+
+#[test]
+fn a_change_within_a_variable_that_is_a_mapping_is_told_where_it_stands() {
+    let sandbox = Sandbox::with_fake_worker();
+    let pipeline = "\
+seed: 17
+vars: { rows: $base, base: { train: 50, dev: 20, seed: 1 } }
+stages:
+  examples: { data: { task: sentiment, grammar: $rows } }
+";
+    sandbox.write("small.yaml", pipeline);
+    assert_eq!(sandbox.bam(&["run", "small.yaml"]).code, 0);
+    let why = |more: &[&str]| {
+        let plan = sandbox.bam(&[&["plan", "small.yaml"][..], more].concat());
+        assert_eq!(plan.code, 0, "{}", plan.stderr);
+        plan.stdout
+    };
+    for (set, told) in [
+        ("vars.base.seed=4", "param grammar.seed: 1 → 4 (--set vars.base.seed=4)"),
+        ("vars.base.train=51", "param grammar.train: 50 → 51 (--set vars.base.train=51)"),
+        ("vars.rows={train: 50, dev: 20, seed: 4}", "1 → 4 (--set vars.rows={train: 50, dev: 20, seed: 4})"),
+    ] {
+        let said = why(&["--set", set]);
+        assert!(said.contains(told), "{said}");
+    }
+    sandbox.edit("small.yaml", "seed: 1 }", "seed: 5 }");
+    let said = why(&[]);
+    assert!(said.contains("param grammar.seed: 1 → 5 (small.yaml:2:56)"), "{said}");
+}

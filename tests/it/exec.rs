@@ -1,9 +1,10 @@
 //! Stages of the user's own, from outside: cached and explained like any other, and held to what they promise.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::Stdio;
 
-use crate::support::{Sandbox, redact, until, worker_of};
+use crate::support::{Sandbox, redact, terminal, until, worker_of};
 use bam_contract::artifact::examples::{Example, ExamplesWriter};
 use bam_contract::digest::Fingerprint;
 use bam_contract::task::Split;
@@ -403,4 +404,23 @@ fn what_it_writes_fits_wherever_that_kind_does() {
     );
     let plan = sandbox.bam(&["plan"]);
     assert_eq!((plan.code, plan.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn escape_sequences_of_a_program_do_not_reach_a_terminal() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("own.yaml", "stages: { loud: { exec: { run: [sh, loud.sh] } } }");
+    sandbox.write("loud.sh", r"printf 'a \033[2Jword\007\n'; exit 3");
+    let run = sandbox.bam(&["run", "own.yaml"]);
+    assert!(run.stderr.contains("\n  | a word\n"), "{:?}", run.stderr);
+
+    let (mut shown, inner) = terminal(80);
+    let mut command = sandbox.command(&["log", "loud"]);
+    let mut log = command.stdout(Stdio::from(inner)).stderr(Stdio::null()).spawn().unwrap();
+    drop(command);
+    assert_eq!(log.wait().unwrap().code(), Some(0));
+    let mut read = [0; 1024];
+    let length = shown.read(&mut read).unwrap();
+    assert_eq!(String::from_utf8_lossy(&read[..length]), "a word\r\n");
+    assert_eq!(sandbox.bam(&["log", "loud"]).stdout, "a \u{1b}[2Jword\u{7}\n", "a file gets every byte");
 }

@@ -523,17 +523,21 @@ fn two_runs_at_once_fetch_side_by_side() {
 fn events_of_a_fetch_as_json() {
     let (hub, sandbox) = set_up();
     // As it comes: figures are redacted elsewhere, and then it is JSON no longer.
-    let run = command(&hub, &sandbox, &["run", "--json", "pipeline.yaml", "examples"]).output().expect("bam starts");
-    let stdout = String::from_utf8(run.stdout).expect("UTF-8");
-    let events: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let raw = |args: &[&str]| {
+        let output = command(&hub, &sandbox, args).output().expect("bam starts");
+        let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+        let read = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let events: Vec<Value> = stdout.lines().map(read).collect();
+        (stdout, events)
+    };
+    let (stdout, events) = raw(&["run", "--json", "pipeline.yaml", "examples"]);
     let named = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
     assert_eq!(named("downloaded").len(), 1, "{stdout}");
     let [first, ..] = named("downloading")[..] else { panic!("{stdout}") };
     assert_eq!(first["repository"], format!("hub:nyu-mll/glue@{COMMIT}"));
     assert_eq!(first["file"], "rte/train-00000-of-00001.parquet");
     assert_eq!(named("downloaded")[0]["files"], 4);
-    let plan = succeeds(&hub, &sandbox, &["plan", "--json"]);
-    let unfetched: Vec<Value> = plan.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let unfetched = raw(&["plan", "--json"]).1;
     assert_eq!(unfetched[1]["unfetched"], format!("hub:google-bert/bert-base-uncased@{COMMIT}"));
     assert_eq!(unfetched[1]["decision"], "may_run");
 }

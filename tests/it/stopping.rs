@@ -178,6 +178,12 @@ fn the_first_failure_stops_the_others_where_that_is_wanted() {
     assert_eq!(fail_fast.stages("FAILED"), ["examples@sentiment"], "{}", fail_fast.stderr);
     assert_eq!(fail_fast.stages("STOPPED"), ["examples@entailment"], "{}", fail_fast.stderr);
     assert_eq!((fail_fast.code, fail_fast.stages("SKIPPED").len()), (1, 9), "{}", fail_fast.stderr);
+    let of_stage = |name: &str| {
+        let line = fail_fast.stderr.lines().find(|line| line.contains("SKIPPED") && line.contains(name));
+        line.unwrap_or_default().to_owned()
+    };
+    assert!(of_stage("tokens@sentiment").ends_with("needs examples@sentiment"), "{}", fail_fast.stderr);
+    assert!(of_stage("tokens@entailment").ends_with("not started: --fail-fast"), "{}", fail_fast.stderr);
 
     sandbox.write("behaviour.json", r#"{"examples@sentiment": "fail", "examples@entailment": "slow"}"#);
     let keep_going = sandbox.bam(&run);

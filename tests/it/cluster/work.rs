@@ -29,7 +29,9 @@ fn the_same_pipeline_gives_the_same_artifacts_as_jobs() {
     assert_eq!(cluster.jobs().len(), 11);
     let record = &cluster.sandbox.names_in("artifacts/runs")[0];
     let record = cluster.sandbox.read(&format!("artifacts/runs/{record}"));
-    assert!(record.contains(r#""state": "running""#) || record.contains(r#""state": "completed""#), "{record}");
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    // A job may be done before it is seen in the queue, but hardly all of them.
+    assert!(record["jobs"].as_object().is_some_and(|jobs| !jobs.is_empty()), "{record}");
 
     // What was made there is found here, and the other way round.
     assert_eq!(cluster.sandbox.bam(&["run"]).stages("CACHED").len(), 11);
