@@ -4,6 +4,7 @@ mod jobs;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
@@ -266,6 +267,17 @@ impl Story {
             story(&format!("{} {artifacts}, {}, to the remote", verb("Pushed"), bytes(tally.pushed_bytes)));
         }
     }
+
+    fn log_tail(&mut self, log: Option<&Path>, lines: &[&str]) {
+        if !lines.is_empty() {
+            let kept = log.map(|log| format!(", `{}`", log.display())).unwrap_or_default();
+            self.say(&format!("\nthe end of its log{kept}:"));
+            for line in lines {
+                self.say(&format!("  | {}", harmless(line)));
+            }
+        }
+        self.say("");
+    }
 }
 
 impl Observer for Story {
@@ -341,12 +353,7 @@ impl Observer for Story {
                 let head = self.head("FAILED", &stderr().red().bold(), &time(*seconds), *index, stage);
                 self.say(head.trim_end());
                 self.say(&error::failure(causes, *hint));
-                if !log_tail.is_empty() {
-                    let kept = log.map(|log| format!(", `{}`", log.display())).unwrap_or_default();
-                    self.say(&format!("\nthe end of its log{kept}:"));
-                    log_tail.iter().for_each(|line| self.say(&format!("  | {}", harmless(line))));
-                }
-                self.say("");
+                self.log_tail(*log, log_tail);
             }
             RunEvent::Skipped { stage, index, needs } => {
                 let head = self.head("SKIPPED", &stderr().yellow(), "", *index, stage);
