@@ -81,6 +81,26 @@ fn a_gpu_answers_as_the_cpu_does() {
     }
 }
 
+/// What a layer drops is dropped again from a mark on, as computing it again needs; by kernels that drop by themselves too.
+#[test]
+fn a_gpu_drops_the_same_again_from_a_mark_on() {
+    let Some(gpu) = gpu() else { return };
+    let reference = Reference::read();
+    let rows = reference.rows();
+    let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();
+    let mut model = reference.model_on(gpu, Precision::Bf16);
+    model.config.hidden_dropout_prob = 0.3;
+    model.config.attention_probs_dropout_prob = 0.3;
+    let dropout = Dropout::seeded(1, gpu);
+    let mark = dropout.mark();
+    let first = pooled(&model, &all, &dropout);
+    let next = pooled(&model, &all, &dropout);
+    dropout.rewind(mark);
+    let again = pooled(&model, &all, &dropout);
+    let differ = |one: &Tensor, other: &Tensor| (one - other).abs().max().double_value(&[]);
+    assert!(differ(&first, &again) < 1e-6 && differ(&first, &next) > 1e-3);
+}
+
 #[test]
 fn the_layers_asked_for_are_kept() {
     let encoder = fixtures().join("tiny-bert");

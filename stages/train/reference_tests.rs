@@ -305,25 +305,20 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
     }
 }
 
-/// Dropout there is libtorch's own: a mark brings it back, another seed drops others, and a layer computed again drops the same.
+/// Dropout there is libtorch's own: the same seed drops the same, another others.
 #[test]
 fn a_gpu_drops_by_the_seed() {
     let Some(gpu) = gpu() else { return };
-    let gradients = |seed: u64, recompute: bool| {
-        let setting = Setting::new(true, &json!({"recompute": recompute}));
+    let loss = |seed: u64| {
+        let setting = Setting::new(true, &json!({}));
         let mut model = setting.reference.model_on(gpu, Precision::Bf16);
         model.config.hidden_dropout_prob = 0.3;
         model.config.attention_probs_dropout_prob = 0.3;
         let conditions = Conditions { progress: GOLD_SHARE, least_depth: 0, dropout: Dropout::seeded(seed, gpu) };
-        setting.loss_and_gradients_under(&model, &conditions)
+        setting.loss_and_gradients_under(&model, &conditions).0
     };
-    assert!((gradients(1, false).0 - gradients(1, false).0).abs() < 1e-6);
-    assert!((gradients(1, false).0 - gradients(2, false).0).abs() > 1e-4);
-    // Had the way back dropped others than the way there, the loss would not fall along its gradient.
-    let (again, same) = (gradients(3, true), gradients(3, true));
-    assert!((again.0 - same.0).abs() < 1e-6);
-    let norms = [again.1.norm(), same.1.norm()].map(|norm| norm.double_value(&[]));
-    assert!((norms[0] / norms[1] - 1.0).abs() < 0.01, "{norms:?}");
+    assert!((loss(1) - loss(1)).abs() < 1e-6);
+    assert!((loss(1) - loss(2)).abs() > 1e-4);
 }
 
 /// In bf16: gradients end to end against the reference's in fp32, by direction and length; then weights and moments after an
