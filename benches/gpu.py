@@ -65,15 +65,7 @@ def random_encoder(encoder, size, folder):
 
 def bam(given, encoder, batch):
     with tempfile.TemporaryDirectory() as folder:
-        trained = project.Project(
-            given,
-            folder,
-            "seed: 1\nstages:\n"
-            f"  examples: {{ data: {{ task: mrpc, from: {given.glue.resolve()} }} }}\n"
-            f"  tokens: {{ tokenize: {{ examples: examples, encoder: {encoder.resolve()}, both_orders: false }} }}\n"
-            f"  teacher: {{ train: {{ tokens: [tokens], encoder: {encoder.resolve()}, epochs: 3, batch: {batch}, "
-            "learning_rate: 2e-5 } }\n",
-        )
+        trained = project.of_mrpc(given, folder, encoder, f"epochs: 3, batch: {batch}, learning_rate: 2e-5")
         trained.run("--device", "cuda")
         history = pyarrow.parquet.read_table(trained.path("teacher", "history.parquet"))["rows_per_second"].to_pylist()
         lengths = trained.lengths("tokens")

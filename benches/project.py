@@ -49,6 +49,18 @@ class Project:
         return [len(ids) for ids in rows["input_ids"].to_pylist()]
 
 
+def of_mrpc(given, folder, encoder, settings):
+    """One training on MRPC's pairs as they stand, under more settings, such as `epochs: 3`: stages `tokens` and `teacher`."""
+    return Project(
+        given,
+        folder,
+        "seed: 1\nstages:\n"
+        f"  examples: {{ data: {{ task: mrpc, from: {given.glue.resolve()} }} }}\n"
+        f"  tokens: {{ tokenize: {{ examples: examples, encoder: {encoder.resolve()}, both_orders: false }} }}\n"
+        f"  teacher: {{ train: {{ tokens: [tokens], encoder: {encoder.resolve()}, {settings} }} }}\n",
+    )
+
+
 def threads(count):
     return f"{count} thread{'s' if count > 1 else ''}"
 

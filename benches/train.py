@@ -24,15 +24,7 @@ WARM_UP = 5
 
 def bam(given, threads, precision):
     with tempfile.TemporaryDirectory() as folder:
-        trained = project.Project(
-            given,
-            folder,
-            "seed: 1\nstages:\n"
-            f"  examples: {{ data: {{ task: mrpc, from: {given.glue.resolve()} }} }}\n"
-            f"  tokens: {{ tokenize: {{ examples: examples, encoder: {given.encoder.resolve()}, both_orders: false }} }}\n"
-            f"  teacher: {{ train: {{ tokens: [tokens], encoder: {given.encoder.resolve()}, epochs: {given.epochs}, "
-            f"precision: {precision} }} }}\n",
-        )
+        trained = project.of_mrpc(given, folder, given.encoder, f"epochs: {given.epochs}, precision: {precision}")
         trained.run(*(["--threads", str(threads)] if threads else []))
         history = pyarrow.parquet.read_table(trained.path("teacher", "history.parquet"))["rows_per_second"].to_pylist()
         made, lengths = trained.made("teacher"), trained.lengths("tokens")
