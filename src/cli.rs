@@ -228,7 +228,7 @@ pub(crate) struct LimitArgs {
     pub(crate) threads: Option<usize>,
 
     /// Memory, such as `8GiB` [default: what is available]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<ByteSize>,
 
     /// Most stages at a time [default: as many as the threads allow]
@@ -379,6 +379,10 @@ pub(crate) enum ReportFormat {
 
 fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..)
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "give a size, such as `8GiB` or `500MB`".to_owned())
 }
 
 fn device(text: &str) -> Result<String, String> {

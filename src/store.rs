@@ -5,7 +5,7 @@
 
 mod attempts;
 mod commit;
-mod failures;
+mod ended;
 mod gc;
 mod lease;
 mod lock;
@@ -27,10 +27,10 @@ use bam_contract::manifest::Manifest;
 
 use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
-pub(crate) use failures::Failure;
+pub(crate) use ended::Failure;
 pub(crate) use gc::Stored;
 pub(crate) use lock::{Asked, Lock};
-pub(crate) use records::RUNNING;
+pub(crate) use records::{KILLED, RUNNING};
 pub(crate) use verified::Stamps;
 use verified::Verified;
 
@@ -136,6 +136,13 @@ impl Store {
         let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         folders.sort();
         folders.into_iter().filter_map(|folder| Some((folder.clone(), read_manifest(&folder).ok()?))).collect()
+    }
+
+    /// What an artifact takes on the disk, its manifest and log included.
+    pub(crate) fn size_bytes(folder: &Path, manifest: &Manifest) -> u64 {
+        let beside = |name: &str| fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
+        let files: u64 = manifest.files.values().map(|file| file.size_bytes).sum();
+        files + beside(MANIFEST) + beside(LOG)
     }
 
     /// When an artifact of a kind last came or went.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{PipelineArgs, RemoteArgs};
+use super::{PipelineArgs, RemoteArgs, size};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -80,11 +80,11 @@ pub(crate) struct GcArgs {
     pub(crate) pipelines: Vec<PathBuf>,
 
     /// Remove only until the store is this small
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) keep: Option<ByteSize>,
 
     /// Remove only what was not used for this long, such as `30d` or `12h`
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = age)]
     pub(crate) older_than: Option<humantime::Duration>,
 
     /// Say what would be removed, and remove nothing
@@ -101,4 +101,8 @@ pub(crate) struct GcArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn age(text: &str) -> Result<humantime::Duration, String> {
+    text.parse().map_err(|_| "give a length of time, such as `30d` or `12h`".to_owned())
 }

@@ -54,12 +54,15 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
             table.row([&manifest.stage, &manifest.fingerprint.short(), &ago(used), &bytes(stored.size_bytes)]);
         } else {
             freed.in_use += 1;
+            left += stored.size_bytes;
         }
     }
     let mut leftovers = Freed::default();
+    let mut beside = Table::new([("LEFTOVER", Align::Left), ("SIZE", Align::Right)]);
     for leftover in store.leftovers(since) {
         if args.dry_run || store.remove_leftover(&leftover)? {
             leftovers.add(leftover.size_bytes);
+            beside.row([store.shown(&leftover.path).display().to_string(), bytes(leftover.size_bytes)]);
         }
     }
     if !args.dry_run {
@@ -68,7 +71,21 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
         store.prune_locks();
         store.save_verified();
     }
-    tell(args, &table, &freed, &leftovers, all.len());
+    if args.json {
+        ui::json::line(&json!({
+            "dry_run": args.dry_run, "artifacts": freed.count, "artifacts_bytes": freed.bytes, "in_use": freed.in_use,
+            "leftovers": leftovers.count, "leftovers_bytes": leftovers.bytes, "kept": all.len() - freed.count,
+            "kept_bytes": left,
+        }));
+        return Ok(());
+    }
+    for (table, shown) in [(&table, freed.count), (&beside, leftovers.count)] {
+        if shown > 0 {
+            ui::data(&(table.render() + "\n"));
+        }
+    }
+    ui::data(&summary(args, &freed, &leftovers, all.len()));
+    ui::data(&what_stays(args, left, store));
     Ok(())
 }
 
@@ -110,17 +127,7 @@ fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
     Ok(needed)
 }
 
-fn tell(args: &GcArgs, table: &Table, freed: &Freed, leftovers: &Freed, all: usize) {
-    if args.json {
-        return ui::json::line(&json!({
-            "dry_run": args.dry_run, "artifacts": freed.count, "artifacts_bytes": freed.bytes, "in_use": freed.in_use,
-            "leftovers": leftovers.count, "leftovers_bytes": leftovers.bytes, "kept": all - freed.count,
-        }));
-    }
-    if freed.count > 0 {
-        ui::data(&table.render());
-        ui::data("\n");
-    }
+fn summary(args: &GcArgs, freed: &Freed, leftovers: &Freed, all: usize) -> String {
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let mut line = format!("{verb} {} of {all}, {}", plural(freed.count, "artifact"), bytes(freed.bytes));
     if leftovers.count > 0 {
@@ -129,5 +136,22 @@ fn tell(args: &GcArgs, table: &Table, freed: &Freed, leftovers: &Freed, all: usi
     if freed.in_use > 0 {
         line += &format!("; {} in use", freed.in_use);
     }
-    ui::data(&(line + "\n"));
+    line + "\n"
+}
+
+/// What is left though it may not be wanted, and why.
+fn what_stays(args: &GcArgs, left: u64, store: &Store) -> String {
+    let mut text = String::new();
+    if let Some(keep) = args.keep.filter(|keep| left > keep.as_u64()) {
+        let (left, keep) = (bytes(left), bytes(keep.as_u64()));
+        text += &format!(
+            "{left} of artifacts stay, more than {keep}: the pipelines named need them, or something uses them\n"
+        );
+    }
+    if args.older_than.is_none() {
+        for (what, count, size_bytes) in store.beside() {
+            text += &format!("{}, {}: `--older-than 7d` removes such by age\n", plural(count, what), bytes(size_bytes));
+        }
+    }
+    text
 }

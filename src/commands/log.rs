@@ -80,7 +80,7 @@ fn after_last_line(text: &[u8]) -> Option<usize> {
 
 /// Tells why the stage failed, if it did; says whether.
 fn tell_failure(args: &LogArgs, store: &Store) -> bool {
-    let Some(failure) = store.failure(&args.stage) else { return false };
+    let Some(failure) = store.last_words(&args.stage).failure else { return false };
     ui::story(&ui::error::failure(&failure.causes, failure.hint.as_deref()));
     true
 }

@@ -74,15 +74,20 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits, store: &Store)
         ("WHY", Align::Left),
     ]);
     for (at, stage) in pipeline.stages.iter().enumerate() {
+        let failed = || store.failure(&pipeline.file, &stage.name).is_some();
         let why = match &plan.decisions[at] {
             Decision::Cached(_) => String::new(),
             Decision::Remote { needed: Needed::Yes, .. } => "in the remote".to_owned(),
             Decision::Remote { needed: Needed::Maybe, .. } => "in the remote; a stage that may run reads it".to_owned(),
             Decision::Remote { needed: Needed::No, .. } => "in the remote; nothing needs it here".to_owned(),
-            Decision::Run { reasons, key } if store.has_state(key.fingerprint()) => {
-                format!("{}; goes on from the state that was kept", first(reasons))
+            Decision::Run { reasons, key } => {
+                let never_ran = *reasons == [Reason::NeverRan];
+                let failed = failed().then(|| "failed the last time".to_owned());
+                let why = Some(first(reasons)).filter(|_| failed.is_none() || !never_ran);
+                let state =
+                    store.has_state(key.fingerprint()).then(|| "goes on from the state that was kept".to_owned());
+                [why, failed, state].into_iter().flatten().collect::<Vec<_>>().join("; ")
             }
-            Decision::Run { reasons, .. } => first(reasons),
             Decision::Waits { reasons, .. } if !reasons.is_empty() => first(reasons),
             Decision::Waits { .. } if stage.unfetched().is_some() => unfetched(stage),
             Decision::Waits { on, .. } => {

@@ -16,7 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::remote::{Remote, Trouble};
 use crate::run::{Observer, RunEvent, Tally, bytes_of};
-use crate::store::{Asked, Found, Store};
+use crate::store::{Asked, Failure, Found, Store};
 use crate::ui;
 
 /// How often is looked whether a run is done with an artifact.
@@ -63,7 +63,9 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
                     Err(Trouble::Artifact(error)) => {
                         tally.failed += 1;
                         store.forget_known(remote.id(), manifest.fingerprint);
-                        troubles.push(error);
+                        let Failure { causes, hint } = &error.into();
+                        let (hint, seconds) = (hint.as_deref(), began.elapsed().as_secs_f64());
+                        told.tell(&RunEvent::Failed { stage, index, causes, hint, log: None, log_tail: &[], seconds });
                     }
                 }
             }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::cli::RunsArgs;
-use crate::store::{RUNNING, Store};
+use crate::store::{KILLED, RUNNING, Store};
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{bytes, duration, local};
@@ -113,8 +113,11 @@ fn stages(run: &Value) -> impl Iterator<Item = &Value> {
 
 /// What a run took, or has taken so far.
 fn seconds(run: &Value) -> Option<f64> {
-    if text(run, "outcome") != RUNNING {
-        return run["seconds"].as_f64();
+    match text(run, "outcome") {
+        RUNNING => {}
+        // Nothing tells when it ended.
+        KILLED => return None,
+        _ => return run["seconds"].as_f64(),
     }
     let started = DateTime::parse_from_rfc3339(text(run, "started")).ok()?;
     Some((Utc::now() - started.to_utc()).as_seconds_f64())

@@ -36,7 +36,8 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let remote = remote(&args.source.remote, &pipeline, false, store)?;
     let standings = standings(&pipeline, store, remote.as_ref())?;
     let all = store.all();
-    let stored_bytes: u64 = all.iter().map(|(_, manifest)| size(manifest)).sum();
+    let stored_bytes: u64 = all.iter().map(|(folder, manifest)| Store::size_bytes(folder, manifest)).sum();
+    let beside = store.beside();
     let differences = differences(&standings);
     let last_run: Option<Value> = store.last_run();
     if args.json {
@@ -51,6 +52,7 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
         ui::json::line(&json!({
             "pipeline": pipeline.name, "stages": stages, "differences": differences,
             "artifacts": all.len(), "artifacts_bytes": stored_bytes, "last_run": last_run,
+            "beside": beside.iter().map(|(what, count, size_bytes)| json!({"what": what, "count": count, "size_bytes": size_bytes})).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
@@ -65,7 +67,11 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
         let started = DateTime::parse_from_rfc3339(field("started")).map(|time| ago(time.timestamp().unsigned_abs()));
         text += &format!("last run: {}, {}\n", started.as_deref().unwrap_or("?"), field("outcome"));
     }
-    text += &format!("store: {}, {}\n", plural(all.len(), "artifact"), bytes(stored_bytes));
+    text += &format!("store: {}, {}", plural(all.len(), "artifact"), bytes(stored_bytes));
+    for (what, count, size_bytes) in beside {
+        text += &format!("; {}, {}", plural(count, what), bytes(size_bytes));
+    }
+    text.push('\n');
     ui::data(&format!("\n{text}"));
     Ok(())
 }
@@ -84,7 +90,7 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
     let stages = pipeline.stages.iter().zip(plan.decisions);
     Ok(stages
         .map(|(stage, decision)| {
-            let standing = standing(&stage.name, decision, store, &jobs);
+            let standing = standing(pipeline, &stage.name, decision, store, &jobs);
             if standing.note.is_empty() && stage.unfetched().is_some() {
                 return Standing { note: unfetched(stage), ..standing };
             }
@@ -93,7 +99,13 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
         .collect())
 }
 
-fn standing(name: &str, decision: Decision, store: &Store, jobs: &BTreeMap<PathBuf, Queued>) -> Standing {
+fn standing(
+    pipeline: &Pipeline,
+    name: &str,
+    decision: Decision,
+    store: &Store,
+    jobs: &BTreeMap<PathBuf, Queued>,
+) -> Standing {
     let left = match &decision {
         Decision::Run { key, .. } => store.left(key.fingerprint()),
         _ => Vec::new(),
@@ -103,15 +115,18 @@ fn standing(name: &str, decision: Decision, store: &Store, jobs: &BTreeMap<PathB
         Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
         Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
         Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => {
-            let last = store.latest(name).and_then(|(_, manifest)| manifest);
+            let latest = store.latest(name);
+            let is_gone = matches!(latest, Some((_, None)));
+            let last = latest.and_then(|(_, manifest)| manifest);
             let is_damaged = matches!(reasons.first(), Some(Reason::Damaged { .. }));
             let state = match (&last, reasons.is_empty()) {
                 _ if is_damaged => "damaged",
+                (None, _) if is_gone => "stale",
                 (None, _) => "never ran",
                 (Some(_), true) => "may run",
                 (Some(_), false) => "stale",
             };
-            let told = reasons.first().filter(|_| last.is_some() || is_damaged).map(ToString::to_string);
+            let told = reasons.first().filter(|_| last.is_some() || is_gone || is_damaged).map(ToString::to_string);
             (state, last, told.unwrap_or_default())
         }
     };
@@ -128,17 +143,17 @@ fn standing(name: &str, decision: Decision, store: &Store, jobs: &BTreeMap<PathB
         let note = format!("`bam log {name} -f` follows it");
         return Standing { name, state: "running", manifest, note };
     }
-    match (state != "current").then(|| failure(&name, store)).flatten() {
+    match (state != "current").then(|| failure(pipeline, &name, store)).flatten() {
         Some(note) => Standing { name, state: "failed", manifest, note },
         None => Standing { name, state, manifest, note },
     }
 }
 
 /// Why a stage failed when it was last run, and where its log is.
-fn failure(name: &str, store: &Store) -> Option<String> {
-    let log = store.failed_log(name).map(|log| format!("log: {}", store.shown(&log).display()));
-    let parts: Vec<String> = store.failure(name).map(|failure| failure.line()).into_iter().chain(log).collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
+fn failure(pipeline: &Pipeline, name: &str, store: &Store) -> Option<String> {
+    let why = store.failure(&pipeline.file, name)?.line();
+    let log = store.failed_log(name).map(|log| format!("; log: {}", store.shown(&log).display()));
+    Some(why + &log.unwrap_or_default())
 }
 
 fn print_table(standings: &[Standing]) {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -58,6 +59,7 @@ impl Executor for Local {
     fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let Launch { stage, program, job, log, threads, gpus, .. } = *launch;
         let mut log_file = File::options().create(true).append(true).open(log).context("opening the stage's log")?;
+        keep_room(&log_file);
         let engine = std::process::id();
         let mut command = match program {
             Some([program, arguments @ ..]) => {
@@ -145,6 +147,15 @@ impl Worker for LocalWorker {
     }
 }
 
+/// Room on the disk that a log has before anything is said: should the disk be filled, its last words still have a place.
+const ROOM_BYTES: libc::off_t = 64 << 10;
+
+/// Keeps that room, where the file system can.
+fn keep_room(log: &File) {
+    // SAFETY: a plain system call on an open file.
+    unsafe { libc::fallocate(log.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, ROOM_BYTES) };
+}
+
 /// Asks the kernel to end this process when the engine ends, however that happens.
 fn die_with(engine: u32) -> io::Result<()> {
     // SAFETY: plain system calls without pointers.
@@ -197,6 +208,25 @@ fn trouble(who: &str, status: ExitStatus) -> Option<String> {
         (Some(0), _) => None,
         (Some(code), _) => Some(format!("{who} ended with exit code {code}")),
         (None, Some(libc::SIGKILL)) => Some(format!("{who} was killed (signal 9): was memory short?")),
-        (None, signal) => Some(format!("{who} was ended by signal {}", signal.unwrap_or_default())),
+        (None, signal) => Some(format!("{who} was ended by {}", signal_name(signal.unwrap_or_default()))),
     }
+}
+
+/// `SIGSEGV (signal 11)`.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGILL => "SIGILL",
+        libc::SIGINT => "SIGINT",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        _ => return format!("signal {signal}"),
+    };
+    format!("{name} (signal {signal})")
 }

@@ -10,6 +10,7 @@ use serde_yaml::Value as Yaml;
 use super::include::{self, Gaps, INCLUDE};
 use super::mistake::Mistakes;
 use super::places::entry_path;
+use super::substitute::plain;
 use super::values;
 use super::vars::RESOURCES;
 
@@ -79,8 +80,10 @@ impl Draft {
                         let at = mistakes.source.key(&[name.clone(), axis.clone()]);
                         match values {
                             Value::Array(values) if !values.is_empty() => {
-                                self.axes.push((axis, values));
-                                continue;
+                                if are_names(&axis, &values, mistakes) {
+                                    self.axes.push((axis, values));
+                                    continue;
+                                }
                             }
                             Value::Array(_) | Value::Null => {
                                 mistakes.add(at, format!("axis `{axis}` has no values"), None);
@@ -115,6 +118,22 @@ impl Draft {
         self.gaps.more |= mistakes.list.len() > before;
         entries
     }
+}
+
+/// Whether an axis's values can stand in names of stages, each once; tells of those that can't.
+fn are_names(axis: &str, values: &[Value], mistakes: &mut Mistakes) -> bool {
+    let before = mistakes.list.len();
+    for (at, value) in values.iter().enumerate() {
+        let place = mistakes.source.value(&["for".to_owned(), axis.to_owned(), at.to_string()]);
+        let is_name = matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)) && *value != "";
+        if !is_name {
+            let hint = "names of stages are made of them: give texts and numbers".to_owned();
+            mistakes.add(place, format!("axis `{axis}` has the value {value}"), Some(hint));
+        } else if values[..at].iter().any(|other| plain(other) == plain(value)) {
+            mistakes.add(place, format!("axis `{axis}` has `{}` twice", plain(value)), None);
+        }
+    }
+    mistakes.list.len() == before
 }
 
 pub(crate) fn did_you_mean(near: &str) -> String {

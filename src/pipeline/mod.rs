@@ -22,9 +22,10 @@ mod yaml;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bam_contract::external::External;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::stage::StageSpec;
@@ -47,6 +48,8 @@ pub(crate) const DEFAULT_FILE: &str = "pipeline.yaml";
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     pub(crate) name: String,
+    /// The pipeline file, by its absolute path.
+    pub(crate) file: PathBuf,
     pub(crate) stages: Vec<Stage>,
     /// Where artifacts are shared, by the file.
     pub(crate) remote: Option<Location>,
@@ -108,7 +111,8 @@ impl Pipeline {
         if !mistakes.list.is_empty() {
             return Err(mistakes.sorted().into());
         }
-        Ok(Self { name: draft.name, stages, remote, named: BTreeSet::new(), source: mistakes.source })
+        let file = fs::canonicalize(file).with_context(|| format!("finding `{}`", file.display()))?;
+        Ok(Self { name: draft.name, file, stages, remote, named: BTreeSet::new(), source: mistakes.source })
     }
 
     /// Keeps the named stages, or families of stages, and all that they need; with `downstream`, all that is made from

@@ -137,7 +137,9 @@ impl Flaw {
                     "" => format!(": {given}"),
                     wanted => format!(" is {}, not {wanted}", given_in_words(given)),
                 };
-                Self { path, in_name: false, subject, predicate, hint: None }
+                let text = given.strip_prefix("string \"").and_then(|text| text.strip_suffix('"'));
+                let hint = text.filter(|_| wanted == "a sequence").map(|text| format!("write `{named}: [{text}]`"));
+                Self { path, in_name: false, subject, predicate, hint }
             }
         }
     }
@@ -157,7 +159,7 @@ fn in_words(rust: &str) -> &str {
         "u64" | "usize" | "u32" => "a whole number from 0",
         "a sequence" => "a list",
         "a boolean" => "true or false",
-        "parsable string" => "a size such as 2GiB",
+        "parsable string" | "integer overflow" => "a size such as 2GiB",
         "path string" | "a string" => "text",
         "string or map" => "a name or a mapping",
         "a map" => "a mapping",

@@ -83,6 +83,8 @@ impl Reading {
                 let new: Vec<Yaml> = more.into_iter().filter(|value| !known.contains(value)).collect();
                 known.extend(new);
             }
+            // Else what stands in one of them alone would be missed.
+            (_, Yaml::Mapping(known), Yaml::Mapping(more)) => known.extend(more),
             (_, known, value) => *known = value,
         }
     }

@@ -104,15 +104,22 @@ impl Origin {
 pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     let (vars, broken) = resolve_vars(draft, mistakes);
     let written_vars: Arc<[(String, Value)]> = draft.vars.clone().into();
+    // What is wrong with a broken variable was told where it stands.
+    let is_told = |missing: &String| broken.contains(missing) || may_be_given(missing, draft);
     let mut sketches = Vec::new();
     for (written, value) in &draft.stages {
         let path = ["stages".to_owned(), written.clone()];
         let place = mistakes.source.key(&path);
         let Some((kind, params)) = kind_of(value) else {
             no_kind(written, value, mistakes);
+            tell_unknown_of_lost(draft, written, value, &vars, &is_told, mistakes);
             continue;
         };
-        for (name, bindings) in instances(draft, written, &place, mistakes) {
+        let instances = instances(draft, written, &place, mistakes);
+        if instances.is_empty() {
+            tell_unknown_of_lost(draft, written, value, &vars, &is_told, mistakes);
+        }
+        for (name, bindings) in instances {
             let mut unknown = Vec::new();
             let lookup = |name: &str| bindings.iter().chain(&vars).find(|(known, _)| known == name).map(|(_, v)| v);
             let substituted = substitute(params, &lookup, &mut Vec::new(), &mut unknown);
@@ -123,8 +130,6 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
                 vars: Arc::clone(&written_vars),
                 entries: BTreeMap::new(),
             };
-            // What is wrong with a broken variable was told where it stands.
-            let is_told = |missing: &String| broken.contains(missing) || may_be_given(missing, draft);
             for (at, missing) in unknown.iter().filter(|(_, missing)| !is_told(missing)) {
                 let known = bindings.iter().chain(&vars).map(|(name, _)| name.as_str());
                 let hint = closest(missing, known).map(|near| did_you_mean(&format!("${near}")));
@@ -151,6 +156,30 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     let lost = lost_families(draft, &sketches);
     gather(&mut sketches, &lost, draft.gaps.more, mistakes);
     sketches
+}
+
+/// Tells of variables without a value in a stage that stands for none, for a reason that has been told.
+fn tell_unknown_of_lost(
+    draft: &Draft,
+    written: &str,
+    value: &Value,
+    vars: &Bindings,
+    is_told: &dyn Fn(&String) -> bool,
+    mistakes: &mut Mistakes,
+) {
+    let mut unknown = Vec::new();
+    let lookup = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    substitute(value, &lookup, &mut Vec::new(), &mut unknown);
+    let axes: Vec<&str> =
+        draft.axes.iter().map(|(axis, _)| axis).chain(&draft.broken_axes).map(String::as_str).collect();
+    let may_be_axis = |missing: &str| axes.contains(&missing) || written.split('@').skip(1).any(|part| part == missing);
+    for (at, missing) in unknown.iter().filter(|(_, missing)| !is_told(missing) && !may_be_axis(missing)) {
+        let near = closest(missing, vars.iter().map(|(name, _)| name.as_str()));
+        let hint = near.map(|near| did_you_mean(&format!("${near}")));
+        let (message, hint) = unknown_variable(missing, &format!("stage `{written}`"), hint);
+        let path = [&["stages".to_owned(), written.to_owned()], &at[..]].concat();
+        mistakes.add(mistakes.source.value(&path), message, hint);
+    }
 }
 
 /// The text of an entry beside the stages, its variables filled in; none if they leave nothing.
@@ -203,17 +232,26 @@ fn no_kind(written: &str, value: &Value, mistakes: &mut Mistakes) {
         return;
     }
     let place = mistakes.source.key(&path("")[..2]);
-    let hint = format!("write `{written}: {{ train: {{ … }} }}`");
-    mistakes.add(place, format!("stage `{written}` does not give exactly one kind"), Some(hint));
+    let (message, hint) = match names.as_slice() {
+        [first, second, ..] if unknown.is_empty() => (
+            format!("stage `{written}` has two kinds, `{first}` and `{second}`"),
+            "make two stages of it; the second may read the first by its name".to_owned(),
+        ),
+        _ => (
+            format!("stage `{written}` does not give exactly one kind"),
+            format!("write `{written}: {{ train: {{ … }} }}`"),
+        ),
+    };
+    mistakes.add(place, message, Some(hint));
 }
 
 /// The names that `teacher@task@seed` stands for, each with its axes' values.
 fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistakes) -> Vec<(String, Bindings)> {
     let mut parts = written.split('@');
     let family = parts.next().unwrap_or_default();
-    if family.is_empty() || family.contains(['/', '*', '$', '.']) {
+    if family.is_empty() || !family.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_') {
         let hint = "use letters, digits, `-` and `_`, then `@axis`".to_owned();
-        mistakes.add(place.clone(), format!("`{written}` is no name for a stage"), Some(hint));
+        mistakes.add(place.clone(), format!("`{}` is no name for a stage", written.escape_debug()), Some(hint));
         return Vec::new();
     }
     let mut instances = vec![(family.to_owned(), Bindings::new())];

@@ -29,7 +29,9 @@ pub(super) fn parse(path: &Path, bytes: &[u8], mistakes: &mut Mistakes) -> Optio
         Err(error) => {
             let index_bytes = error.location().map_or(0, |at| at.index());
             let at = text.char_indices().take_while(|(index, _)| *index < index_bytes).count();
-            mistakes.add(place(at), syntax_message(&error), None);
+            let is_tab = text[index_bytes.min(text.len())..].starts_with('\t');
+            let hint = is_tab.then(|| "a tab stands there: YAML indents by spaces alone".to_owned());
+            mistakes.add(place(at), syntax_message(&error), hint);
             None
         }
     }

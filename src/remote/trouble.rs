@@ -25,7 +25,12 @@ impl Trouble {
 pub(super) fn explain(error: &object_store::Error, shown: &str) -> Trouble {
     let whole = error.to_string();
     let detail = detail(error);
-    let (what, hint) = if whole.contains("NoSuchBucket") || matches!(error, object_store::Error::NotFound { .. }) {
+    let (what, hint) = if matches!(error, object_store::Error::Generic { store: "LocalFileSystem", .. }) {
+        (
+            "can't be used",
+            "a folder must be there, have room, and be the user's to read and write; `--offline` does without it",
+        )
+    } else if whole.contains("NoSuchBucket") || matches!(error, object_store::Error::NotFound { .. }) {
         ("has no such bucket or folder", "create it, or mend the name: nothing is created on its own")
     } else if is_about_credentials(&whole) {
         (

@@ -72,7 +72,7 @@ impl Run<'_, '_> {
                 (plural(pending.count_files(), "file"), Map::new())
             }
             (Some(Event::Stopped { summary }), _) if self.stopping.is_some() => {
-                return self.stopped(at, Some(&summary));
+                return self.stopped(at, Some(&summary), &pending);
             }
             (Some(Event::Stopped { summary }), _) => {
                 let causes = vec![format!("the worker stopped, though `bam` did not ask it to: {summary}")];
@@ -80,7 +80,7 @@ impl Run<'_, '_> {
                 return self.failed(at, &Failure { causes, hint }, Some(&pending), wall_secs);
             }
             (last, _) if self.stopping.is_some() && !matches!(last, Some(Event::Failed { .. })) => {
-                return self.stopped(at, None);
+                return self.stopped(at, None, &pending);
             }
             (Some(Event::Failed { causes, hint }), _) => {
                 return self.failed(at, &Failure { causes, hint }, Some(&pending), wall_secs);
@@ -146,9 +146,11 @@ impl Run<'_, '_> {
     }
 
     /// Notes that a stage ended because it was asked to.
-    fn stopped(&mut self, at: usize, kept: Option<&str>) {
+    fn stopped(&mut self, at: usize, kept: Option<&str>, pending: &Pending) {
+        let stage = &self.pipeline.stages[at].name;
         self.states[at] = State::Stopped;
-        self.tell(&RunEvent::Stopped { stage: &self.pipeline.stages[at].name, index: at, kept });
+        self.store.keep_stopped(stage, &pending.log());
+        self.tell(&RunEvent::Stopped { stage, index: at, kept });
     }
 
     /// Notes that a stage failed, and keeps the log of its worker where there was one.
@@ -161,7 +163,7 @@ impl Run<'_, '_> {
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
         let hint = self.full_disk().or_else(|| failure.hint.clone());
         let failure = Failure { hint, ..failure.clone() };
-        let log = match self.store.keep_failure(stage, &failure, pending) {
+        let log = match self.store.keep_failure(&self.pipeline.file, stage, &failure, pending) {
             Ok(log) => log.map(|log| self.store.shown(&log)),
             Err(error) => {
                 self.tell(&RunEvent::Warning { stage, text: &format!("its log could not be kept: {error:#}") });

@@ -320,7 +320,7 @@ impl Run<'_, '_> {
         if state != State::Cached {
             named?;
         }
-        self.store.forget_failure(name);
+        self.store.forget_end(&self.pipeline.file, name);
         self.states[at] = state;
         self.contents[at] = Some(manifest.content);
         self.fingerprints[at] = Some(manifest.fingerprint);

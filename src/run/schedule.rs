@@ -167,15 +167,16 @@ impl Capacity {
         Some(Grant { threads, memory_bytes, gpus, gpu_count, share, free: self.free.clone() })
     }
 
-    /// What the stage asks for beyond what the run has: `4 threads of 2`.
-    pub(super) fn lacks(&self, stage: &Stage) -> Option<String> {
-        let needs = self.limits.needs(stage, Some(0));
+    /// What the stage asks for, or is expected to take, beyond what the run has: `4 threads of 2`.
+    pub(super) fn lacks(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Option<String> {
+        let needs = self.limits.needs(stage, last_peak_bytes);
         if needs.threads > self.limits.threads {
             return Some(format!("{} threads of {}", needs.threads, self.limits.threads));
         }
         if needs.memory_bytes > self.limits.memory_bytes {
             let size = |bytes| crate::ui::units::bytes(bytes);
-            return Some(format!("{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
+            let about = if stage.resources.memory.is_none() { "about " } else { "" };
+            return Some(format!("{about}{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
         }
         let count = self.limits.gpus.len();
         (self.limits.cluster.is_none() && needs.gpus > Gpus::whole(count))

@@ -52,7 +52,7 @@ impl Run<'_, '_> {
             match self.hold(&ready) {
                 Ok(Asked::Held((lock, inputs))) => {
                     let at = ready.stage;
-                    if let Err(error) = self.start(ready, grant, lock, inputs) {
+                    if let Err(error) = self.start(ready, (grant, peak), lock, inputs) {
                         self.failed(at, &error.into(), None, 0.0);
                     }
                 }
@@ -101,8 +101,15 @@ impl Run<'_, '_> {
         !is_own
     }
 
-    /// Starts a stage that has all it needs, unless its artifact was made meanwhile, or one it reads is damaged.
-    fn start(&mut self, ready: Ready, grant: Grant, lock: Lock, inputs: Vec<Lock>) -> Result<()> {
+    /// Starts a stage that has all it needs, unless its artifact was made meanwhile, or one it reads is damaged. Beside what
+    /// it is given stands the memory that it took the last time, if it did.
+    fn start(
+        &mut self,
+        ready: Ready,
+        (grant, peak): (Grant, Option<u64>),
+        lock: Lock,
+        inputs: Vec<Lock>,
+    ) -> Result<()> {
         let Ready { stage: at, key, reasons, .. } = ready;
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
@@ -116,7 +123,7 @@ impl Run<'_, '_> {
             }
             Found::Damaged(_) => self.set_aside(at, &key.kind, fingerprint)?,
         }
-        if let Some(lack) = self.capacity.lacks(stage) {
+        if let Some(lack) = self.capacity.lacks(stage, peak) {
             let text = format!("it asks for {lack}, and runs with what there is");
             self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
         }

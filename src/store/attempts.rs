@@ -87,12 +87,15 @@ impl Store {
         Ok(tempfile::Builder::new().prefix(&format!("{fingerprint}.")).tempdir_in(tmp)?.keep())
     }
 
-    /// Removes what was being made by processes that are gone; what a cluster may still be making stays.
+    /// Removes what was being made by processes that are gone, but for logs; what a cluster may still be making stays.
     pub(crate) fn sweep(&self) {
         for folder in self.attempts().filter(|folder| !folder.join(SUBMITTED).exists()) {
             let Some(fingerprint) = fingerprint_of(&folder) else { continue };
             // The lock is held while it is removed, so that nobody begins meanwhile.
             if let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {
+                if let Ok(job) = Job::read(&folder.join("job.json")) {
+                    self.keep_stopped(&job.stage, &folder.join(LOG));
+                }
                 _ = fs::remove_dir_all(folder);
             }
         }
@@ -100,8 +103,12 @@ impl Store {
 
     /// The log of a stage's worker that is under way.
     pub(super) fn log_under_way(&self, stage: &str) -> Option<PathBuf> {
-        let is_of = |folder: &PathBuf| Job::read(&folder.join("job.json")).is_ok_and(|job| job.stage == stage);
-        self.attempts().find(is_of).map(|folder| folder.join(LOG)).filter(|log| self.is_under_way(log))
+        self.attempts_of(stage).map(|folder| folder.join(LOG)).find(|log| self.is_under_way(log))
+    }
+
+    /// Folders of attempts at a stage of that name, under way or left by processes that are gone.
+    pub(super) fn attempts_of(&self, stage: &str) -> impl Iterator<Item = PathBuf> {
+        self.attempts().filter(move |folder| Job::read(&folder.join("job.json")).is_ok_and(|job| job.stage == stage))
     }
 
     /// Whether a log is of a worker that is under way: whose engine still holds the lock of what it makes.

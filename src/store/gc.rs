@@ -14,6 +14,9 @@ use super::{Asked, Store, read_manifest};
 /// A small file that is younger may still be in the making.
 const UNFINISHED: Duration = Duration::from_hours(1);
 
+/// What lies in `resume/`.
+const TRAINING: &str = "unfinished training";
+
 /// An artifact, as garbage collection sees it.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -35,11 +38,11 @@ pub(crate) struct Leftover {
 impl Store {
     /// All artifacts, the one used longest ago first.
     pub(crate) fn by_use(&self) -> Vec<Stored> {
-        let stored = |(_, manifest): (PathBuf, Manifest)| {
+        let stored = |(folder, manifest): (PathBuf, Manifest)| {
             let made = UNIX_EPOCH + Duration::from_secs(manifest.provenance.finished_unix_secs);
             let lock = fs::metadata(self.root.join("locks").join(manifest.fingerprint.to_string()));
             let read = lock.and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
-            let size_bytes = manifest.files.values().map(|file| file.size_bytes).sum();
+            let size_bytes = Self::size_bytes(&folder, &manifest);
             Stored { size_bytes, used: made.max(read), manifest }
         };
         let mut all: Vec<Stored> = self.all().into_iter().map(stored).collect();
@@ -56,7 +59,7 @@ impl Store {
     }
 
     /// What lies beside the artifacts and can go: states of stages that are done, artifacts without a manifest, and files that
-    /// were being written by processes that are gone; and from before `since`, logs of failures, damaged artifacts, records of
+    /// were being written by processes that are gone; and from before `since`, logs of what failed or was stopped, damaged artifacts, records of
     /// runs, attempts that were submitted to a cluster, and states of stages that are not done.
     pub(crate) fn leftovers(&self, since: Option<SystemTime>) -> Vec<Leftover> {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
@@ -65,7 +68,7 @@ impl Store {
         let mut add = |path: PathBuf, fingerprint| {
             leftovers.push(Leftover { size_bytes: size_of(&path), path, fingerprint });
         };
-        for entry in entries("failed").chain(entries("damaged")).chain(entries("runs")) {
+        for entry in entries("failed").chain(entries("stopped")).chain(entries("damaged")).chain(entries("runs")) {
             if is_old(&entry.path()) {
                 add(entry.path(), None);
             }
@@ -101,6 +104,24 @@ impl Store {
             }
         }
         leftovers
+    }
+
+    /// What lies beside the artifacts and goes by age alone: what it is, how many there are, and their bytes.
+    pub(crate) fn beside(&self) -> Vec<(&'static str, usize, u64)> {
+        let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
+        let all = |what, folders: &[&str]| {
+            let paths = folders.iter().flat_map(|folder| entries(folder)).map(|entry| entry.path());
+            // One that has begun has a note there, and no state yet.
+            let paths = paths.filter(|path| what != TRAINING || path.join(STATE_FILE).exists());
+            let sizes: Vec<u64> = paths.map(|path| size_of(&path)).collect();
+            (what, sizes.len(), sizes.iter().sum())
+        };
+        let kinds = [
+            all(TRAINING, &["resume"]),
+            all("damaged artifact", &["damaged"]),
+            all("kept log", &["failed", "stopped"]),
+        ];
+        kinds.into_iter().filter(|(_, count, _)| *count > 0).collect()
     }
 
     /// Removes such a thing, unless it is in use; says whether it is gone.

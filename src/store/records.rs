@@ -9,10 +9,12 @@ use anyhow::Result;
 use bam_contract::digest::Fingerprint;
 use serde_json::Value;
 
-use super::{LOG, Store};
+use super::Store;
 
 /// The outcome of a run that goes on.
 pub(crate) const RUNNING: &str = "running";
+/// And of one whose process is gone.
+pub(crate) const KILLED: &str = "killed";
 
 impl Store {
     /// Keeps the record of a run under its name. While the file that is returned stays open, a run that is `running` by its
@@ -61,12 +63,9 @@ impl Store {
         paths
     }
 
-    /// The log of a stage's worker: of the one under way, else of the last, failed or not.
+    /// The log of a stage's worker: of the one under way, else of the last, however it ended.
     pub(crate) fn log_of(&self, stage: &str) -> Option<PathBuf> {
-        // A stage may fail before it has a worker.
-        let latest =
-            || Some(self.latest_link(stage).join(LOG)).filter(|log| log.exists() && self.failure(stage).is_none());
-        self.log_under_way(stage).or_else(|| self.failed_log(stage)).or_else(latest)
+        self.log_under_way(stage).or_else(|| self.last_words(stage).log)
     }
 }
 
@@ -76,7 +75,7 @@ fn read_run(path: &Path) -> Result<Value> {
     file.read_to_end(&mut bytes)?;
     let mut run: Value = serde_json::from_slice(&bytes)?;
     if run["outcome"] == RUNNING && file.try_lock_shared().is_ok() {
-        run["outcome"] = "killed".into();
+        run["outcome"] = KILLED.into();
     }
     Ok(run)
 }

@@ -25,6 +25,8 @@ const MOST_SUMMARY_COLUMNS: usize = 40;
 /// Where lines below a stage's begin.
 const INDENT_COLUMNS: usize = 25;
 const SLOWEST: usize = 3;
+/// Stages that failed, named at the end.
+const MOST_FAILED: usize = 10;
 /// Stands for the time in a stage's line while it is under way.
 const CLOCK: &str = "<clock>";
 
@@ -43,6 +45,7 @@ pub(crate) struct Story {
     downloading: Option<(ProgressBar, Instant)>,
     /// Seconds of the stages that ran.
     ran: Vec<(String, f64)>,
+    failed: Vec<String>,
     tells_pushes: bool,
 }
 
@@ -66,6 +69,7 @@ impl Story {
             under_way: BTreeMap::new(),
             downloading: None,
             ran: Vec::new(),
+            failed: Vec::new(),
             tells_pushes: false,
         }
     }
@@ -148,7 +152,8 @@ impl Story {
             self.gap.tick();
         }
         let above = 1 + self.under_way.range(..index).count();
-        let bar = self.live.insert(above, bar.with_message(self.cut_to_fit(&before, &after)));
+        let message = truncate_str(&after, self.room_after(&before), "…").into_owned();
+        let bar = self.live.insert(above, bar.with_message(message));
         if !self.live.is_hidden() {
             bar.enable_steady_tick(Duration::from_secs(1));
         }
@@ -156,11 +161,10 @@ impl Story {
         self.under_way.insert(index, UnderWay { verb, started: now, said: now, bar });
     }
 
-    /// What follows the clock in a live line.
-    fn cut_to_fit(&self, before: &str, after: &str) -> String {
+    /// Columns for what follows the clock in a live line.
+    fn room_after(&self, before: &str) -> usize {
         const CLOCK_COLUMNS: usize = 13;
-        let taken = measure_text_width(before) + CLOCK_COLUMNS;
-        truncate_str(after, self.columns().saturating_sub(taken), "…").into_owned()
+        self.columns().saturating_sub(measure_text_width(before) + CLOCK_COLUMNS)
     }
 
     /// What stands before and after the clock of a stage under way.
@@ -170,10 +174,18 @@ impl Story {
         (before.trim_end().to_owned(), after.trim_start().to_owned())
     }
 
-    fn progress(&mut self, index: usize, stage: &str, state: &str) {
+    /// Tells how far a stage is: a bar, where there is one, and words. Where columns are short, the bar and what pads the name go first.
+    fn progress(&mut self, index: usize, stage: &str, bar: Option<&str>, words: &str) {
         let Some(verb) = self.under_way.get(&index).map(|under_way| under_way.verb) else { return };
         let (before, after) = self.running(verb, index, stage);
-        let message = self.cut_to_fit(&before, &format!("{after}  {state}"));
+        let state = bar.map_or_else(|| words.to_owned(), |bar| format!("{bar}  {words}"));
+        let room = self.room_after(&before);
+        let ways = [format!("{after}  {state}"), format!("{after}  {words}")];
+        let fitting = ways.into_iter().find(|way| measure_text_width(way) <= room);
+        let message = fitting.unwrap_or_else(|| {
+            let tight = format!("{}  {words}", after.trim_end());
+            truncate_str(&tight, room, "…").into_owned()
+        });
         let Some(under_way) = self.under_way.get_mut(&index) else { return };
         if !self.live.is_hidden() {
             under_way.bar.set_message(message);
@@ -257,6 +269,13 @@ impl Story {
         let verb = |word: &str| stderr().bold().apply_to(format!("{word:>12}")).to_string();
         let stages = plural(self.stages, "stage");
         story(&format!("{} {}  {stages}: {}", verb("Summary"), time(seconds), parts.join(", ")));
+        if !self.failed.is_empty() {
+            let verb = stderr().red().bold().apply_to(format!("{:>12}", "Failed"));
+            let named = self.failed.iter().take(MOST_FAILED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = self.failed.len().saturating_sub(MOST_FAILED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            story(&format!("{verb} {named}{more}"));
+        }
         self.ran.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         if self.ran.len() > 1 {
             let slowest = self.ran.iter().take(SLOWEST).map(|(stage, secs)| format!("{stage} {}", duration(*secs)));
@@ -332,8 +351,8 @@ impl Observer for Story {
             }
             RunEvent::Running { stage, index, .. } => self.begin("RUNNING", *index, stage),
             RunEvent::Progress { stage, index, done, total, unit, detail } => {
-                let state = format!("{}  {unit} {}/{}  {detail}", bar(*done, *total), count(*done), count(*total));
-                self.progress(*index, stage, &state);
+                let words = format!("{unit} {}/{}  {detail}", count(*done), count(*total));
+                self.progress(*index, stage, Some(&bar(*done, *total)), &words);
             }
             RunEvent::Metric { .. } => {}
             RunEvent::Warning { stage, text } => {
@@ -350,6 +369,7 @@ impl Observer for Story {
             }
             RunEvent::Failed { stage, index, causes, hint, log, log_tail, seconds } => {
                 self.settle(*index);
+                self.failed.push((*stage).to_owned());
                 let head = self.head("FAILED", &stderr().red().bold(), &time(*seconds), *index, stage);
                 self.say(head.trim_end());
                 self.say(&error::failure(causes, *hint));

@@ -205,7 +205,7 @@ the end of its log, `artifacts/failed/own/log.txt`:
         story_of(&format!("{OUTPUT} echo x > $output/manifest.json"), "files"),
         "error: the stage wrote `manifest.json`, which is `bam`'s own file in every artifact"
     );
-    assert_eq!(story_of("kill -SEGV $$", "files"), "error: `sh` was ended by signal 11");
+    assert_eq!(story_of("kill -SEGV $$", "files"), "error: `sh` was ended by SIGSEGV (signal 11)");
     assert_eq!(
         story_of(&format!("{OUTPUT} mkdir here; echo x > here/x; rmdir $output; ln -s $PWD/here $output"), "files"),
         "error: the stage put something else in the place of its output folder"

@@ -426,7 +426,7 @@ stages:
         [
             "2:66 unknown entry `resorces` of stage `x`",
             "3:66 unknown entry `needs` of stage `y`",
-            "4:3 stage `z` does not give exactly one kind",
+            "4:3 stage `z` has two kinds, `data` and `tokenize`",
         ]
     );
     assert!(said.stderr.contains("hint: did you mean `resources`?"), "{}", said.stderr);
@@ -437,16 +437,77 @@ fn names_that_no_file_can_have() {
     let stage = "{ data: { task: sentiment, grammar: { train: 5, dev: 5 } } }";
     let long = "n".repeat(201);
     let said = say(&format!(
-        "for: {{ of: [a/b], to: [c] }}\nstages:\n  x@of: {stage}\n  ? \"y\\tz@to\"\n  : {stage}\n  {long}: {stage}\n"
+        "for: {{ of: [a/b], to: [\"y\\tz\"] }}\nstages:\n  x@of: {stage}\n  y@to: {stage}\n  {long}: {stage}\n  we ird: {stage}\n"
     ));
     assert_eq!(
         told(&said),
         [
             "3:3 stage `x@a/b` has a `/` in its name, from the value of an axis".to_owned(),
-            "4:5 stage `y\\tz@c` has a control character in its name".to_owned(),
-            format!("6:3 stage `{long}` has a name of 201 bytes; the most are 200"),
+            "4:3 stage `y@y\\tz` has a control character in its name".to_owned(),
+            format!("5:3 stage `{long}` has a name of 201 bytes; the most are 200"),
+            "6:3 `we ird` is no name for a stage".to_owned(),
         ]
     );
+}
+
+#[test]
+fn values_of_axes_that_make_no_names() {
+    let said = say("\
+for:
+  k: [a, a]
+  o: [~, { b: 1 }, [c], \"\", 1, \"1\"]
+stages:
+  x@k: { data: { task: sentiment, grammar: { train: $k, dev: $nowhere, test: $o } } }
+  y@o: { data: { task: $o, grammar: { train: 5 } }, tokenize: { encoder: \"${env:BAM_NONE}\" } }
+");
+    assert_eq!(
+        told(&said),
+        [
+            "2:10 axis `k` has `a` twice",
+            "3:7 axis `o` has the value null",
+            "3:10 axis `o` has the value {\"b\":1}",
+            "3:20 axis `o` has the value [\"c\"]",
+            "3:25 axis `o` has the value \"\"",
+            "3:32 axis `o` has `1` twice",
+            "5:62 unknown variable `$nowhere` in stage `x@k`",
+            "6:3 stage `y@o` has two kinds, `data` and `tokenize`",
+            "6:74 the environment variable `BAM_NONE`, used in stage `y@o`, is not set",
+        ]
+    );
+}
+
+#[test]
+fn what_the_libraries_say_is_told_in_plain_words() {
+    let said = say("\
+resources: { data: { memory: lots }, exec: { memory: -3 } }
+stages:
+  x: { exec: { run: python3, writes: files } }
+  y: { exec: { run: [sh], writes: files, params: { a: 1 }, params: { b: 2 } } }
+");
+    assert_eq!(
+        told(&said),
+        [
+            "1:30 `memory` in `resources.data` is the text \"lots\", not a size such as 2GiB",
+            "1:54 `memory` in `resources.exec` is the number `-3`, not a size such as 2GiB",
+            "3:21 `run` in stage `x` is the text \"python3\", not a list",
+            "4:60 `stages.y.exec.params` is given twice; first at pipeline.yaml:4:42",
+        ]
+    );
+    assert!(said.stderr.contains("hint: write `run: [python3]`"), "{}", said.stderr);
+    let tab = say("stages:\n\tx: 1\n");
+    assert!(tab.stderr.contains("hint: a tab stands there: YAML indents by spaces alone"), "{}", tab.stderr);
+    let sandbox = Sandbox::with_fake_worker();
+    for (arguments, told) in [
+        (["run", "--memory", "lots"], "'lots' for '--memory <SIZE>': give a size, such as `8GiB` or `500MB`"),
+        (["gc", "--keep", "lots"], "'lots' for '--keep <SIZE>': give a size, such as `8GiB` or `500MB`"),
+        (
+            ["gc", "--older-than", "yesterday"],
+            "'yesterday' for '--older-than <TIME>': give a length of time, such as `30d` or `12h`",
+        ),
+    ] {
+        let said = sandbox.bam(&arguments);
+        assert!(said.code == 2 && said.stderr.contains(told), "{}", said.stderr);
+    }
 }
 
 #[test]

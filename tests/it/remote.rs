@@ -275,6 +275,13 @@ fn a_folder_is_a_remote_too_and_no_key_knows_of_it() {
     assert_eq!(second.bam(&["run"]).code, 0);
     assert!(second.bam(&["gc", "--dry-run"]).stdout.starts_with("would remove 0 artifacts of 3, "));
 
+    let digest = first.manifest("tokens@entailment")["files"]["dev.parquet"]["digest"].as_str().unwrap().to_owned();
+    flip_a_byte(&shared.path().join("blobs").join(digest));
+    let damaged = second.bam(&["pull", "pipeline.yaml", "tokens@entailment"]);
+    let told = "error: `tokens@entailment` (<hex>) in remote `";
+    assert_eq!((damaged.code, damaged.stages("FAILED").len()), (1, 1), "{}", damaged.stderr);
+    assert!(damaged.stderr.contains(told) && damaged.stderr.contains("1 failed"), "{}", damaged.stderr);
+
     let lacking = second.bam(&["pull", "--set", "vars.max_tokens=96"]);
     assert_eq!((lacking.code, lacking.stages("ABSENT").len()), (1, 9), "{}", lacking.stderr);
     assert!(second.bam(&["run", "--no-remote", "--set", "vars.max_tokens=96"]).code == 1);

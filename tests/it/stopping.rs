@@ -37,9 +37,17 @@ fn an_engine_that_is_killed_leaves_no_half_artifact_and_no_worker() {
     // Nobody is there to write more.
     assert_eq!(follow.wait().unwrap().code(), Some(0));
     assert_eq!(sandbox.names_in("artifacts/store"), ["data"]);
+    let log = || sandbox.bam(&["log", "tokens@sentiment"]);
+    assert_eq!(log().stdout, "working on tokens@sentiment\n");
+    // Nor does it go when another run sweeps what was left.
+    sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
+    assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
+    assert_eq!(log().stderr, "artifacts/stopped/tokens@sentiment/log.txt\n");
+    assert_eq!(log().stdout, "working on tokens@sentiment\n");
 
     fs::remove_file(sandbox.path("behaviour.json")).unwrap();
     let again = sandbox.bam(&run);
+    assert_eq!(sandbox.names_in("artifacts/stopped"), [""; 0]);
     assert_eq!((again.code, again.stages("RAN")), (0, vec!["tokens@sentiment".to_owned()]));
     assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0], "what the killed engine left is swept");
 }
@@ -71,6 +79,10 @@ fn a_run_under_way_is_told_from_one_that_was_killed() {
     engine.kill().unwrap();
     engine.wait().unwrap();
     assert!(outcome().contains(r#""outcome":"killed""#), "{}", outcome());
+    let runs = sandbox.bam(&["runs"]).stdout;
+    let killed = runs.lines().nth(1).unwrap();
+    let took = runs.find("  TOOK").map(|at| &killed[at..at + 6]);
+    assert_eq!(took, Some("      "), "how long it took is not known: {runs}");
     assert!(outcome().contains(r#""event":"ran""#), "{}", outcome());
     assert_eq!(follow.wait().unwrap().code(), Some(2));
     said.read_line(&mut line).unwrap();
@@ -145,6 +157,7 @@ fn a_second_ctrl_c_ends_what_does_not_heed_the_first() {
     assert_eq!(engine.wait().unwrap().code(), Some(130));
     assert!(rest.ends_with("interrupted: 0 of 11 stages are done and stay cached\n"), "{rest}");
     assert!(is_gone(worker));
+    assert_eq!(sandbox.bam(&["log", "examples@sentiment"]).stdout, "working on examples@sentiment\n");
 }
 
 /// A file that takes minutes to read, of which the disk holds nothing.

@@ -279,7 +279,10 @@ fn on_a_small_disk(sandbox: &Sandbox) -> Option<PathBuf> {
 #[test]
 fn a_full_disk_is_told_where_a_program_says_nothing_of_it() {
     let sandbox = Sandbox::with_fake_worker();
-    sandbox.write("own.sh", "head -c 1000000 /dev/zero > \"$(dirname $1)/output/file\" 2> /dev/null");
+    sandbox.write(
+        "own.sh",
+        "head -c 1000000 /dev/zero > \"$(dirname $1)/output/file\" 2> /dev/null; echo one word; echo another >&2; exit 1",
+    );
     sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, own.sh] } } }\n");
     let Some(disk) = on_a_small_disk(&sandbox) else { return };
     let run = sandbox.bam(&["run"]);
@@ -287,6 +290,10 @@ fn a_full_disk_is_told_where_a_program_says_nothing_of_it() {
     assert_eq!(run.code, 1, "{}", run.stderr);
     let hint = "error: `sh` ended with exit code 1\n\nhint: the store's disk has ";
     assert!(run.stderr.contains(hint) && run.stderr.contains(" left; `bam gc` makes room\n"), "{}", run.stderr);
+    // What it says when the disk is full has a place.
+    let mut said: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("  | ")).collect();
+    said.sort_unstable();
+    assert_eq!(said, ["  | another", "  | one word"]);
 }
 
 #[test]

@@ -40,6 +40,7 @@ the end of its log, `artifacts/failed/teacher@entailment/log.txt`:
      SKIPPED             ( 8/11) predictions@entailment  needs teacher@entailment
 ────────────
      Summary [time]  11 stages: 3 ran, 2 failed, 6 skipped
+      Failed tokens@sentiment, teacher@entailment
 "
     );
     assert_eq!((run.code, run.stdout.as_str()), (1, ""));
@@ -68,6 +69,47 @@ hint: mend the file
     let mended = sandbox.bam(&["run"]);
     assert_eq!((mended.code, mended.stages("CACHED").len()), (0, 3));
     assert_eq!(sandbox.names_in("artifacts/failed"), [""; 0]);
+}
+
+#[test]
+fn a_failure_is_of_its_pipeline_alone() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("other.yaml", &sandbox.read("pipeline.yaml"));
+    sandbox.bam(&["run", "other.yaml", "examples"]);
+    sandbox.write("behaviour.json", r#"{"tokens@sentiment": "fail"}"#);
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).code, 1);
+    let state = |pipeline: &str| {
+        let status = sandbox.bam(&["status", pipeline]).stdout;
+        let line = status.lines().find(|line| line.starts_with("tokens@sentiment ")).unwrap_or(&status);
+        line.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ")
+    };
+    assert!(state("pipeline.yaml").starts_with("failed "), "{}", state("pipeline.yaml"));
+    assert_eq!(state("other.yaml"), "never ran");
+    let why = |pipeline: &str| {
+        let plan = sandbox.bam(&["plan", pipeline]).stdout;
+        let line = plan.lines().find(|line| line.starts_with("tokens@sentiment ")).unwrap_or(&plan);
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(why("pipeline.yaml"), "run – failed the last time");
+    assert_eq!(why("other.yaml"), "run – never ran");
+
+    // The other one makes it, and this one's failure stays, with its log, till it has been run again.
+    fs::remove_file(sandbox.path("behaviour.json")).unwrap();
+    assert_eq!(sandbox.bam(&["run", "other.yaml", "tokens@sentiment"]).code, 0);
+    assert_eq!(sandbox.names_in("artifacts/failed"), ["tokens@sentiment"]);
+    assert_eq!(state("pipeline.yaml"), "current just");
+    assert_eq!(sandbox.bam(&["log", "tokens@sentiment"]).stderr, "artifacts/latest/tokens@sentiment/log.txt\n");
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).code, 0);
+    assert_eq!(sandbox.names_in("artifacts/failed"), [""; 0]);
+}
+
+#[test]
+fn what_takes_more_memory_than_there_is_says_so() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let run = sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment", "--memory", "10MiB"]);
+    let told =
+        "warning: examples@sentiment: it asks for about 256.0 MiB of 10.0 MiB memory, and runs with what there is\n";
+    assert!(run.code == 0 && run.stderr.contains(told), "{}", run.stderr);
 }
 
 #[test]
@@ -248,6 +290,7 @@ the end of its log:
          RAN [time]  (4/4) tokens@entailment    made by tokenize, peak <memory>  <hex>
 ────────────
      Summary [time]  4 stages: 3 ran, 1 failed
+      Failed tokens@sentiment
 "
     );
     assert_eq!(run.code, 1);

@@ -29,6 +29,12 @@ pub(super) fn init(args: &InitArgs) -> Result<()> {
     if path.exists() {
         return Err(exists(path));
     }
+    if !args.folder.exists()
+        && args.folder.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    {
+        let hint = "name the folder that `pipeline.yaml` is to be written to, or none";
+        return Err(Fault::new(format!("`{}` is no folder", args.folder.display()), hint).into());
+    }
     let encoder = Encoder::find(args)?;
     let text = match &args.task {
         None => DEFAULT_PIPELINE.replace(DEFAULT_ENCODER, &encoder.written),

@@ -57,7 +57,13 @@ pub(super) fn find(named: &str, store: &Store) -> Result<(PathBuf, Manifest)> {
         {
             return Ok(found);
         }
-        return Err(Fault::new(format!("`{named}` is not in an artifact"), "`bam status` lists the artifacts").into());
+        let is_pipeline = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let hint = if is_pipeline {
+            "name a stage alone, as in `bam show student`: the store knows it by that"
+        } else {
+            "name a stage that ran, the start of a fingerprint, or a path in the store"
+        };
+        return Err(Fault::new(format!("`{named}` is not in an artifact"), hint).into());
     }
     let all = store.all();
     let is_prefix = named.len() >= FEWEST_DIGITS && named.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -73,7 +79,9 @@ pub(super) fn find(named: &str, store: &Store) -> Result<(PathBuf, Manifest)> {
         (None, _) => {
             let hint = match closest(named, all.iter().map(|(_, manifest)| manifest.stage.as_str())) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "name a stage that ran, the start of a fingerprint, or a path in the store".to_owned(),
+                None => "name a stage that ran, the start of a fingerprint, or a path in the store; `bam pull` brings what only \
+                         the remote has"
+                    .to_owned(),
             };
             Err(Fault::new(format!("no artifact `{named}`"), hint).into())
         }

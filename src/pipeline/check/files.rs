@@ -35,7 +35,7 @@ impl Files {
             let is_absent = stage.folder().is_some_and(|folder| !folder.is_dir());
             let other = is_absent.then(|| format!("; `--set {}=DIR` names another", holder.join(".")));
             let hint = hint_of(&error).map(|hint| hint.to_owned() + &other.unwrap_or_default());
-            mistakes.add(place, error.to_string(), hint);
+            mistakes.add(place, format!("{error:#}"), hint);
             Vec::new()
         })
     }

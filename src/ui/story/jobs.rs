@@ -47,7 +47,7 @@ impl Story {
         if self.under_way.get(&index).is_some_and(|UnderWay { verb: now, .. }| *now != verb) {
             self.begin(verb, index, stage);
         }
-        self.progress(index, stage, &state);
+        self.progress(index, stage, None, &state);
     }
 }
 
