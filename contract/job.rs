@@ -16,6 +16,9 @@ pub const STATE_FILE: &str = "state.safetensors";
 pub struct Job {
     /// The stage's name in the pipeline, for messages only.
     pub stage: String,
+    /// The pipeline file's absolute path, for messages only.
+    #[serde(default)]
+    pub pipeline: PathBuf,
     pub fingerprint: Fingerprint,
     pub spec: StageSpec,
     pub inputs: Vec<JobInput>,

@@ -260,7 +260,7 @@ pub(crate) struct PlanArgs {
     pub(crate) offline: OfflineArgs,
 
     /// Show the tree of causes of one stage
-    #[arg(long, value_name = "STAGE", conflicts_with = "json")]
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["json", "targets"])]
     pub(crate) why: Option<String>,
 
     /// Print one JSON object per stage

@@ -18,7 +18,7 @@ use crate::pipeline::{Edge, Pipeline};
 use crate::reason::{Reason, differences};
 use crate::remote::Remote;
 use crate::run::{Last, Limits, makespan};
-use crate::store::{Found, Store};
+use crate::store::{Found, Owner, Store};
 pub(crate) use elsewhere::Elsewhere;
 
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Planner<'a> {
     pipeline: &'a Pipeline,
+    owner: Owner,
     store: &'a Store,
     digests: Digests,
     /// Stages that run though their artifacts are there.
@@ -83,7 +84,16 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 impl<'a> Planner<'a> {
     pub(crate) fn new(pipeline: &'a Pipeline, store: &'a Store, forced: BTreeSet<usize>) -> Self {
         let (digests, stored, elsewhere) = (store.load_digests(), HashMap::new(), Elsewhere::new(store));
-        Self { pipeline, store, digests, forced, stored, elsewhere, saved: Instant::now() }
+        Self {
+            owner: store.owner(&pipeline.file),
+            pipeline,
+            store,
+            digests,
+            forced,
+            stored,
+            elsewhere,
+            saved: Instant::now(),
+        }
     }
 
     /// Looks in a remote too for what the store lacks.
@@ -166,7 +176,7 @@ impl<'a> Planner<'a> {
                 Decision::Cached(manifest) | Decision::Remote { manifest, .. } => {
                     (Some(manifest.content), Some(took(manifest)))
                 }
-                _ => (None, last_of(self.store, &stage.name)),
+                _ => (None, last_of(self.store, &self.owner, &stage.name)),
             };
             contents.push(content);
             plan.last.push(last);
@@ -212,7 +222,7 @@ impl<'a> Planner<'a> {
             return Ok(Decision::Waits { on, reasons });
         };
         let key = fingerprint::key(stage, &known, &mut self.digests)?;
-        let found = self.store.find(&key.kind, key.fingerprint());
+        let found = self.store.find(&key.kind, key.fingerprint())?;
         let is_wanted = !matches!(found, Found::Sound(_)) && !self.forced.contains(&at);
         if is_wanted && let Some(manifest) = self.find_elsewhere(at, &key, contents)? {
             let needed = if self.pipeline.is_goal(at) { Needed::Yes } else { Needed::No };
@@ -251,7 +261,7 @@ impl<'a> Planner<'a> {
     }
 
     fn reasons(&self, at: usize, key: &Key) -> Vec<Reason> {
-        match self.store.latest(&self.pipeline.stages[at].name) {
+        match self.store.last(&self.owner, &self.pipeline.stages[at].name) {
             None => vec![Reason::NeverRan],
             Some((_, Some(last))) if last.key != *key => self.differences(at, &last.key, key),
             Some(_) => vec![Reason::Missing],
@@ -269,7 +279,7 @@ impl<'a> Planner<'a> {
             // It may have been made, here or by others, whatever it will be; and that may be known even offline.
             return Ok(Vec::new());
         }
-        let last = self.store.latest(&stage.name);
+        let last = self.store.last(&self.owner, &stage.name);
         // An input that is awaited is taken to stay as it was.
         let last_key = last.as_ref().and_then(|(_, manifest)| manifest.as_ref()).map(|manifest| &manifest.key);
         let before = |slot: &str| last_key.and_then(|key| key.inputs.get(slot).copied()).unwrap_or(Digest::of(b""));
@@ -315,8 +325,10 @@ fn might_be(stored: &Key, key: &Key, known: &[&str]) -> bool {
 }
 
 /// What a stage took when it last ran.
-pub(crate) fn last_of(store: &Store, stage: &str) -> Option<Last> {
-    Some(took(&store.latest(stage)?.1?))
+pub(crate) fn last_of(store: &Store, owner: &Owner, stage: &str) -> Option<Last> {
+    // What another pipeline's stage of that name took is a better guess than none.
+    let (_, manifest) = store.last(owner, stage).or_else(|| store.latest(stage))?;
+    Some(took(&manifest?))
 }
 
 fn took(manifest: &Manifest) -> Last {

@@ -52,6 +52,8 @@ pub(crate) enum Change {
     Added,
     Removed,
     Changed,
+    /// What stood at another place of the list stands here now.
+    Moved,
 }
 
 impl fmt::Display for Reason {
@@ -77,6 +79,7 @@ impl fmt::Display for Reason {
                     Change::Added => ": added",
                     Change::Removed => ": removed",
                     Change::Changed => ": new bytes",
+                    Change::Moved => ": moved within its list",
                 })
             }
             Self::File { slot, old, new } => match (old, new) {
@@ -135,7 +138,14 @@ pub(crate) fn differences(
     }));
     let slots = |old: BTreeSet<String>, new: BTreeSet<String>| old.union(&new).cloned().collect::<Vec<_>>();
     for slot in slots(old.inputs.keys().cloned().collect(), new.inputs.keys().cloned().collect()) {
-        if let Some(change) = change(old.inputs.get(&slot), new.inputs.get(&slot)) {
+        if let Some(mut change) = change(old.inputs.get(&slot), new.inputs.get(&slot)) {
+            let list = |slot: &str| slot.split_once('.').map(|(list, _)| list.to_owned());
+            let had = |digest: &Digest| {
+                old.inputs.iter().any(|(other, before)| before == digest && list(other) == list(&slot))
+            };
+            if change == Change::Changed && list(&slot).is_some() && new.inputs.get(&slot).is_some_and(had) {
+                change = Change::Moved;
+            }
             reasons.push(Reason::Input { stage: stage(&slot), slot, change });
         }
     }

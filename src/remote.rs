@@ -131,7 +131,8 @@ impl Remote {
         let Manifest { stage, fingerprint, provenance, .. } = manifest;
         let log = format!("fetched from {}; made on {}\n", self.shown(), provenance.host);
         let damaged = || format!("`{stage}` ({}) in remote `{}` is damaged", fingerprint.short(), self.shown());
-        pending.adopt(manifest, &log).with_context(damaged).map_err(Trouble::Artifact)
+        let stamps = pending.hold_against(manifest).with_context(damaged).map_err(Trouble::Artifact)?;
+        pending.adopt(manifest, stamps, &log).map_err(Trouble::Local)
     }
 
     /// Remembers what was found out by pushing; returns what the user should know of it.

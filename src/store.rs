@@ -9,6 +9,7 @@ mod ended;
 mod gc;
 mod lease;
 mod lock;
+mod owner;
 mod records;
 mod remotes;
 mod resume;
@@ -30,6 +31,7 @@ pub(crate) use commit::{Finished, Pending};
 pub(crate) use ended::Failure;
 pub(crate) use gc::Stored;
 pub(crate) use lock::{Asked, Lock};
+pub(crate) use owner::Owner;
 pub(crate) use records::{KILLED, RUNNING};
 pub(crate) use verified::Stamps;
 use verified::Verified;
@@ -37,6 +39,10 @@ use verified::Verified;
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const LOG: &str = "log.txt";
 const DIGESTS: &str = "digests.json";
+/// Links that a person opens, by stage.
+const LATEST: &str = "latest";
+/// Links to what each pipeline's stages had last.
+const LAST: &str = "last";
 
 /// The folder of artifacts.
 #[derive(Debug)]
@@ -88,29 +94,35 @@ impl Store {
         path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.shown.join(inside))
     }
 
-    /// Where `latest/<stage>` leads: the fingerprint, and the manifest if the artifact is still there.
+    /// Where `latest/<stage>` leads, whichever pipeline's it is: the fingerprint, and the manifest if the artifact is still there.
     pub(crate) fn latest(&self, stage: &str) -> Option<(Fingerprint, Option<Manifest>)> {
-        let link = self.latest_link(stage);
-        let manifest = read_manifest(&link).ok();
-        let named = fs::read_link(&link).ok().and_then(|target| target.file_name()?.to_str()?.parse().ok());
-        // In a copy of a store that followed links it is the artifact itself.
-        let fingerprint = named.or(manifest.as_ref().map(|manifest| manifest.fingerprint))?;
-        Some((fingerprint, manifest))
+        led_to(&self.latest_link(stage))
+    }
+
+    /// What a stage of this pipeline had last.
+    pub(crate) fn last(&self, owner: &Owner, stage: &str) -> Option<(Fingerprint, Option<Manifest>)> {
+        led_to(&self.kept_of(LAST, owner, stage))
     }
 
     pub(crate) fn latest_link(&self, stage: &str) -> PathBuf {
-        self.root.join("latest").join(stage)
+        self.root.join(LATEST).join(stage)
     }
 
-    /// Points `latest/<stage>` at an artifact.
-    pub(crate) fn set_latest(&self, stage: &str, kind: &str, fingerprint: Fingerprint) -> Result<()> {
-        let link = self.latest_link(stage);
-        let target = Path::new("../store").join(kind).join(fingerprint.to_string());
+    /// Points `latest/<stage>`, and what the pipeline had last, at an artifact.
+    pub(crate) fn set_latest(&self, owner: &Owner, stage: &str, kind: &str, fingerprint: Fingerprint) -> Result<()> {
+        self.set_link(LATEST, "..", stage, kind, fingerprint)?;
+        self.set_link(&format!("{LAST}/{}", owner.name()), "../..", stage, kind, fingerprint)
+    }
+
+    /// Sets a link in a folder of the store, from which `up` leads to its root.
+    fn set_link(&self, folder: &str, up: &str, stage: &str, kind: &str, fingerprint: Fingerprint) -> Result<()> {
+        let link = self.root.join(folder).join(stage);
+        let target = Path::new(up).join("store").join(kind).join(fingerprint.to_string());
         if fs::read_link(&link).is_ok_and(|now| now == target) {
             return Ok(());
         }
         let setting = || format!("linking `{}`", self.shown(&link).display());
-        let folder = self.folder_in_root("latest")?;
+        let folder = self.folder_in_root(folder)?;
         // In a copy of a store that followed links: an artifact, which lies in `store/` as well.
         let is_folder = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_dir());
         if is_folder && read_manifest(&link).is_ok() {
@@ -176,6 +188,8 @@ impl Store {
         }
         fs::rename(self.folder(kind, fingerprint), &aside)
             .with_context(|| format!("moving a damaged artifact to `{}`", self.shown(&aside).display()))?;
+        // It goes by age from now on.
+        _ = File::open(&aside).and_then(|folder| folder.set_modified(SystemTime::now()));
         self.forget_verified(fingerprint);
         Ok(aside)
     }
@@ -216,6 +230,15 @@ impl Store {
         fs::create_dir_all(&folder).with_context(|| format!("creating `{}`", self.shown(&folder).display()))?;
         Ok(folder)
     }
+}
+
+/// The artifact that a link leads to.
+fn led_to(link: &Path) -> Option<(Fingerprint, Option<Manifest>)> {
+    let manifest = read_manifest(link).ok();
+    let named = fs::read_link(link).ok().and_then(|target| target.file_name()?.to_str()?.parse().ok());
+    // In a copy of a store that followed links it is the artifact itself.
+    let fingerprint = named.or(manifest.as_ref().map(|manifest| manifest.fingerprint))?;
+    Some((fingerprint, manifest))
 }
 
 pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {

@@ -1,6 +1,7 @@
 //! `train`: an encoder with one head per task, with teachers or without.
 
 mod adamw;
+mod crew;
 mod evaluate;
 mod gradients;
 mod history;
@@ -30,17 +31,18 @@ use bam_contract::task::TaskSpec;
 use tch::Tensor;
 
 use crate::encoder::dropout::mixed;
-use crate::encoder::{CheckpointFiles, Dropout, Model, NewModel, device, precision, write_checkpoint};
+use crate::encoder::{CheckpointFiles, Model, NewModel, device, precision, write_checkpoint};
 use crate::report::{Outcome, Reporter};
 use crate::stop::{self, Stopped};
 use crate::text::thousands;
 use adamw::AdamW;
+use crew::Crew;
 use evaluate::{DevScore, Evaluator, mean_headline};
 use history::{GoldShares, Step};
 use rates::Schedule;
 use sampler::Sampler;
 use state::{Keeper, Progress};
-use step::Conditions;
+use step::{Computation, Conditions};
 use training_set::TrainingSet;
 use underway::{Started, Underway};
 use words::word_ids;
@@ -72,7 +74,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
             "say `keep: last` without `patience`, or add dev rows"
         )
     );
-    let mut training = Training::new(params, &set, model);
+    let mut training = Training::new(params, &set, model, job.threads);
     let mut keeper = Keeper::new(job);
     training.resume(&keeper, job, reporter);
     stop::watch()?;
@@ -157,6 +159,7 @@ struct Training<'a> {
     schedule: Schedule,
     sampler: Sampler,
     model: Model,
+    crew: Crew,
     optimizer: AdamW,
     /// The best epoch so far, where that is kept.
     best: Option<Best>,
@@ -165,7 +168,7 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    fn new(params: &'a TrainParams, set: &'a TrainingSet, model: Model) -> Self {
+    fn new(params: &'a TrainParams, set: &'a TrainingSet, model: Model, threads: usize) -> Self {
         Self {
             params,
             set,
@@ -173,6 +176,7 @@ impl<'a> Training<'a> {
             sampler: Sampler::new(&set.task_rows(), params.sampling, params.seed),
             optimizer: AdamW::new(&model, params),
             underway: Underway::on(model.device),
+            crew: Crew::new(threads, model.device),
             model,
             best: None,
             progress: Progress::default(),
@@ -193,7 +197,7 @@ impl<'a> Training<'a> {
 
     /// One step: batch, forward, loss, backward, clip, update. What it measured is read by [`Self::measure`].
     fn step(&mut self, step: u64) -> Result<()> {
-        let Self { params, set, schedule, sampler, model, optimizer, underway, progress, .. } = self;
+        let Self { params, set, schedule, sampler, model, crew, optimizer, underway, progress, .. } = self;
         underway.begin();
         let batch = set.read(sampler.draw(schedule.batch_rows(step)))?;
         let words = word_ids(&batch, set.pad_id());
@@ -201,9 +205,10 @@ impl<'a> Training<'a> {
         let conditions = Conditions {
             progress: schedule.progress(step),
             least_depth: schedule.least_depth(step, model.config.num_hidden_layers),
-            dropout: Dropout::seeded(seed_of(params.seed, Stream::Dropout, step), model.device),
+            dropout: Some(seed_of(params.seed, Stream::Dropout, step)),
         };
-        let (loss, gradients) = step::loss_and_gradients(model, set, (&batch, words), params, &conditions);
+        let (loss, gradients) =
+            Computation { model, set, batch: &batch, params, conditions }.loss_and_gradients(&words, crew);
         let gradient_norm = gradients.norm();
         let learning_rate = schedule.learning_rate(step);
         optimizer.step(model, &gradients, learning_rate, &gradient_norm);

@@ -90,6 +90,14 @@ impl ExecParams {
     /// `files`, and the files among the words of `run`.
     pub(super) fn external(&self) -> Result<Vec<External>> {
         let mut found = BTreeMap::new();
+        let absent: Vec<String> =
+            self.files.iter().filter(|path| !path.exists()).map(|path| format!("`{}`", path.display())).collect();
+        if !absent.is_empty() {
+            let (files, do_not) =
+                if absent.len() == 1 { ("file", "does not exist") } else { ("files", "do not exist") };
+            let hint = "paths are relative to the folder that `bam` runs in";
+            return Err(Fault::new(format!("{files} {} {do_not}", absent.join(", ")), hint).into());
+        }
         for path in &self.files {
             if path.is_dir() {
                 add_all_in(path, &mut Vec::new(), &mut found)?;
@@ -98,9 +106,6 @@ impl ExecParams {
             } else if path.exists() {
                 let what = format!("`{}` is neither a file nor a folder", path.display());
                 return Err(Fault::new(what, "its bytes are part of the stage's key").into());
-            } else {
-                let hint = "paths are relative to the folder that `bam` runs in";
-                return Err(Fault::new(format!("file `{}` does not exist", path.display()), hint).into());
             }
         }
         // A program by its whole path is the machine's, as one found by `PATH` is.

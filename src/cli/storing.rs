@@ -73,17 +73,18 @@ Examples:
   bam gc --older-than 30d               of that, what is unread for 30 days
   bam gc --keep 20GiB a.yaml b.yaml     what neither needs, until 20 GiB are left
 
-What a pipeline's stages have now, or had last, is never removed, nor what a running stage makes or reads.")]
+What the pipelines' stages have now, or had last, is never removed, nor what a running stage makes or reads. Given both \
+`--keep` and `--older-than`, what either asks for goes.")]
 pub(crate) struct GcArgs {
     /// The pipelines whose artifacts stay [default: pipeline.yaml]
     #[arg(value_name = "PIPELINE")]
     pub(crate) pipelines: Vec<PathBuf>,
 
-    /// Remove only until the store is this small
+    /// Remove until the store is this small, the longest unused first
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) keep: Option<ByteSize>,
 
-    /// Remove only what was not used for this long, such as `30d` or `12h`
+    /// Remove what was not used for this long, such as `30d` or `12h`; logs, run records, unfinished states and damaged artifacts too
     #[arg(long, value_name = "TIME", value_parser = age)]
     pub(crate) older_than: Option<humantime::Duration>,
 

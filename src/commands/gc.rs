@@ -1,6 +1,7 @@
 //! `bam gc`.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,7 @@ use super::remote::remote;
 use crate::cli::GcArgs;
 use crate::pipeline::{DEFAULT_FILE, Pipeline};
 use crate::plan::{Decision, Planner};
-use crate::store::{Store, Stored};
+use crate::store::{Owner, Store, Stored};
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, plural};
@@ -34,7 +35,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
             chosen.push(stored);
         }
     }
-    let mut freed = Freed::default();
+    let (mut freed, mut gone, mut failed) = (Freed::default(), BTreeSet::new(), None);
     let mut table = Table::new([
         ("STAGE", Align::Left),
         ("FINGERPRINT", Align::Left),
@@ -44,12 +45,17 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     for stored in &chosen {
         let manifest = &stored.manifest;
         let goes = if args.dry_run {
-            !store.is_in_use(manifest.fingerprint)
+            Ok(!store.is_in_use(manifest.fingerprint))
         } else {
-            store.remove(&manifest.key.kind, manifest.fingerprint)?
+            store.remove(&manifest.key.kind, manifest.fingerprint)
         };
+        let goes = goes.unwrap_or_else(|error| {
+            failed = Some(error);
+            false
+        });
         if goes {
             freed.add(stored.size_bytes);
+            gone.insert(manifest.fingerprint);
             let used = stored.used.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             table.row([&manifest.stage, &manifest.fingerprint.short(), &ago(used), &bytes(stored.size_bytes)]);
         } else {
@@ -60,13 +66,18 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     let mut leftovers = Freed::default();
     let mut beside = Table::new([("LEFTOVER", Align::Left), ("SIZE", Align::Right)]);
     for leftover in store.leftovers(since) {
-        if args.dry_run || store.remove_leftover(&leftover)? {
+        let goes = if args.dry_run { Ok(!store.is_left_in_use(&leftover)) } else { store.remove_leftover(&leftover) };
+        let goes = goes.unwrap_or_else(|error| {
+            failed = Some(error);
+            false
+        });
+        if goes {
             leftovers.add(leftover.size_bytes);
             beside.row([store.shown(&leftover.path).display().to_string(), bytes(leftover.size_bytes)]);
         }
     }
+    let others = store.others_with(&owners(args, store), &gone);
     if !args.dry_run {
-        store.sweep();
         store.prune_latest();
         store.prune_locks();
         store.save_verified();
@@ -75,9 +86,9 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
         ui::json::line(&json!({
             "dry_run": args.dry_run, "artifacts": freed.count, "artifacts_bytes": freed.bytes, "in_use": freed.in_use,
             "leftovers": leftovers.count, "leftovers_bytes": leftovers.bytes, "kept": all.len() - freed.count,
-            "kept_bytes": left,
+            "kept_bytes": left, "of_other_pipelines": others,
         }));
-        return Ok(());
+        return failed.map_or(Ok(()), Err);
     }
     for (table, shown) in [(&table, freed.count), (&beside, leftovers.count)] {
         if shown > 0 {
@@ -85,8 +96,22 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
         }
     }
     ui::data(&summary(args, &freed, &leftovers, all.len()));
+    if !others.is_empty() {
+        let (are, others) = (if args.dry_run { "are" } else { "were" }, others.join(", "));
+        ui::data(&format!("some {are} what pipelines that you didn't name have or had: {others}\n"));
+    }
     ui::data(&what_stays(args, left, store));
-    Ok(())
+    // What was removed has been told.
+    failed.map_or(Ok(()), Err)
+}
+
+/// The pipelines named, or the default one.
+fn files(args: &GcArgs) -> Vec<PathBuf> {
+    if args.pipelines.is_empty() { vec![PathBuf::from(DEFAULT_FILE)] } else { args.pipelines.clone() }
+}
+
+fn owners(args: &GcArgs, store: &Store) -> Vec<Owner> {
+    files(args).iter().filter_map(|file| Some(store.owner(&fs::canonicalize(file).ok()?))).collect()
 }
 
 #[derive(Debug, Default)]
@@ -105,23 +130,22 @@ impl Freed {
 
 /// What the pipelines' stages have now, what they last had, and what runs under way have.
 fn needed(args: &GcArgs, store: &Store) -> Result<BTreeSet<Fingerprint>> {
-    let default = PathBuf::from(DEFAULT_FILE);
-    let files = if args.pipelines.is_empty() { vec![default] } else { args.pipelines.clone() };
     let mut needed = store.named_by_runs_under_way();
     needed.extend(store.read_by_jobs());
-    for file in files {
+    for file in files(args) {
         let pipeline = Pipeline::load(&file, &args.overrides)?;
         // What is known of the remote tells what stages are; it isn't asked, and nothing there is removed.
         let remote = remote(&args.remote, &pipeline, false, store)?;
         let mut planner = Planner::new(&pipeline, store, BTreeSet::new()).with_known(remote.as_ref());
         let plan = planner.plan()?;
         planner.finish();
+        let owner = store.owner(&pipeline.file);
         for (stage, decision) in pipeline.stages.iter().zip(&plan.decisions) {
             if let Decision::Cached(manifest) | Decision::Remote { manifest, .. } = decision {
                 needed.insert(manifest.fingerprint);
             }
             // The last artifact says why the stage is to run, may be what it finds, and what another run goes on from.
-            needed.extend(store.latest(&stage.name).map(|(last, _)| last));
+            needed.extend(store.last(&owner, &stage.name).map(|(last, _)| last));
         }
     }
     Ok(needed)
@@ -139,6 +163,9 @@ fn summary(args: &GcArgs, freed: &Freed, leftovers: &Freed, all: usize) -> Strin
     line + "\n"
 }
 
+/// What lies beside the artifacts is worth a word from here on.
+const MUCH_BYTES: u64 = 1 << 20;
+
 /// What is left though it may not be wanted, and why.
 fn what_stays(args: &GcArgs, left: u64, store: &Store) -> String {
     let mut text = String::new();
@@ -148,10 +175,13 @@ fn what_stays(args: &GcArgs, left: u64, store: &Store) -> String {
             "{left} of artifacts stay, more than {keep}: the pipelines named need them, or something uses them\n"
         );
     }
-    if args.older_than.is_none() {
-        for (what, count, size_bytes) in store.beside() {
-            text += &format!("{}, {}: `--older-than 7d` removes such by age\n", plural(count, what), bytes(size_bytes));
-        }
+    let beside = store.beside();
+    let is_much = beside.iter().map(|(_, _, size_bytes)| size_bytes).sum::<u64>() >= MUCH_BYTES;
+    if args.older_than.is_none() && is_much {
+        let told =
+            beside.iter().map(|(what, count, size_bytes)| format!("{}, {}", plural(*count, what), bytes(*size_bytes)));
+        text +=
+            &format!("beside them: {}; `--older-than 7d` removes such by age\n", told.collect::<Vec<_>>().join("; "));
     }
     text
 }

@@ -49,8 +49,7 @@ fn last_exported(store: &Store) -> Result<PathBuf> {
         let stages = run["stages"].as_array()?.iter().rev();
         stages.filter_map(|stage| stage["stage"].as_str()).find_map(is_export)
     };
-    let runs = store.runs();
-    let ended_well = |run: &&serde_json::Value| run["outcome"] == Outcome::Done.name();
-    let found = runs.iter().filter(ended_well).find_map(of_run);
+    let ended_well = |run: &serde_json::Value| run["outcome"] == Outcome::Done.name();
+    let found = store.runs().filter(ended_well).find_map(|run| of_run(&run));
     found.ok_or_else(|| Fault::new("no run that ended well has exported a model yet", HINT).into())
 }

@@ -19,6 +19,9 @@ use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{duration, plural};
 
+/// Said of a stage that made nothing when it was last run; `bam status` says why.
+const FAILED: &str = "failed the last time";
+
 pub(super) fn plan(args: &PlanArgs, store: &Store) -> Result<()> {
     let hub = Hub::from_env(args.offline.offline);
     let (pipeline, forced) = choose(&args.source, &args.choice, &hub)?;
@@ -73,22 +76,24 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits, store: &Store)
         ("LAST TIME", Align::Right),
         ("WHY", Align::Left),
     ]);
+    let owner = store.owner(&pipeline.file);
+    let with_failure = |reasons: &[Reason], stage: &Stage| match store.failure(&owner, &stage.name) {
+        None => first(reasons),
+        Some(_) if reasons == [Reason::NeverRan] => FAILED.to_owned(),
+        Some(_) => format!("{}; {FAILED}", first(reasons)),
+    };
     for (at, stage) in pipeline.stages.iter().enumerate() {
-        let failed = || store.failure(&pipeline.file, &stage.name).is_some();
         let why = match &plan.decisions[at] {
             Decision::Cached(_) => String::new(),
             Decision::Remote { needed: Needed::Yes, .. } => "in the remote".to_owned(),
             Decision::Remote { needed: Needed::Maybe, .. } => "in the remote; a stage that may run reads it".to_owned(),
             Decision::Remote { needed: Needed::No, .. } => "in the remote; nothing needs it here".to_owned(),
             Decision::Run { reasons, key } => {
-                let never_ran = *reasons == [Reason::NeverRan];
-                let failed = failed().then(|| "failed the last time".to_owned());
-                let why = Some(first(reasons)).filter(|_| failed.is_none() || !never_ran);
                 let state =
                     store.has_state(key.fingerprint()).then(|| "goes on from the state that was kept".to_owned());
-                [why, failed, state].into_iter().flatten().collect::<Vec<_>>().join("; ")
+                [Some(with_failure(reasons, stage)), state].into_iter().flatten().collect::<Vec<_>>().join("; ")
             }
-            Decision::Waits { reasons, .. } if !reasons.is_empty() => first(reasons),
+            Decision::Waits { reasons, .. } if !reasons.is_empty() => with_failure(reasons, stage),
             Decision::Waits { .. } if stage.unfetched().is_some() => unfetched(stage),
             Decision::Waits { on, .. } => {
                 let first = &pipeline.stages[on[0]].name;

@@ -16,7 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::remote::{Remote, Trouble};
 use crate::run::{Observer, RunEvent, Tally, bytes_of};
-use crate::store::{Asked, Failure, Found, Store};
+use crate::store::{Asked, Failure, Found, Owner, Store};
 use crate::ui;
 
 /// How often is looked whether a run is done with an artifact.
@@ -41,6 +41,7 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
         return Err(troubles.pop().expect("it went offline for a reason"));
     }
     store.sweep();
+    let owner = store.owner(&pipeline.file);
     told.tell(&RunEvent::Started { pipeline: &pipeline.name, stages: &names });
     let mut tally = Tally::default();
     for (index, at) in wanted.iter().enumerate() {
@@ -53,14 +54,14 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
             Decision::Remote { manifest, .. } => {
                 let (began, bytes) = (Instant::now(), bytes_of(manifest));
                 told.tell(&RunEvent::Fetching { stage, index, bytes });
-                match fetch(stage, manifest, &remote, store) {
+                match fetch(&owner, stage, manifest, &remote, store) {
                     Ok(()) => {
                         tally.fetched += 1;
                         let fetch_seconds = began.elapsed().as_secs_f64();
                         told.tell(&RunEvent::Fetched { stage, index, manifest, bytes, fetch_seconds });
                     }
                     Err(Trouble::Remote(error)) => return Err(error),
-                    Err(Trouble::Artifact(error)) => {
+                    Err(Trouble::Artifact(error) | Trouble::Local(error)) => {
                         tally.failed += 1;
                         store.forget_known(remote.id(), manifest.fingerprint);
                         let Failure { causes, hint } = &error.into();
@@ -70,7 +71,7 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
                 }
             }
             Decision::Run { .. } | Decision::Waits { .. } => {
-                tally.skipped += 1;
+                tally.absent += 1;
                 told.tell(&RunEvent::Absent { stage, index, from: "remote" });
             }
         }
@@ -80,28 +81,28 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
         told.tell(&RunEvent::trouble(error));
     }
     told.tell(&RunEvent::Finished { seconds: started.elapsed().as_secs_f64(), tally });
-    Ok(ExitCode::from(u8::from(tally.failed + tally.skipped > 0 || !troubles.is_empty())))
+    Ok(ExitCode::from(u8::from(tally.failed + tally.absent > 0 || !troubles.is_empty())))
 }
 
-fn fetch(stage: &str, manifest: &Manifest, remote: &Remote, store: &Store) -> Result<(), Trouble> {
+fn fetch(owner: &Owner, stage: &str, manifest: &Manifest, remote: &Remote, store: &Store) -> Result<(), Trouble> {
     let (kind, fingerprint) = (&manifest.key.kind, manifest.fingerprint);
     let lock = loop {
-        match store.lock(fingerprint).map_err(Trouble::Artifact)? {
+        match store.lock(fingerprint).map_err(Trouble::Local)? {
             Asked::Held(lock) => break lock,
             Asked::Busy(_) => sleep(LOOK_EVERY),
         }
     };
-    match store.find(kind, fingerprint) {
+    match store.find(kind, fingerprint).map_err(Trouble::Local)? {
         Found::Sound(_) => return Ok(()),
-        Found::Damaged(_) => drop(store.set_aside(kind, fingerprint).map_err(Trouble::Artifact)?),
+        Found::Damaged(_) => drop(store.set_aside(kind, fingerprint).map_err(Trouble::Local)?),
         Found::Absent => {}
     }
-    let pending = store.begin(kind, fingerprint, lock).map_err(Trouble::Artifact)?;
+    let pending = store.begin(kind, fingerprint, lock).map_err(Trouble::Local)?;
     let (sender, done) = mpsc::channel();
     let finish = move |result| drop(sender.send(result));
     remote.fetch(manifest.clone(), pending.output(), |_| {}, finish).map_err(Trouble::Remote)?;
     done.recv().expect("a transfer tells how it ended")?;
     let stamps = remote.adopt(manifest, &pending)?;
     store.committed(manifest.fingerprint, stamps);
-    store.set_latest(stage, kind, fingerprint).map_err(Trouble::Artifact)
+    store.set_latest(owner, stage, kind, fingerprint).map_err(Trouble::Local)
 }

@@ -52,7 +52,7 @@ pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
                 continue;
             }
             Decision::Run { .. } | Decision::Waits { .. } => {
-                tally.skipped += 1;
+                tally.absent += 1;
                 told.tell(&RunEvent::Absent { stage, index, from: "store" });
                 continue;
             }
@@ -89,12 +89,12 @@ pub(super) fn push(args: &PushArgs, store: &Store) -> Result<ExitCode> {
                 }
             }
             Err(Trouble::Remote(error)) => return Err(error),
-            Err(Trouble::Artifact(error)) => {
+            Err(Trouble::Artifact(error) | Trouble::Local(error)) => {
                 tally.failed += 1;
                 told.tell(&RunEvent::trouble(&error));
             }
         }
     }
     told.tell(&RunEvent::Finished { seconds: started.elapsed().as_secs_f64(), tally });
-    Ok(ExitCode::from(u8::from(tally.failed + tally.skipped > 0)))
+    Ok(ExitCode::from(u8::from(tally.failed + tally.absent > 0)))
 }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         },
         None => Box::new(Local::find()?),
     };
-    let mut record = Record::new(args, &limits, store);
+    let mut record = Record::new(args, &pipeline, &limits, store);
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let (sender, messages) = mpsc::sync_channel(MOST_WAITING);
@@ -163,11 +163,13 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn new(args: &RunArgs, limits: &Limits, store: &'a Store) -> Self {
+    fn new(args: &RunArgs, pipeline: &Pipeline, limits: &Limits, store: &'a Store) -> Self {
+        let owner = store.owner(&pipeline.file);
         let now = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Millis, true);
         let head = json!({
             "started": now,
             "pipeline": args.source.pipeline,
+            "owner": owner.name(),
             "overrides": args.source.overrides,
             "targets": args.choice.targets,
             "forced": args.choice.force,

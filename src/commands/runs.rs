@@ -14,10 +14,9 @@ use crate::ui::units::{bytes, duration, local};
 /// Lists the runs there were, the last one first, or tells of one.
 pub(super) fn runs(args: &RunsArgs, store: &Store) -> Result<()> {
     let Some(named) = &args.run else {
-        let runs = store.runs();
-        let shown = runs.iter().take(args.last);
+        let shown = store.runs().take(args.last);
         if args.json {
-            shown.for_each(ui::json::line);
+            shown.for_each(|run| ui::json::line(&run));
         } else {
             ui::data(&overview(shown));
         }
@@ -41,13 +40,11 @@ pub(super) fn find_run(named: &str, store: &Store) -> Option<Value> {
     if named.is_empty() {
         return None;
     }
-    let runs = store.runs();
-    let mut as_listed = runs.iter().filter(|run| local(text(run, "started")).starts_with(named));
-    let mut as_kept = runs.iter().filter(|run| text(run, "started").starts_with(named));
-    as_listed.next().or_else(|| as_kept.next()).cloned()
+    let as_listed = store.runs().find(|run| local(text(run, "started")).starts_with(named));
+    as_listed.or_else(|| store.runs().find(|run| text(run, "started").starts_with(named)))
 }
 
-fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
+fn overview(runs: impl Iterator<Item = Value>) -> String {
     let mut table = Table::new([
         ("STARTED", Align::Left),
         ("PIPELINE", Align::Left),
@@ -61,6 +58,7 @@ fn overview<'a>(runs: impl Iterator<Item = &'a Value>) -> String {
         ("PEAK", Align::Right),
     ]);
     for run in runs {
+        let run = &run;
         let stages = |event: &str| stages(run).filter(|stage| text(stage, "event") == event).count().to_string();
         table.row([
             &local(text(run, "started")),

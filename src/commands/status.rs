@@ -16,7 +16,8 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
-use crate::store::Store;
+use crate::run::bytes_of;
+use crate::store::{Owner, Store};
 use crate::ui;
 use crate::ui::story::in_words;
 use crate::ui::table::{Align, Table};
@@ -34,25 +35,26 @@ pub(super) struct Standing {
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
     let remote = remote(&args.source.remote, &pipeline, false, store)?;
+    let owner = store.owner(&pipeline.file);
     let standings = standings(&pipeline, store, remote.as_ref())?;
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(folder, manifest)| Store::size_bytes(folder, manifest)).sum();
     let beside = store.beside();
     let differences = differences(&standings);
-    let last_run: Option<Value> = store.last_run();
+    let last_run: Option<Value> = store.last_run(&owner);
     if args.json {
         let stages: Vec<Value> = standings
             .iter()
             .map(|Standing { name, state, manifest, note }| {
                 let fingerprint = manifest.as_ref().map(|manifest| manifest.fingerprint);
-                let size_bytes = manifest.as_ref().map(size);
+                let size_bytes = manifest.as_ref().map(bytes_of);
                 json!({"stage": name, "state": state, "fingerprint": fingerprint, "size_bytes": size_bytes, "note": note})
             })
             .collect();
         ui::json::line(&json!({
             "pipeline": pipeline.name, "stages": stages, "differences": differences,
             "artifacts": all.len(), "artifacts_bytes": stored_bytes, "last_run": last_run,
-            "beside": beside.iter().map(|(what, count, size_bytes)| json!({"what": what, "count": count, "size_bytes": size_bytes})).collect::<Vec<_>>(),
+            "other": beside.iter().map(|(what, count, size_bytes)| json!({"what": what, "count": count, "size_bytes": size_bytes})).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
@@ -85,12 +87,14 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
         Decision::Run { key, .. } => store.left(key.fingerprint()),
         _ => Vec::new(),
     };
-    let left: Vec<PathBuf> = plan.decisions.iter().flat_map(left).collect();
-    let jobs = if left.is_empty() { BTreeMap::new() } else { jobs_of(&left) };
-    let stages = pipeline.stages.iter().zip(plan.decisions);
+    let left: Vec<Vec<PathBuf>> = plan.decisions.iter().map(left).collect();
+    let all = left.concat();
+    let jobs = if all.is_empty() { BTreeMap::new() } else { jobs_of(&all) };
+    let looked = Looked { store, owner: store.owner(&pipeline.file), jobs };
+    let stages = pipeline.stages.iter().zip(plan.decisions).zip(left);
     Ok(stages
-        .map(|(stage, decision)| {
-            let standing = standing(pipeline, &stage.name, decision, store, &jobs);
+        .map(|((stage, decision), left)| {
+            let standing = looked.standing(&stage.name, decision, left.first());
             if standing.note.is_empty() && stage.unfetched().is_some() {
                 return Standing { note: unfetched(stage), ..standing };
             }
@@ -99,61 +103,71 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
         .collect())
 }
 
-fn standing(
-    pipeline: &Pipeline,
-    name: &str,
-    decision: Decision,
-    store: &Store,
-    jobs: &BTreeMap<PathBuf, Queued>,
-) -> Standing {
-    let left = match &decision {
-        Decision::Run { key, .. } => store.left(key.fingerprint()),
-        _ => Vec::new(),
-    };
-    let is_under_way = matches!(&decision, Decision::Run { key, .. } if store.is_locked(key.fingerprint()));
-    let (state, manifest, note) = match decision {
-        Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
-        Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
-        Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => {
-            let latest = store.latest(name);
-            let is_gone = matches!(latest, Some((_, None)));
-            let last = latest.and_then(|(_, manifest)| manifest);
-            let is_damaged = matches!(reasons.first(), Some(Reason::Damaged { .. }));
-            let state = match (&last, reasons.is_empty()) {
-                _ if is_damaged => "damaged",
-                (None, _) if is_gone => "stale",
-                (None, _) => "never ran",
-                (Some(_), true) => "may run",
-                (Some(_), false) => "stale",
-            };
-            let told = reasons.first().filter(|_| last.is_some() || is_gone || is_damaged).map(ToString::to_string);
-            (state, last, told.unwrap_or_default())
-        }
-    };
-    let name = name.to_owned();
-    if let Some(attempt) = left.first() {
-        let note = match jobs.get(attempt) {
-            Some(queued) => in_words(queued),
-            None => "its job was submitted; the queue says nothing of it now".to_owned(),
-        };
-        let watched = if is_under_way { "" } else { "; `bam run` with its profile adopts it" };
-        return Standing { name, state: "submitted", manifest, note: note + watched };
-    }
-    if is_under_way {
-        let note = format!("`bam log {name} -f` follows it");
-        return Standing { name, state: "running", manifest, note };
-    }
-    match (state != "current").then(|| failure(pipeline, &name, store)).flatten() {
-        Some(note) => Standing { name, state: "failed", manifest, note },
-        None => Standing { name, state, manifest, note },
-    }
+/// What is looked at beside decisions.
+struct Looked<'a> {
+    store: &'a Store,
+    owner: Owner,
+    jobs: BTreeMap<PathBuf, Queued>,
 }
 
-/// Why a stage failed when it was last run, and where its log is.
-fn failure(pipeline: &Pipeline, name: &str, store: &Store) -> Option<String> {
-    let why = store.failure(&pipeline.file, name)?.line();
-    let log = store.failed_log(name).map(|log| format!("; log: {}", store.shown(&log).display()));
-    Some(why + &log.unwrap_or_default())
+impl Looked<'_> {
+    /// How a stage stands, of which a cluster may have an attempt.
+    fn standing(&self, name: &str, decision: Decision, attempt: Option<&PathBuf>) -> Standing {
+        let is_under_way = matches!(&decision, Decision::Run { key, .. } if self.store.is_locked(key.fingerprint()));
+        let (state, manifest, note) = match decision {
+            Decision::Cached(manifest) => ("current", Some(*manifest), String::new()),
+            Decision::Remote { manifest, .. } => ("remote", Some(*manifest), String::new()),
+            Decision::Run { reasons, .. } | Decision::Waits { reasons, .. } => self.to_run(name, &reasons),
+        };
+        let name = name.to_owned();
+        if let Some(attempt) = attempt {
+            let note = match self.jobs.get(attempt) {
+                Some(queued) => in_words(queued),
+                None => "its job was submitted; the queue says nothing of it now".to_owned(),
+            };
+            let watched = if is_under_way { "" } else { "; `bam run` with its profile adopts it" };
+            return Standing { name, state: "submitted", manifest, note: note + watched };
+        }
+        if is_under_way {
+            let note = format!("`bam log {name} -f` follows it");
+            return Standing { name, state: "running", manifest, note };
+        }
+        if matches!(state, "current" | "remote" | "damaged") {
+            return Standing { name, state, manifest, note };
+        }
+        match self.failure(&name) {
+            Some(note) => Standing { name, state: "failed", manifest, note },
+            None if self.store.was_stopped(&self.owner, &name) => {
+                let note = format!("`bam log {name}` has what it said");
+                Standing { name, state: "stopped", manifest, note }
+            }
+            None => Standing { name, state, manifest, note },
+        }
+    }
+
+    /// Of a stage that runs, or may run: in what state it is, what it had last, and why it runs.
+    fn to_run(&self, name: &str, reasons: &[Reason]) -> (&'static str, Option<Manifest>, String) {
+        let last = self.store.last(&self.owner, name);
+        let is_new = last.is_none();
+        let last = last.and_then(|(_, manifest)| manifest);
+        let is_damaged = matches!(reasons.first(), Some(Reason::Damaged { .. }));
+        let state = match reasons.first() {
+            Some(Reason::Damaged { .. }) => "damaged",
+            _ if is_new => "never ran",
+            Some(_) => "stale",
+            None => "may run",
+        };
+        let told = reasons.first().filter(|_| !is_new || is_damaged).map(ToString::to_string);
+        (state, last, told.unwrap_or_default())
+    }
+
+    /// Why a stage failed when it was last run, and where its log is.
+    fn failure(&self, name: &str) -> Option<String> {
+        let why = self.store.failure(&self.owner, name)?.line();
+        let log = self.store.failed_log(&self.owner, name);
+        let log = log.map(|log| format!("; log: {}", self.store.shown(&log).display()));
+        Some(why + &log.unwrap_or_default())
+    }
 }
 
 fn print_table(standings: &[Standing]) {
@@ -166,16 +180,12 @@ fn print_table(standings: &[Standing]) {
     ]);
     for Standing { name, state, manifest, note } in standings {
         let made = manifest.as_ref().map(|manifest| ago(manifest.provenance.finished_unix_secs));
-        let size = manifest.as_ref().map(|manifest| bytes(size(manifest)));
+        let size = manifest.as_ref().map(|manifest| bytes(bytes_of(manifest)));
         let summary = manifest.as_ref().map(|manifest| manifest.summary.clone());
         let what = if note.is_empty() { summary.unwrap_or_default() } else { note.clone() };
         table.row([name.as_str(), state, &made.unwrap_or_default(), &size.unwrap_or_default(), &what]);
     }
     ui::data(&table.render());
-}
-
-fn size(manifest: &Manifest) -> u64 {
-    manifest.files.values().map(|file| file.size_bytes).sum()
 }
 
 /// What was recorded but not hashed, where current artifacts do not agree: by name, then by value, the stages.

@@ -25,12 +25,13 @@ pub(super) fn verify(args: &VerifyArgs, store: &Store) -> Result<ExitCode> {
     let mut total_bytes = 0;
     for (kind, fingerprint) in &named {
         let (stage, how) = match store.verify(kind, *fingerprint) {
-            Found::Sound(manifest) => {
+            Ok(Found::Sound(manifest)) => {
                 total_bytes += manifest.files.values().map(|file| file.size_bytes).sum::<u64>();
                 (Some(manifest.stage), None)
             }
-            Found::Absent => (None, Some("it is gone".to_owned())),
-            Found::Damaged(how) => {
+            Ok(Found::Absent) => (None, Some("it is gone".to_owned())),
+            Err(error) => (None, Some(format!("{error:#}"))),
+            Ok(Found::Damaged(how)) => {
                 let stage = read_manifest(&store.folder(kind, *fingerprint)).ok().map(|manifest| manifest.stage);
                 (stage, Some(how))
             }

@@ -1,5 +1,6 @@
 //! A pipeline file as written: its entries in the file's order, values as JSON, and their places.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -80,7 +81,8 @@ impl Draft {
                         let at = mistakes.source.key(&[name.clone(), axis.clone()]);
                         match values {
                             Value::Array(values) if !values.is_empty() => {
-                                if are_names(&axis, &values, mistakes) {
+                                let values = names(&axis, values, mistakes);
+                                if !values.is_empty() {
                                     self.axes.push((axis, values));
                                     continue;
                                 }
@@ -120,20 +122,23 @@ impl Draft {
     }
 }
 
-/// Whether an axis's values can stand in names of stages, each once; tells of those that can't.
-fn are_names(axis: &str, values: &[Value], mistakes: &mut Mistakes) -> bool {
-    let before = mistakes.list.len();
-    for (at, value) in values.iter().enumerate() {
+/// Those of an axis's values that can stand in names of stages, each once; tells of the others.
+fn names(axis: &str, values: Vec<Value>, mistakes: &mut Mistakes) -> Vec<Value> {
+    let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
+    for (at, value) in values.into_iter().enumerate() {
         let place = mistakes.source.value(&["for".to_owned(), axis.to_owned(), at.to_string()]);
-        let is_name = matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)) && *value != "";
-        if !is_name {
-            let hint = "names of stages are made of them: give texts and numbers".to_owned();
+        let is_plain = matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_));
+        let name = plain(&value);
+        if !is_plain || name.is_empty() || name.contains(['@', '*']) {
+            let hint = "names of stages are made of them: give numbers, and texts without `@` and `*`".to_owned();
             mistakes.add(place, format!("axis `{axis}` has the value {value}"), Some(hint));
-        } else if values[..at].iter().any(|other| plain(other) == plain(value)) {
-            mistakes.add(place, format!("axis `{axis}` has `{}` twice", plain(value)), None);
+        } else if !seen.insert(name) {
+            mistakes.add(place, format!("axis `{axis}` has `{}` twice", plain(&value)), None);
+        } else {
+            names.push(value);
         }
     }
-    mistakes.list.len() == before
+    names
 }
 
 pub(crate) fn did_you_mean(near: &str) -> String {
@@ -236,6 +241,7 @@ fn entry<'a>(root: &'a mut Yaml, path: &[String], file: &str) -> Result<&'a mut 
             let full = |name: &str| if depth == 0 { name.to_owned() } else { format!("{above}.{name}") };
             let hint = match closest(name, names.iter().copied()) {
                 Some(near) => did_you_mean(&full(near)),
+                None if names.is_empty() => format!("`{above}` has no entries"),
                 None => format!("known: {}", names.join(", ")),
             };
             return Err((format!("`{file}` has no `{}`", full(name)), Some(hint)));

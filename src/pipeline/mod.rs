@@ -111,7 +111,9 @@ impl Pipeline {
         if !mistakes.list.is_empty() {
             return Err(mistakes.sorted().into());
         }
-        let file = fs::canonicalize(file).with_context(|| format!("finding `{}`", file.display()))?;
+        // A pipe has no path that stays.
+        let file = fs::canonicalize(file).or_else(|_| std::path::absolute(file));
+        let file = file.with_context(|| "finding the folder of the pipeline file")?;
         Ok(Self { name: draft.name, file, stages, remote, named: BTreeSet::new(), source: mistakes.source })
     }
 

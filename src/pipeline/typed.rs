@@ -138,7 +138,10 @@ impl Flaw {
                     wanted => format!(" is {}, not {wanted}", given_in_words(given)),
                 };
                 let text = given.strip_prefix("string \"").and_then(|text| text.strip_suffix('"'));
-                let hint = text.filter(|_| wanted == "a sequence").map(|text| format!("write `{named}: [{text}]`"));
+                let hint = text.filter(|_| wanted == "a sequence").map(|text| {
+                    let words: Vec<&str> = text.split_whitespace().collect();
+                    format!("write `{named}: [{}]`", words.join(", "))
+                });
                 Self { path, in_name: false, subject, predicate, hint }
             }
         }
@@ -159,7 +162,7 @@ fn in_words(rust: &str) -> &str {
         "u64" | "usize" | "u32" => "a whole number from 0",
         "a sequence" => "a list",
         "a boolean" => "true or false",
-        "parsable string" | "integer overflow" => "a size such as 2GiB",
+        "parsable string" | "integer overflow" | "an integer or string" => "a size such as 2GiB",
         "path string" | "a string" => "text",
         "string or map" => "a name or a mapping",
         "a map" => "a mapping",

@@ -110,8 +110,8 @@ pub(crate) fn expand(draft: &Draft, mistakes: &mut Mistakes) -> Vec<Sketch> {
     for (written, value) in &draft.stages {
         let path = ["stages".to_owned(), written.clone()];
         let place = mistakes.source.key(&path);
+        tell_of_entries(written, value, mistakes);
         let Some((kind, params)) = kind_of(value) else {
-            no_kind(written, value, mistakes);
             tell_unknown_of_lost(draft, written, value, &vars, &is_told, mistakes);
             continue;
         };
@@ -211,17 +211,27 @@ pub(super) const RESOURCES: &str = "resources";
 
 /// The stage's kind and parameters, if it gives one kind.
 fn kind_of(value: &Value) -> Option<(&String, &Value)> {
-    let mut kinds = value.as_object()?.iter().filter(|(name, _)| *name != RESOURCES);
-    kinds.next().filter(|_| kinds.next().is_none())
+    let entries = || value.as_object().into_iter().flatten().filter(|(name, _)| *name != RESOURCES);
+    let mut known = entries().filter(|(name, _)| is_kind(name));
+    match (known.next(), known.next()) {
+        (Some(only), None) => Some(only),
+        // A kind that there is not, which is told of where it stands.
+        (None, _) => entries().next().filter(|_| entries().count() == 1),
+        (Some(_), Some(_)) => None,
+    }
 }
 
-/// Tells of a stage with no kind, or with more entries than its kind: of those that are none, where a kind is there.
-fn no_kind(written: &str, value: &Value, mistakes: &mut Mistakes) {
+fn is_kind(name: &str) -> bool {
+    KINDS.iter().any(|kind| kind.name == name)
+}
+
+/// Tells of what stands in a stage beside its kind, and of a stage that has none, or several.
+fn tell_of_entries(written: &str, value: &Value, mistakes: &mut Mistakes) {
     let path = |name: &str| ["stages".to_owned(), written.to_owned(), name.to_owned()];
     let entries = value.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
-    let names: Vec<&str> = entries.filter(|name| *name != RESOURCES).collect();
-    let unknown: Vec<&str> = names.iter().copied().filter(|name| KINDS.iter().all(|kind| kind.name != *name)).collect();
-    if unknown.len() + 1 == names.len() {
+    let (kinds, unknown): (Vec<&str>, Vec<&str>) =
+        entries.filter(|name| *name != RESOURCES).partition(|name| is_kind(name));
+    if !kinds.is_empty() {
         for name in unknown {
             let near = closest(name, [RESOURCES]).map(did_you_mean);
             let hint = near
@@ -229,27 +239,27 @@ fn no_kind(written: &str, value: &Value, mistakes: &mut Mistakes) {
             let place = mistakes.source.key(&path(name));
             mistakes.add(place, format!("unknown entry `{name}` of stage `{written}`"), Some(hint));
         }
-        return;
+    } else if unknown.len() != 1 {
+        let hint = format!("write `{written}: {{ train: {{ … }} }}`");
+        let place = mistakes.source.key(&path("")[..2]);
+        mistakes.add(place, format!("stage `{written}` does not give exactly one kind"), Some(hint));
     }
-    let place = mistakes.source.key(&path("")[..2]);
-    let (message, hint) = match names.as_slice() {
-        [first, second, ..] if unknown.is_empty() => (
-            format!("stage `{written}` has two kinds, `{first}` and `{second}`"),
-            "make two stages of it; the second may read the first by its name".to_owned(),
-        ),
-        _ => (
-            format!("stage `{written}` does not give exactly one kind"),
-            format!("write `{written}: {{ train: {{ … }} }}`"),
-        ),
-    };
-    mistakes.add(place, message, Some(hint));
+    if kinds.len() > 1 {
+        let hint = "make a stage of each; one may read another by its name".to_owned();
+        let place = mistakes.source.key(&path("")[..2]);
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
+        mistakes.add(place, format!("stage `{written}` has {} kinds: {}", kinds.len(), kinds.join(", ")), Some(hint));
+    }
 }
 
 /// The names that `teacher@task@seed` stands for, each with its axes' values.
 fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistakes) -> Vec<(String, Bindings)> {
     let mut parts = written.split('@');
     let family = parts.next().unwrap_or_default();
-    if family.is_empty() || !family.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_') {
+    if parts.clone().any(str::is_empty)
+        || family.is_empty()
+        || !family.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+    {
         let hint = "use letters, digits, `-` and `_`, then `@axis`".to_owned();
         mistakes.add(place.clone(), format!("`{}` is no name for a stage", written.escape_debug()), Some(hint));
         return Vec::new();

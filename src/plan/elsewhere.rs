@@ -57,7 +57,7 @@ impl<'a> Elsewhere<'a> {
     pub(crate) fn note(&mut self, fingerprint: Fingerprint, trouble: Trouble) {
         let Some(remote) = self.remote else { return };
         match trouble {
-            Trouble::Artifact(error) => {
+            Trouble::Artifact(error) | Trouble::Local(error) => {
                 self.refused.insert(fingerprint);
                 self.store.forget_known(remote.id(), fingerprint);
                 self.troubles.push(error);

@@ -98,7 +98,7 @@ impl Place {
             error => self.explain(&error),
         })?;
         let writing = |error: std::io::Error| {
-            Trouble::Artifact(anyhow::Error::from(error).context(format!("writing `{}`", path.display())))
+            Trouble::Local(anyhow::Error::from(error).context(format!("writing `{}`", path.display())))
         };
         fs::create_dir_all(path.parent().unwrap_or(folder)).await.map_err(writing)?;
         let mut file = File::create(&path).await.map_err(writing)?;
@@ -115,7 +115,10 @@ impl Place {
         let _slot = self.slots.acquire().await;
         let there = || self.manifest(&manifest.key.kind, manifest.fingerprint);
         let anew = match there().await {
-            Ok(Some(first)) if !anew => return Ok(self.pushed(first, None)),
+            Ok(Some(first)) if !anew => {
+                let lacking = self.mend(&first, manifest, folder).await?;
+                return Ok(self.pushed(first, (lacking > 0).then_some(lacking)));
+            }
             Ok(_) => anew,
             Err(Trouble::Artifact(_)) => true,
             Err(trouble) => return Err(trouble),
@@ -141,6 +144,14 @@ impl Place {
             }
             Err(error) => Err(self.explain(&error)),
         }
+    }
+
+    /// Brings files again that a manifest names and that are gone, as far as this artifact has the same; returns how many bytes went.
+    async fn mend(&self, first: &Manifest, own: &Manifest, folder: &FilePath) -> Result<u64, Trouble> {
+        let same = own.files.iter().filter(|(name, entry)| first.files.get(*name) == Some(entry));
+        let blobs: Vec<_> = same.map(|(name, entry)| self.put(folder.join(name), entry, false)).collect();
+        let bytes: Vec<u64> = stream::iter(blobs).buffer_unordered(AT_A_TIME).try_collect().await?;
+        Ok(bytes.iter().sum())
     }
 
     fn pushed(&self, manifest: Manifest, bytes: Option<u64>) -> Pushed {

@@ -9,6 +9,8 @@ use bam_contract::fault::Fault;
 pub(crate) enum Trouble {
     /// It is with this artifact alone.
     Artifact(anyhow::Error),
+    /// It is with this machine.
+    Local(anyhow::Error),
     /// It is with the remote: there is no use in asking again.
     Remote(anyhow::Error),
 }
@@ -16,7 +18,7 @@ pub(crate) enum Trouble {
 impl Trouble {
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
-            Self::Artifact(error) | Self::Remote(error) => error,
+            Self::Artifact(error) | Self::Local(error) | Self::Remote(error) => error,
         }
     }
 }

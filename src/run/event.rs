@@ -202,6 +202,10 @@ pub(crate) struct Tally {
     pub(crate) ran: usize,
     pub(crate) failed: usize,
     pub(crate) skipped: usize,
+    /// Asked to end before they were done.
+    pub(crate) stopped: usize,
+    /// Neither here nor in the remote.
+    pub(crate) absent: usize,
     /// Seconds that the stages took when they ran whose artifacts were there.
     pub(crate) saved_secs: f64,
     pub(crate) pushed: usize,

@@ -149,7 +149,8 @@ impl Run<'_, '_> {
     fn stopped(&mut self, at: usize, kept: Option<&str>, pending: &Pending) {
         let stage = &self.pipeline.stages[at].name;
         self.states[at] = State::Stopped;
-        self.store.keep_stopped(stage, &pending.log());
+        self.tally.stopped += 1;
+        self.store.keep_stopped(&self.owner, stage, &pending.log());
         self.tell(&RunEvent::Stopped { stage, index: at, kept });
     }
 
@@ -163,7 +164,10 @@ impl Run<'_, '_> {
         let log_tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
         let hint = self.full_disk().or_else(|| failure.hint.clone());
         let failure = Failure { hint, ..failure.clone() };
-        let log = match self.store.keep_failure(&self.pipeline.file, stage, &failure, pending) {
+        if let Some(pending) = pending {
+            pending.discard_output();
+        }
+        let log = match self.store.keep_failure(&self.owner, stage, &failure, pending) {
             Ok(log) => log.map(|log| self.store.shown(&log)),
             Err(error) => {
                 self.tell(&RunEvent::Warning { stage, text: &format!("its log could not be kept: {error:#}") });

@@ -43,17 +43,17 @@ impl Run<'_, '_> {
     }
 
     /// An input that is not what was committed. Its bytes are read once a run; after that it is looked at.
-    pub(super) fn damaged_input(&mut self, at: usize) -> Option<usize> {
+    pub(super) fn damaged_input(&mut self, at: usize) -> Result<Option<usize>> {
         for edge in &self.pipeline.stages[at].inputs {
             let fingerprint = self.fingerprints[edge.stage].expect("a stage starts when its inputs are there");
             let kind = self.pipeline.stages[edge.stage].spec.kind().name;
             let is_read = self.read.contains(&fingerprint);
-            match if is_read { self.store.find(kind, fingerprint) } else { self.store.verify(kind, fingerprint) } {
+            match if is_read { self.store.find(kind, fingerprint)? } else { self.store.verify(kind, fingerprint)? } {
                 Found::Sound(_) => drop(self.read.insert(fingerprint)),
-                Found::Absent | Found::Damaged(_) => return Some(edge.stage),
+                Found::Absent | Found::Damaged(_) => return Ok(Some(edge.stage)),
             }
         }
-        None
+        Ok(None)
     }
 
     /// What the file system says of each file that a stage reads; nothing of those that are gone.
@@ -81,7 +81,7 @@ impl Run<'_, '_> {
         for edge in &self.pipeline.stages[at].inputs {
             let source = &self.pipeline.stages[edge.stage];
             let fingerprint = self.fingerprints[edge.stage].expect("a stage runs when its inputs are there");
-            if !matches!(self.store.find(source.spec.kind().name, fingerprint), Found::Sound(_)) {
+            if !matches!(self.store.find(source.spec.kind().name, fingerprint)?, Found::Sound(_)) {
                 let what = format!("its input `{}` changed while the stage ran", source.name);
                 return Err(Fault::new(what, "a stage may write to its own output alone; run again to mend it").into());
             }

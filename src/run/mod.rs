@@ -33,7 +33,7 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
-use crate::store::{Lock, Pending, Store};
+use crate::store::{Lock, Owner, Pending, Store};
 use schedule::{Capacity, Grant};
 use transfer::Fetching;
 
@@ -67,6 +67,7 @@ pub(crate) fn run(
     let count = pipeline.stages.len();
     let mut run = Run {
         pipeline,
+        owner: store.owner(&pipeline.file),
         store,
         executor,
         observers,
@@ -100,6 +101,7 @@ pub(crate) fn run(
 
 struct Run<'a, 'o> {
     pipeline: &'a Pipeline,
+    owner: Owner,
     store: &'a Store,
     executor: &'a dyn Executor,
     observers: &'a mut [&'o mut dyn Observer],
@@ -316,11 +318,11 @@ impl Run<'_, '_> {
     /// store holds can be used without the right to write there.
     fn settle(&mut self, at: usize, state: State, manifest: &Manifest) -> Result<()> {
         let name = &self.pipeline.stages[at].name;
-        let named = self.store.set_latest(name, &manifest.key.kind, manifest.fingerprint);
+        let named = self.store.set_latest(&self.owner, name, &manifest.key.kind, manifest.fingerprint);
         if state != State::Cached {
             named?;
         }
-        self.store.forget_end(&self.pipeline.file, name);
+        self.store.forget_end(&self.owner, name);
         self.states[at] = state;
         self.contents[at] = Some(manifest.content);
         self.fingerprints[at] = Some(manifest.fingerprint);

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use bam_contract::stage::StageSpec;
 
 use crate::pipeline::{Gpus, Pipeline, Resources, Stage};
+use crate::ui::units::bytes;
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -169,18 +170,18 @@ impl Capacity {
 
     /// What the stage asks for, or is expected to take, beyond what the run has: `4 threads of 2`.
     pub(super) fn lacks(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Option<String> {
-        let needs = self.limits.needs(stage, last_peak_bytes);
-        if needs.threads > self.limits.threads {
-            return Some(format!("{} threads of {}", needs.threads, self.limits.threads));
-        }
-        if needs.memory_bytes > self.limits.memory_bytes {
-            let size = |bytes| crate::ui::units::bytes(bytes);
+        let (limits, needs) = (&self.limits, self.limits.needs(stage, last_peak_bytes));
+        let threads =
+            (needs.threads > limits.threads).then(|| format!("{} threads of {}", needs.threads, limits.threads));
+        let memory = (needs.memory_bytes > limits.memory_bytes).then(|| {
             let about = if stage.resources.memory.is_none() { "about " } else { "" };
-            return Some(format!("{about}{} of {} memory", size(needs.memory_bytes), size(self.limits.memory_bytes)));
-        }
-        let count = self.limits.gpus.len();
-        (self.limits.cluster.is_none() && needs.gpus > Gpus::whole(count))
-            .then(|| format!("{} GPUs of {count}", needs.gpus))
+            format!("{about}{} of {} memory", bytes(needs.memory_bytes), bytes(limits.memory_bytes))
+        });
+        let count = limits.gpus.len();
+        let gpus = (limits.cluster.is_none() && needs.gpus > Gpus::whole(count))
+            .then(|| format!("{} GPUs of {count}", needs.gpus));
+        let lacks: Vec<String> = threads.into_iter().chain(memory).chain(gpus).collect();
+        (!lacks.is_empty()).then(|| lacks.join(" and "))
     }
 }
 

@@ -25,7 +25,7 @@ impl Run<'_, '_> {
         }
         let order = self.order.get_or_init(|| {
             let last: Vec<Option<Last>> =
-                self.pipeline.stages.iter().map(|stage| last_of(self.store, &stage.name)).collect();
+                self.pipeline.stages.iter().map(|stage| last_of(self.store, &self.owner, &stage.name)).collect();
             let secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
             Order { chains: chains(self.pipeline, &secs), last }
         });
@@ -58,7 +58,7 @@ impl Run<'_, '_> {
                 }
                 // What others hold may be there already, and be read.
                 Ok(Asked::Busy(holder)) => match self.store.find(&ready.key.kind, ready.key.fingerprint()) {
-                    Found::Sound(manifest) if !ready.reasons.contains(&Reason::Forced) => {
+                    Ok(Found::Sound(manifest)) if !ready.reasons.contains(&Reason::Forced) => {
                         self.cached(ready.stage, &manifest);
                     }
                     _ => waits_for_others |= self.wait(ready, &holder),
@@ -113,7 +113,7 @@ impl Run<'_, '_> {
         let Ready { stage: at, key, reasons, .. } = ready;
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
-        match self.store.find(&key.kind, fingerprint) {
+        match self.store.find(&key.kind, fingerprint)? {
             Found::Absent => {}
             Found::Sound(_) if reasons.contains(&Reason::Forced) => {}
             // Another stage of the same key has made it meanwhile, or another run.
@@ -127,7 +127,7 @@ impl Run<'_, '_> {
             let text = format!("it asks for {lack}, and runs with what there is");
             self.tell(&RunEvent::Warning { stage: &stage.name, text: &text });
         }
-        if let Some(input) = self.damaged_input(at) {
+        if let Some(input) = self.damaged_input(at)? {
             self.make_again(at, input);
             return Ok(());
         }
@@ -144,6 +144,7 @@ impl Run<'_, '_> {
         let limits = self.capacity.limits();
         let job = Job {
             stage: stage.name.clone(),
+            pipeline: self.pipeline.file.clone(),
             fingerprint,
             spec: stage.spec.clone(),
             inputs: stage.inputs.iter().map(|edge| self.input(edge)).collect(),

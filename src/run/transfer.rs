@@ -31,6 +31,7 @@ impl Run<'_, '_> {
         self.states[at] = State::Remote;
         self.contents[at] = Some(manifest.content);
         self.fingerprints[at] = Some(manifest.fingerprint);
+        self.store.forget_end(&self.owner, &self.pipeline.stages[at].name);
         self.tally.remote += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
         if self.pipeline.is_goal(at) {
@@ -74,7 +75,7 @@ impl Run<'_, '_> {
             return Ok(!self.fetching.values().any(|own| own.manifest.fingerprint == manifest.fingerprint));
         };
         let kind = &manifest.key.kind;
-        match self.store.find(kind, manifest.fingerprint) {
+        match self.store.find(kind, manifest.fingerprint)? {
             Found::Absent => {}
             // Another run has brought it meanwhile, or another stage of the same key.
             Found::Sound(manifest) => {
@@ -123,6 +124,10 @@ impl Run<'_, '_> {
         drop(pending);
         let stamps = match adopted {
             Ok(stamps) => stamps,
+            Err(Trouble::Local(error)) => {
+                self.no_longer_elsewhere(at);
+                return self.failed(at, &error.into(), None, started.elapsed().as_secs_f64());
+            }
             Err(trouble) => return self.do_without(at, manifest.fingerprint, trouble),
         };
         self.store.committed(manifest.fingerprint, stamps);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
 use bam_contract::job::Job;
 
-const FOLDER: &str = "tmp";
+pub(super) const ATTEMPTS: &str = "tmp";
 
 /// An attempt's folder, which goes when this is dropped, unless it is to be left.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Store {
     /// Begins an artifact that is locked: an empty folder to write to, which goes away unless it is committed. It is this
     /// attempt's own, for what is left of an earlier one may still be writing into the one it had.
     pub(crate) fn begin(&self, kind: &str, fingerprint: Fingerprint, lock: Lock) -> Result<Pending> {
-        let beginning = || format!("beginning an artifact in `{}`", self.shown.join(FOLDER).display());
+        let beginning = || format!("beginning an artifact in `{}`", self.shown.join(ATTEMPTS).display());
         let path = self.folder_for(fingerprint).with_context(beginning)?;
         let folder = Attempt { path, is_left: Cell::new(false) };
         Pending::create(folder, self.folder(kind, fingerprint), lock).with_context(beginning)
@@ -75,6 +75,9 @@ impl Store {
     /// Removes an artifact that is locked; out of the store in one step, so that no half of it can be found there.
     pub(super) fn take_away(&self, kind: &str, fingerprint: Fingerprint) -> Result<()> {
         let folder = self.folder(kind, fingerprint);
+        if !folder.exists() {
+            return Ok(());
+        }
         let removing = || format!("removing `{}`", self.shown(&folder).display());
         let doomed = self.folder_for(fingerprint).with_context(removing)?;
         // A folder may take the place of an empty one.
@@ -83,7 +86,7 @@ impl Store {
     }
 
     fn folder_for(&self, fingerprint: Fingerprint) -> Result<PathBuf> {
-        let tmp = self.folder_in_root(FOLDER)?;
+        let tmp = self.folder_in_root(ATTEMPTS)?;
         Ok(tempfile::Builder::new().prefix(&format!("{fingerprint}.")).tempdir_in(tmp)?.keep())
     }
 
@@ -93,12 +96,24 @@ impl Store {
             let Some(fingerprint) = fingerprint_of(&folder) else { continue };
             // The lock is held while it is removed, so that nobody begins meanwhile.
             if let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {
-                if let Ok(job) = Job::read(&folder.join("job.json")) {
-                    self.keep_stopped(&job.stage, &folder.join(LOG));
-                }
-                _ = fs::remove_dir_all(folder);
+                self.end_attempt(&folder);
             }
         }
+    }
+
+    /// Removes an attempt whose process is gone, but for its log.
+    pub(super) fn end_attempt(&self, folder: &Path) {
+        if let Ok(job) = Job::read(&folder.join("job.json")) {
+            self.keep_stopped(&self.owner(&job.pipeline), &job.stage, &folder.join(LOG));
+        }
+        _ = fs::remove_dir_all(folder);
+    }
+
+    /// Attempts whose processes are gone, with what each was to make.
+    pub(super) fn cut_off(&self) -> impl Iterator<Item = (PathBuf, Fingerprint)> {
+        let named =
+            self.attempts().filter_map(|folder| fingerprint_of(&folder).map(|fingerprint| (folder, fingerprint)));
+        named.filter(|(folder, fingerprint)| !folder.join(SUBMITTED).exists() && !self.is_locked(*fingerprint))
     }
 
     /// The log of a stage's worker that is under way.
@@ -113,12 +128,12 @@ impl Store {
 
     /// Whether a log is of a worker that is under way: whose engine still holds the lock of what it makes.
     pub(crate) fn is_under_way(&self, log: &Path) -> bool {
-        let folder = log.parent().filter(|folder| folder.starts_with(self.root.join(FOLDER)));
+        let folder = log.parent().filter(|folder| folder.starts_with(self.root.join(ATTEMPTS)));
         log.exists() && folder.and_then(fingerprint_of).is_some_and(|fingerprint| self.is_locked(fingerprint))
     }
 
     fn attempts(&self) -> impl Iterator<Item = PathBuf> {
-        fs::read_dir(self.root.join(FOLDER)).into_iter().flatten().flatten().map(|entry| entry.path())
+        fs::read_dir(self.root.join(ATTEMPTS)).into_iter().flatten().flatten().map(|entry| entry.path())
     }
 }
 

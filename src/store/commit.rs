@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::attempts::Attempt;
@@ -75,6 +76,11 @@ impl Pending {
         fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
     }
 
+    /// Makes room on the disk for what is to be said of a stage that failed.
+    pub(crate) fn discard_output(&self) {
+        _ = fs::remove_dir_all(self.output());
+    }
+
     /// How many files the stage has written.
     pub(crate) fn count_files(&self) -> usize {
         files_in(&self.output()).map_or(0, |files| files.len())
@@ -85,6 +91,7 @@ impl Pending {
         let fingerprint = finished.key.fingerprint();
         let output = fs::symlink_metadata(self.output()).context("looking at the stage's output")?;
         ensure!(output.is_dir(), "the stage put something else in the place of its output folder");
+        make_plain(&self.output()).context("looking at the stage's output")?;
         let (files, mut stamps) = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
         if finished.is_foreign {
@@ -107,9 +114,9 @@ impl Pending {
         Ok((manifest, stamps))
     }
 
-    /// Takes in what was made elsewhere, if it is what its manifest says.
-    pub(crate) fn adopt(&self, manifest: &Manifest, log: &str) -> Result<Stamps> {
-        let (files, mut stamps) = entries(&self.output(), manifest.fingerprint)?;
+    /// Whether what came from elsewhere is what its manifest says.
+    pub(crate) fn hold_against(&self, manifest: &Manifest) -> Result<Stamps> {
+        let (files, stamps) = entries(&self.output(), manifest.fingerprint)?;
         for (name, entry) in &manifest.files {
             match files.get(name) {
                 None => bail!("`{name}` did not come"),
@@ -118,6 +125,11 @@ impl Pending {
             }
         }
         need_files(manifest.artifact, &files)?;
+        Ok(stamps)
+    }
+
+    /// Takes that in.
+    pub(crate) fn adopt(&self, manifest: &Manifest, mut stamps: Stamps, log: &str) -> Result<Stamps> {
         fs::write(self.log(), log).with_context(|| format!("writing `{}`", self.log().display()))?;
         stamps.insert(MANIFEST.to_owned(), self.put_in_place(manifest)?);
         Ok(stamps)
@@ -210,6 +222,23 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<String>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Leaves what a remote keeps too: bytes under names. No file may be executed, and no folder is empty.
+fn make_plain(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        if metadata.is_dir() {
+            make_plain(&path)?;
+            if fs::read_dir(&path)?.next().is_none() {
+                fs::remove_dir(&path)?;
+            }
+        } else if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(metadata.permissions().mode() & !0o111))?;
+        }
+    }
+    Ok(())
 }
 
 /// A stage that says it is done must have written what its kind of artifact consists of.

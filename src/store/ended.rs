@@ -1,5 +1,5 @@
-//! What is kept of stages that ended without an artifact, till a later run makes it good: `failed/<stage>/` has why, and the log of the
-//! worker; `stopped/<stage>/` the log of one that was stopped or killed.
+//! What is kept of stages that ended without an artifact, till a later run makes it good: `failed/<pipeline>/<stage>/` has why, and the
+//! log of the worker; `stopped/<pipeline>/<stage>/` the log of one that was stopped or killed.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use bam_contract::fault::hint_of;
 use serde::{Deserialize, Serialize};
 
-use super::{LOG, Pending, Store};
+use super::{LOG, Owner, Pending, Store};
 
-const FAILED: &str = "failed";
-const STOPPED: &str = "stopped";
+pub(super) const FAILED: &str = "failed";
+pub(super) const STOPPED: &str = "stopped";
 const WHY: &str = "failure.json";
 
 /// Why a stage failed.
@@ -38,15 +38,6 @@ impl Failure {
     }
 }
 
-/// A failure as it is kept: pipelines of one folder may have stages of one name.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    /// The pipeline file; from the folder that the store lies in, where it is below that.
-    pipeline: PathBuf,
-    #[serde(flatten)]
-    failure: Failure,
-}
-
 /// What a stage that is not under way has left.
 #[derive(Debug, Default)]
 pub(crate) struct LastWords {
@@ -61,18 +52,16 @@ impl Store {
     /// When the log can't be kept. Why it failed is told all the same, so that this may be lost.
     pub(crate) fn keep_failure(
         &self,
-        pipeline: &Path,
+        owner: &Owner,
         stage: &str,
         failure: &Failure,
         pending: Option<&Pending>,
     ) -> Result<Option<PathBuf>> {
-        self.forget(FAILED, stage);
-        self.forget(STOPPED, stage);
-        let name = format!("{FAILED}/{stage}");
+        self.forget_end(owner, stage);
+        let name = format!("{FAILED}/{}/{stage}", owner.name());
         let folder = self.folder_in_root(&name);
-        let kept = Kept { pipeline: self.near(pipeline), failure: failure.clone() };
         // Before the log is there: who follows it looks for this when it has moved.
-        if let (Ok(_), Ok(why)) = (&folder, serde_json::to_vec(&kept)) {
+        if let (Ok(_), Ok(why)) = (&folder, serde_json::to_vec(failure)) {
             _ = self.write(&format!("{name}/{WHY}"), &why);
         }
         let Some(pending) = pending else { return Ok(None) };
@@ -82,67 +71,62 @@ impl Store {
     }
 
     /// Why a stage of this pipeline failed, if it did when it was last run.
-    pub(crate) fn failure(&self, pipeline: &Path, stage: &str) -> Option<Failure> {
-        let kept = self.kept(stage)?;
-        (kept.pipeline == self.near(pipeline)).then_some(kept.failure)
+    pub(crate) fn failure(&self, owner: &Owner, stage: &str) -> Option<Failure> {
+        read_failure(&self.kept_of(FAILED, owner, stage))
     }
 
-    /// The log that a failed stage left.
-    pub(crate) fn failed_log(&self, stage: &str) -> Option<PathBuf> {
-        Some(self.root.join(FAILED).join(stage).join(LOG)).filter(|log| log.exists())
+    /// The log that a failed stage of this pipeline left.
+    pub(crate) fn failed_log(&self, owner: &Owner, stage: &str) -> Option<PathBuf> {
+        Some(self.kept_of(FAILED, owner, stage).join(LOG)).filter(|log| log.exists())
     }
 
-    /// Keeps the log of a worker that was stopped or killed, if it said anything. It is lost where it can't be kept.
-    pub(crate) fn keep_stopped(&self, stage: &str, log: &Path) {
-        if fs::metadata(log).is_ok_and(|metadata| metadata.len() > 0)
-            && let Ok(folder) = self.folder_in_root(&format!("{STOPPED}/{stage}"))
-        {
+    /// Keeps the log of a worker that was stopped or killed, in the place of how the stage ended before. It is lost where it
+    /// can't be kept.
+    pub(crate) fn keep_stopped(&self, owner: &Owner, stage: &str, log: &Path) {
+        self.forget_end(owner, stage);
+        if let Ok(folder) = self.folder_in_root(&format!("{STOPPED}/{}/{stage}", owner.name())) {
             _ = take_log(log, &folder.join(LOG));
         }
     }
 
-    /// Forgets how a stage ended that a later run made good: a failure only if it was of this pipeline.
-    pub(crate) fn forget_end(&self, pipeline: &Path, stage: &str) {
-        let folder = self.root.join(FAILED).join(stage);
-        // A folder without a record, as an earlier version left it, is anybody's.
-        if folder.exists() && self.kept(stage).is_none_or(|kept| kept.pipeline == self.near(pipeline)) {
-            self.forget(FAILED, stage);
+    /// Whether a stage of this pipeline was stopped or killed when it was last run.
+    pub(crate) fn was_stopped(&self, owner: &Owner, stage: &str) -> bool {
+        self.kept_of(STOPPED, owner, stage).exists()
+    }
+
+    /// Forgets how a stage ended that a later run made good.
+    pub(crate) fn forget_end(&self, owner: &Owner, stage: &str) {
+        for folder in [FAILED, STOPPED] {
+            let kept = self.kept_of(folder, owner, stage);
+            if fs::remove_dir_all(&kept).is_ok() {
+                // The pipeline's own, if that was the last.
+                _ = kept.parent().map(fs::remove_dir);
+            }
         }
-        self.forget(STOPPED, stage);
     }
 
     /// What a stage of that name has left when it was last run, of whatever pipeline.
     pub(crate) fn last_words(&self, stage: &str) -> LastWords {
-        let (failed, stopped) = (self.root.join(FAILED).join(stage), self.root.join(STOPPED).join(stage));
         let latest = self.latest_link(stage);
         let changed = |path: &Path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
         let made = self.latest(stage).and_then(|(_, manifest)| manifest).map(|manifest| {
             let made = UNIX_EPOCH + Duration::from_secs(manifest.provenance.finished_unix_secs);
             made.max(changed(&latest.join(LOG)).unwrap_or(UNIX_EPOCH))
         });
-        let mut ends: Vec<(Option<SystemTime>, PathBuf)> = vec![(made, latest), (changed(&failed), failed.clone())];
-        let stopped = self.attempts_of(stage).chain([stopped]);
-        ends.extend(stopped.map(|folder| (changed(&folder.join(LOG)), folder)));
+        let failed = self.kept_of_any(FAILED, stage).map(|folder| (changed(&folder), folder));
+        let stopped = self.attempts_of(stage).chain(self.kept_of_any(STOPPED, stage));
+        let stopped = stopped.map(|folder| (changed(&folder.join(LOG)), folder));
+        let ends: Vec<(Option<SystemTime>, PathBuf)> =
+            [(made, latest)].into_iter().chain(failed).chain(stopped).collect();
         let Some((Some(_), last)) = ends.into_iter().max_by_key(|(time, _)| *time) else {
             return LastWords::default();
         };
-        let failure = (last == failed).then(|| self.kept(stage).map(|kept| kept.failure)).flatten();
-        LastWords { log: Some(last.join(LOG)).filter(|log| log.exists()), failure }
+        LastWords { log: Some(last.join(LOG)).filter(|log| log.exists()), failure: read_failure(&last) }
     }
+}
 
-    fn kept(&self, stage: &str) -> Option<Kept> {
-        serde_json::from_slice(&fs::read(self.root.join(FAILED).join(stage).join(WHY)).ok()?).ok()
-    }
-
-    fn forget(&self, how: &str, stage: &str) {
-        _ = fs::remove_dir_all(self.root.join(how).join(stage));
-    }
-
-    /// A pipeline file's path that stays when its folder is moved with the store.
-    fn near(&self, pipeline: &Path) -> PathBuf {
-        let home = self.root.parent().unwrap_or(&self.root);
-        pipeline.strip_prefix(home).unwrap_or(pipeline).to_owned()
-    }
+fn read_failure(folder: &Path) -> Option<Failure> {
+    serde_json::from_slice(&fs::read(folder.join(WHY)).ok()?).ok()
 }
 
 /// Moves a log, and gives back the room that was kept for its last words.

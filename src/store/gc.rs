@@ -1,21 +1,23 @@
 //! Taking out of the store what nobody needs.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
-use bam_contract::job::STATE_FILE;
 use bam_contract::manifest::Manifest;
 
-use super::{Asked, Store, read_manifest};
+use super::attempts::ATTEMPTS;
+use super::ended::{FAILED, STOPPED};
+use super::records::is_held;
+use super::resume::NOTE;
+use super::{Asked, LAST, LATEST, Owner, Store, led_to, read_manifest};
 
 /// A small file that is younger may still be in the making.
 const UNFINISHED: Duration = Duration::from_hours(1);
-
-/// What lies in `resume/`.
-const TRAINING: &str = "unfinished training";
 
 /// An artifact, as garbage collection sees it.
 #[derive(Debug)]
@@ -63,15 +65,20 @@ impl Store {
     /// runs, attempts that were submitted to a cluster, and states of stages that are not done.
     pub(crate) fn leftovers(&self, since: Option<SystemTime>) -> Vec<Leftover> {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-        let is_old = |path: &Path| since.is_some_and(|since| changed(path).is_some_and(|changed| changed < since));
+        let is_old = |path: &Path| since.is_some_and(|since| newest(path).is_some_and(|newest| newest < since));
         let mut leftovers = Vec::new();
         let mut add = |path: PathBuf, fingerprint| {
             leftovers.push(Leftover { size_bytes: size_of(&path), path, fingerprint });
         };
-        for entry in entries("failed").chain(entries("stopped")).chain(entries("damaged")).chain(entries("runs")) {
-            if is_old(&entry.path()) {
-                add(entry.path(), None);
+        let ended = [FAILED, STOPPED].into_iter().flat_map(|folder| self.owners_in(folder)).flat_map(below);
+        let records = below(self.root.join("runs")).filter(|record| !is_held(record));
+        for path in ended.chain(below(self.root.join("damaged"))).chain(records) {
+            if is_old(&path) {
+                add(path, None);
             }
+        }
+        for (folder, fingerprint) in self.cut_off() {
+            add(folder, Some(fingerprint));
         }
         for (kind, fingerprint) in self.names() {
             let folder = self.folder(&kind, fingerprint);
@@ -97,29 +104,25 @@ impl Store {
         for entry in entries("resume") {
             let Some(fingerprint) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let folder = entry.path();
-            let state = Some(folder.join(STATE_FILE)).filter(|state| state.exists());
-            if !is_submitted(fingerprint) && (made.contains(&fingerprint) || is_old(state.as_ref().unwrap_or(&folder)))
-            {
+            if !is_submitted(fingerprint) && (made.contains(&fingerprint) || is_old(&folder)) {
                 add(folder, Some(fingerprint));
             }
         }
         leftovers
     }
 
-    /// What lies beside the artifacts and goes by age alone: what it is, how many there are, and their bytes.
+    /// What lies beside the artifacts: what it is, how many there are, and their bytes.
     pub(crate) fn beside(&self) -> Vec<(&'static str, usize, u64)> {
-        let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-        let all = |what, folders: &[&str]| {
-            let paths = folders.iter().flat_map(|folder| entries(folder)).map(|entry| entry.path());
-            // One that has begun has a note there, and no state yet.
-            let paths = paths.filter(|path| what != TRAINING || path.join(STATE_FILE).exists());
-            let sizes: Vec<u64> = paths.map(|path| size_of(&path)).collect();
-            (what, sizes.len(), sizes.iter().sum())
-        };
+        let all = |what, paths: Vec<PathBuf>| (what, paths.len(), paths.iter().map(|path| size_of(path)).sum());
+        // One that has begun has a note there, and no state yet.
+        let has_state = |folder: &PathBuf| below(folder.clone()).any(|path| path.file_name() != Some(OsStr::new(NOTE)));
+        let ended = [FAILED, STOPPED].into_iter().flat_map(|folder| self.owners_in(folder)).flat_map(below);
         let kinds = [
-            all(TRAINING, &["resume"]),
-            all("damaged artifact", &["damaged"]),
-            all("kept log", &["failed", "stopped"]),
+            all("unfinished state", below(self.root.join("resume")).filter(has_state).collect()),
+            all("cut-off attempt", self.cut_off().map(|(folder, _)| folder).collect()),
+            all("damaged artifact", below(self.root.join("damaged")).collect()),
+            all("kept log", ended.collect()),
+            all("run record", below(self.root.join("runs")).collect()),
         ];
         kinds.into_iter().filter(|(_, count, _)| *count > 0).collect()
     }
@@ -131,19 +134,56 @@ impl Store {
             held => held,
         };
         let path = &leftover.path;
+        if path.starts_with(self.root.join(ATTEMPTS)) {
+            self.end_attempt(path);
+            return Ok(true);
+        }
         let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        removed.with_context(|| format!("removing `{}`", self.shown(path).display()))?;
-        Ok(true)
+        match removed {
+            // Another was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => {
+                removed.with_context(|| format!("removing `{}`", self.shown(path).display()))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether something of that leftover is in use.
+    pub(crate) fn is_left_in_use(&self, leftover: &Leftover) -> bool {
+        leftover.fingerprint.is_some_and(|fingerprint| self.is_in_use(fingerprint))
     }
 
     /// Removes names of artifacts that are gone.
     pub(crate) fn prune_latest(&self) {
-        for entry in fs::read_dir(self.root.join("latest")).into_iter().flatten().flatten() {
-            if !entry.path().exists() {
-                _ = fs::remove_file(entry.path());
+        for link in self.owners_in(LAST).flat_map(below).chain(below(self.root.join(LATEST))) {
+            if !link.exists() {
+                _ = fs::remove_file(link);
             }
         }
     }
+
+    /// Pipeline files, as far as the store knows them, that have such an artifact and are not among those named.
+    pub(crate) fn others_with(&self, named: &[Owner], gone: &BTreeSet<Fingerprint>) -> Vec<String> {
+        let of_link = |link: PathBuf| led_to(&link).is_some_and(|(fingerprint, _)| gone.contains(&fingerprint));
+        let others = self.owners_in(LAST).filter(|folder| below(folder.clone()).any(of_link));
+        let names = others.filter_map(|folder| folder.file_name()?.to_str().map(ToOwned::to_owned));
+        let mut names: Vec<String> = names.filter(|name| named.iter().all(|owner| owner.name() != name)).collect();
+        names.sort();
+        names
+    }
+}
+
+fn below(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// When a file, or anything below a folder, was last changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let own = changed(path);
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    let within = is_folder.then(|| below(path.to_owned())).into_iter().flatten().filter_map(|path| newest(&path));
+    own.into_iter().chain(within).max()
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use bam_contract::digest::Fingerprint;
 use serde_json::Value;
 
-use super::Store;
+use super::{Owner, Store};
 
 /// The outcome of a run that goes on.
 pub(crate) const RUNNING: &str = "running";
@@ -25,13 +25,13 @@ impl Store {
     }
 
     /// Records of all runs, the last one first; those that can't be read are left out.
-    pub(crate) fn runs(&self) -> Vec<Value> {
-        self.run_paths().iter().rev().filter_map(|path| read_run(path).ok()).collect()
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Value> {
+        self.run_paths().into_iter().rev().filter_map(|path| read_run(&path).ok())
     }
 
-    /// The record of the last run.
-    pub(crate) fn last_run(&self) -> Option<Value> {
-        read_run(&self.run_paths().pop()?).ok()
+    /// The record of the last run of a pipeline.
+    pub(crate) fn last_run(&self, owner: &Owner) -> Option<Value> {
+        self.runs().find(|run| run["owner"] == owner.name())
     }
 
     /// Whether a run is under way that has not come to a stage yet.
@@ -39,19 +39,22 @@ impl Store {
         let is_among = |list: &Value, name: fn(&Value) -> &Value| {
             list.as_array().is_some_and(|list| list.iter().any(|item| name(item) == stage))
         };
-        let is_to_come = |run: &Value| {
-            run["outcome"] == RUNNING
-                && is_among(&run["planned"], |name| name)
-                && !is_among(&run["stages"], |settled| &settled["stage"])
+        let is_to_come = |run: Value| {
+            is_among(&run["planned"], |name| name) && !is_among(&run["stages"], |settled| &settled["stage"])
         };
-        self.runs().iter().any(is_to_come) && self.log_under_way(stage).is_none()
+        self.runs_under_way().any(is_to_come) && self.log_under_way(stage).is_none()
     }
 
     /// What runs that are under way have made or found so far, and may still need.
     pub(crate) fn named_by_runs_under_way(&self) -> BTreeSet<Fingerprint> {
-        let under_way = self.runs().into_iter().filter(|run| run["outcome"] == RUNNING);
-        let stages = under_way.flat_map(|run| run["stages"].as_array().cloned().unwrap_or_default());
+        let stages = self.runs_under_way().flat_map(|run| run["stages"].as_array().cloned().unwrap_or_default());
         stages.filter_map(|stage| stage["fingerprint"].as_str()?.parse().ok()).collect()
+    }
+
+    /// Their records alone are read.
+    fn runs_under_way(&self) -> impl Iterator<Item = Value> {
+        let records = self.run_paths().into_iter().filter(|path| is_held(path)).filter_map(|path| read_run(&path).ok());
+        records.filter(|run| run["outcome"] == RUNNING)
     }
 
     /// By time.
@@ -67,6 +70,11 @@ impl Store {
     pub(crate) fn log_of(&self, stage: &str) -> Option<PathBuf> {
         self.log_under_way(stage).or_else(|| self.last_words(stage).log)
     }
+}
+
+/// Whether the process that writes a record goes on.
+pub(super) fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 fn read_run(path: &Path) -> Result<Value> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 
-const NOTE: &str = "stage.json";
+pub(super) const NOTE: &str = "stage.json";
 
 /// Whose state it is.
 #[derive(Debug, Serialize, Deserialize)]

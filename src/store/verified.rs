@@ -7,10 +7,12 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::fault::Fault;
 use bam_contract::manifest::Manifest;
 
 use super::commit::files_in;
@@ -18,6 +20,8 @@ use super::{Found, LOG, MANIFEST, Store, read_manifest};
 use crate::fingerprint::Stamp;
 
 const FILE: &str = "verified.json";
+/// Stands for the folder itself among its files' stamps.
+const FOLDER: &str = ".";
 
 /// Stamps of an artifact's files, when their bytes were last known to be right, and of the manifest that said so.
 pub(crate) type Stamps = BTreeMap<String, Stamp>;
@@ -53,7 +57,7 @@ fn read(root: &Path) -> BTreeMap<Fingerprint, Stamps> {
 
 impl Store {
     /// Looks an artifact up.
-    pub(crate) fn find(&self, kind: &str, fingerprint: Fingerprint) -> Found {
+    pub(crate) fn find(&self, kind: &str, fingerprint: Fingerprint) -> Result<Found> {
         self.look(kind, fingerprint, false)
     }
 
@@ -65,40 +69,55 @@ impl Store {
     }
 
     /// Looks an artifact up and reads all its bytes.
-    pub(crate) fn verify(&self, kind: &str, fingerprint: Fingerprint) -> Found {
+    pub(crate) fn verify(&self, kind: &str, fingerprint: Fingerprint) -> Result<Found> {
         self.look(kind, fingerprint, true)
     }
 
-    fn look(&self, kind: &str, fingerprint: Fingerprint, read_all: bool) -> Found {
+    fn look(&self, kind: &str, fingerprint: Fingerprint, read_all: bool) -> Result<Found> {
         let folder = self.folder(kind, fingerprint);
         let manifest = match read_manifest(&folder) {
             Ok(manifest) => manifest,
-            Err(_) if matches!(folder.try_exists(), Ok(false)) => return Found::Absent,
-            Err(error) => return Found::Damaged(format!("{error:#}")),
+            Err(_) if matches!(folder.try_exists(), Ok(false)) => return Ok(Found::Absent),
+            Err(error) if is_denied(&error) => return Err(self.denied(&folder, &error)),
+            Err(error) => return Ok(Found::Damaged(format!("{error:#}"))),
         };
         if let Some(mistake) = manifest.mistake(fingerprint) {
-            return Found::Damaged(format!("`{MANIFEST}` {mistake}"));
+            return Ok(Found::Damaged(format!("`{MANIFEST}` {mistake}")));
         }
-        let own = fs::metadata(folder.join(MANIFEST)).map(|metadata| Stamp::of(&metadata)).ok();
+        let stamp_of = |path: &Path| fs::metadata(path).map(|metadata| Stamp::of(&metadata)).ok();
+        let (of_manifest, of_folder) = (stamp_of(&folder.join(MANIFEST)), stamp_of(&folder));
         let known = self.verified.stamps(&self.root).borrow().get(&fingerprint).cloned();
         // By another manifest than the one they were held against, nothing is known of the files.
-        let is_same = |known: &Stamps| known.get(MANIFEST) == own.as_ref();
+        let is_same = |known: &Stamps| known.get(MANIFEST) == of_manifest.as_ref();
         let known = known.filter(|known| !read_all && is_same(known)).unwrap_or_default();
-        let held = if known.is_empty() { no_more_than(&folder, &manifest) } else { Ok(()) };
+        // A folder changes when something is put into it.
+        let is_listed = of_folder.is_some() && known.get(FOLDER) == of_folder.as_ref();
+        let held = if is_listed { Ok(()) } else { no_more_than(&folder, &manifest) };
         let held = held.and_then(|()| held_against(&folder, &manifest, &known)).map(|mut found| {
-            found.extend(own.map(|own| (MANIFEST.to_owned(), own)));
+            found.extend(of_manifest.map(|stamp| (MANIFEST.to_owned(), stamp)));
+            found.extend(of_folder.map(|stamp| (FOLDER.to_owned(), stamp)));
             found
         });
         match held {
             Ok(found) if found == known => {}
             Ok(found) => self.verified.insert(&self.root, fingerprint, found),
-            Err(how) => {
+            Err(Wrong::Denied(error)) => return Err(self.denied(&folder, &error)),
+            Err(Wrong::Damaged(how)) => {
                 // It is read again next time, even if its stamps look right.
                 self.verified.remove(&self.root, fingerprint);
-                return Found::Damaged(how);
+                return Ok(Found::Damaged(how));
             }
         }
-        Found::Sound(Box::new(manifest))
+        Ok(Found::Sound(Box::new(manifest)))
+    }
+
+    fn denied(&self, folder: &Path, error: &anyhow::Error) -> anyhow::Error {
+        let message = format!("`{}` cannot be read: {error:#}", self.shown(folder).display());
+        Fault::new(
+            message,
+            "give the user that runs `bam` the right to read it; nothing is wrong with it as far as is known",
+        )
+        .into()
     }
 
     /// Notes an artifact whose digests were just taken.
@@ -129,30 +148,56 @@ impl Store {
     }
 }
 
+/// Why an artifact can't be used.
+enum Wrong {
+    Damaged(String),
+    /// It may be as sound as can be.
+    Denied(anyhow::Error),
+}
+
+impl Wrong {
+    fn of(name: &str, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied(anyhow::Error::from(error).context(format!("`{name}`"))),
+            io::ErrorKind::NotFound => Self::Damaged(format!("`{name}` is gone")),
+            _ => Self::Damaged(format!("`{name}` can't be read: {error}")),
+        }
+    }
+}
+
+fn is_denied(error: &anyhow::Error) -> bool {
+    let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    error.downcast_ref().is_some_and(is_denied) || error.root_cause().downcast_ref().is_some_and(is_denied)
+}
+
 /// A stage that reads all that is in a folder would read what was added to it.
-fn no_more_than(folder: &Path, manifest: &Manifest) -> Result<(), String> {
-    let names = files_in(folder).map_err(|error| format!("{error:#}"))?;
+fn no_more_than(folder: &Path, manifest: &Manifest) -> Result<(), Wrong> {
+    let wrong = |error: anyhow::Error| {
+        if is_denied(&error) { Wrong::Denied(error) } else { Wrong::Damaged(format!("{error:#}")) }
+    };
+    let names = files_in(folder).map_err(wrong)?;
     let is_own = |name: &String| manifest.files.contains_key(name) || [MANIFEST, LOG].contains(&name.as_str());
     match names.iter().find(|name| !is_own(name)) {
-        Some(added) => Err(format!("`{added}` was added to it")),
+        Some(added) => Err(Wrong::Damaged(format!("`{added}` was added to it"))),
         None => Ok(()),
     }
 }
 
 /// Stamps of an artifact's files, whose bytes are right by what is known or by their digests; or what is wrong.
-fn held_against(folder: &Path, manifest: &Manifest, known: &Stamps) -> Result<Stamps, String> {
+fn held_against(folder: &Path, manifest: &Manifest, known: &Stamps) -> Result<Stamps, Wrong> {
     let mut stamps = BTreeMap::new();
     for (name, entry) in &manifest.files {
         let path = folder.join(name);
-        let metadata = fs::metadata(&path).map_err(|_| format!("`{name}` is gone"))?;
+        let metadata = fs::metadata(&path).map_err(|error| Wrong::of(name, error))?;
         if metadata.len() != entry.size_bytes {
-            return Err(format!("`{name}` has {} bytes, not {}", metadata.len(), entry.size_bytes));
+            let how = format!("`{name}` has {} bytes, not {}", metadata.len(), entry.size_bytes);
+            return Err(Wrong::Damaged(how));
         }
         let stamp = Stamp::of(&metadata);
         if known.get(name) != Some(&stamp) {
-            let digest = Digest::of_file(&path).map_err(|error| format!("`{name}` can't be read: {error}"))?;
+            let digest = Digest::of_file(&path).map_err(|error| Wrong::of(name, error))?;
             if digest != entry.digest {
-                return Err(format!("the bytes of `{name}` have changed"));
+                return Err(Wrong::Damaged(format!("the bytes of `{name}` have changed")));
             }
         }
         stamps.insert(name.clone(), stamp);

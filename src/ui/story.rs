@@ -264,7 +264,13 @@ impl Story {
         if self.tells_pushes {
             parts.extend(counted(&[(tally.pushed, "pushed")]));
         }
-        parts.extend(counted(&[(tally.ran, "ran"), (tally.failed, "failed"), (tally.skipped, "skipped")]));
+        parts.extend(counted(&[
+            (tally.ran, "ran"),
+            (tally.failed, "failed"),
+            (tally.stopped, "stopped"),
+            (tally.skipped, "skipped"),
+            (tally.absent, "absent"),
+        ]));
         story("────────────");
         let verb = |word: &str| stderr().bold().apply_to(format!("{word:>12}")).to_string();
         let stages = plural(self.stages, "stage");
@@ -279,7 +285,7 @@ impl Story {
         self.ran.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         if self.ran.len() > 1 {
             let slowest = self.ran.iter().take(SLOWEST).map(|(stage, secs)| format!("{stage} {}", duration(*secs)));
-            story(&format!("{} {}", verb("Slowest"), slowest.collect::<Vec<_>>().join(" → ")));
+            story(&format!("{} {}", verb("Slowest"), slowest.collect::<Vec<_>>().join(", ")));
         }
         if tally.pushed > 0 {
             let artifacts = plural(tally.pushed, "artifact");
@@ -320,7 +326,7 @@ impl Observer for Story {
                 let head = self.head("CACHED", &stderr().green(), "", *index, stage);
                 self.line(&head, &manifest.summary, &manifest.fingerprint.short());
                 if !reran.is_empty() {
-                    self.below(&format!("{} reran, same bytes", reran.join(", ")));
+                    self.below(&format!("{} ran, same bytes", reran.join(", ")));
                 }
             }
             RunEvent::Remote { stage, index, manifest } => {

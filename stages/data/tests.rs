@@ -29,6 +29,7 @@ fn run_on(files: &[(&str, &[u8])], params: Value) -> (TempDir, Result<Outcome>) 
     std::fs::create_dir(&output).unwrap();
     let job = Job {
         stage: "examples".to_owned(),
+        pipeline: std::path::PathBuf::new(),
         fingerprint: Fingerprint::of("test"),
         spec: StageSpec::Data(Box::new(params.clone())),
         inputs: Vec::new(),

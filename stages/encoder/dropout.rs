@@ -41,6 +41,12 @@ impl Dropout {
         Self { seed: Some(seed), drawn: Cell::new(0), is_of_gpu }
     }
 
+    /// Of a part of a batch, each of which has numbers of its own; none are dropped without a seed.
+    pub(crate) fn of_part(seed: Option<u64>, part: usize, device: Device) -> Self {
+        let of_part = |seed: u64| if part == 0 { seed } else { mixed(seed ^ mixed(part as u64)) };
+        seed.map_or_else(Self::off, |seed| Self::seeded(of_part(seed), device))
+    }
+
     /// Where it stands, to drop the same again.
     pub(crate) fn mark(&self) -> Mark {
         if let Some(seed) = self.seed.filter(|_| self.is_of_gpu) {

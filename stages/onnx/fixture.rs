@@ -168,6 +168,7 @@ impl Export {
         let params = ExportParams { model: StageRef("student".to_owned()), precision };
         let job = Job {
             stage: "onnx".to_owned(),
+            pipeline: PathBuf::new(),
             fingerprint: Fingerprint::of("export"),
             spec: StageSpec::Export(params.clone()),
             inputs: vec![JobInput {

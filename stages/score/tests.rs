@@ -61,6 +61,7 @@ fn score(export: &Export, precision: GraphPrecision, max_drop: f64) -> (Result<O
     };
     let job = Job {
         stage: "scores".to_owned(),
+        pipeline: PathBuf::new(),
         fingerprint: Fingerprint::of("scores"),
         spec: StageSpec::Score(params.clone()),
         inputs: vec![

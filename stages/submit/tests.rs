@@ -46,6 +46,7 @@ fn job(folder: &Path, given: &[&str], output: &str) -> Job {
     });
     Job {
         stage: "submission".to_owned(),
+        pipeline: std::path::PathBuf::new(),
         fingerprint: Fingerprint::of("submission"),
         spec: StageSpec::Submit(params(&[])),
         inputs: inputs.collect(),

@@ -49,6 +49,7 @@ fn run_on(task: &str, rows: &[Example], params: serde_json::Value, vocabulary: &
     let params: TokenizeParams = serde_json::from_value(params).unwrap();
     let job = Job {
         stage: "tokens".to_owned(),
+        pipeline: std::path::PathBuf::new(),
         fingerprint,
         spec: StageSpec::Tokenize(params.clone()),
         inputs: vec![JobInput {

@@ -73,6 +73,21 @@ impl Gradients {
         }
     }
 
+    /// The sum of those of two parts of a batch.
+    pub(super) fn plus(mut self, other: Self) -> Self {
+        tch::no_grad(|| {
+            for (sum, more) in self.leaves.iter_mut().zip(other.leaves) {
+                match (sum, more) {
+                    (Some(sum), Some(more)) => *sum += more,
+                    (sum @ None, more) => *sum = more,
+                    (Some(_), None) => {}
+                }
+            }
+        });
+        self.add_words(other.words_ud);
+        self
+    }
+
     /// Global L2 norm, without dimensions.
     pub(super) fn norm(&self) -> Tensor {
         libtorch::norm(&self.leaves.iter().flatten().chain(&self.words_ud).collect::<Vec<_>>())

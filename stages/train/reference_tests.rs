@@ -30,6 +30,9 @@ struct Setting {
     reference: Reference,
     params: TrainParams,
     set: TrainingSet,
+    threads: usize,
+    /// How often the batch has each row.
+    copies: usize,
     _folder: TempDir,
 }
 
@@ -71,6 +74,7 @@ impl Setting {
         let params: TrainParams = serde_json::from_value(params).unwrap();
         let job = Job {
             stage: "student".to_owned(),
+            pipeline: std::path::PathBuf::new(),
             fingerprint: Fingerprint::of("test"),
             spec: StageSpec::Train(Box::new(params.clone())),
             inputs,
@@ -80,25 +84,27 @@ impl Setting {
             device: "cpu".to_owned(),
         };
         let set = TrainingSet::open(&params, &job).unwrap();
-        Self { reference, params, set, _folder: folder }
+        Self { reference, params, set, threads: 1, copies: 1, _folder: folder }
     }
 
-    /// Every row once for each task.
+    /// Every row for each task.
     fn batch(&self) -> Vec<Draw> {
         let rows = |task: usize| (0..self.set.task(task).rows.len()).map(move |row| Draw { task, row });
-        (0..2).flat_map(rows).collect()
+        let once: Vec<Draw> = (0..2).flat_map(rows).collect();
+        once.repeat(self.copies)
     }
 
     fn loss_and_gradients(&self, model: &Model, gold_share: f64) -> (f64, Gradients) {
         // Annealing is linear: the label's share is the progress.
-        let conditions = Conditions { progress: gold_share, least_depth: 0, dropout: Dropout::seeded(1, model.device) };
+        let conditions = Conditions { progress: gold_share, least_depth: 0, dropout: Some(1) };
         self.loss_and_gradients_under(model, &conditions)
     }
 
     fn loss_and_gradients_under(&self, model: &Model, conditions: &Conditions) -> (f64, Gradients) {
         let batch = self.set.read(self.batch()).unwrap();
         let words = word_ids(&batch, self.set.pad_id());
-        let (loss, gradients) = step::loss_and_gradients(model, &self.set, (&batch, words), &self.params, conditions);
+        let step = Computation { model, set: &self.set, batch: &batch, params: &self.params, conditions: *conditions };
+        let (loss, gradients) = step.loss_and_gradients(&words, &Crew::new(self.threads, model.device));
         (loss.double_value(&[]), gradients)
     }
 }
@@ -211,8 +217,7 @@ fn all_leaves_at_once_equal_one_by_one() {
             let mut optimizer = AdamW::new(&model, &setting.params);
             let words = word_ids(&setting.set.read(setting.batch()).unwrap(), setting.set.pad_id());
             for seed in 0..3 {
-                let dropout = Dropout::seeded(seed, Device::Cpu);
-                let conditions = Conditions { progress: GOLD_SHARE, least_depth, dropout };
+                let conditions = Conditions { progress: GOLD_SHARE, least_depth, dropout: Some(seed) };
                 if !at_once {
                     optimizer.catch_up(&mut model, &words);
                 }
@@ -248,8 +253,7 @@ fn a_layer_computed_again_has_the_same_gradients() {
             let mut model = setting.reference.model(precision);
             model.config.hidden_dropout_prob = 0.1;
             model.config.attention_probs_dropout_prob = 0.2;
-            let conditions =
-                Conditions { progress: GOLD_SHARE, least_depth, dropout: Dropout::seeded(1, model.device) };
+            let conditions = Conditions { progress: GOLD_SHARE, least_depth, dropout: Some(1) };
             let (loss, gradients) = setting.loss_and_gradients_under(&model, &conditions);
             (loss, gradients.leaves, gradients.words_ud)
         };
@@ -275,6 +279,31 @@ fn gradients_of_passes_add_up() {
     }
 }
 
+/// Rows that are divided among threads too; and the same seed drops the same on as many.
+#[test]
+fn gradients_of_threads_add_up() {
+    let gradients = |threads: usize, dropout: f64| {
+        let mut setting = Setting::new(true, &json!({"reduction": "mean"}));
+        setting.threads = threads;
+        setting.copies = 20;
+        let mut model = setting.reference.model(Precision::Fp32);
+        model.config.hidden_dropout_prob = dropout;
+        let (loss, gradients) = setting.loss_and_gradients(&model, GOLD_SHARE);
+        (loss, by_parameter(&model, &gradients))
+    };
+    let one = gradients(1, 0.0);
+    for threads in [2, 3] {
+        let (loss, divided) = gradients(threads, 0.0);
+        assert!((one.0 - loss).abs() < 1e-6, "{threads} threads");
+        for (name, gradient) in &one.1 {
+            assert!(gradient.allclose(&divided[name], 1e-4, 1e-6, false), "`{name}` on {threads} threads");
+        }
+    }
+    let (dropped, again) = (gradients(2, 0.2), gradients(2, 0.2));
+    assert_eq!(dropped, again);
+    assert!((dropped.0 - gradients(1, 0.2).0).abs() > 1e-6, "each part drops by numbers of its own");
+}
+
 /// With all below the top layer frozen: its gradients are those of the whole training, and the rest keeps every bit.
 #[test]
 fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
@@ -282,7 +311,7 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
     let mut model = setting.reference.model(Precision::Fp32);
     let (loss, whole) = setting.loss_and_gradients(&model, GOLD_SHARE);
     // Of three layers, the top one, the pooler and the heads.
-    let conditions = Conditions { progress: GOLD_SHARE, least_depth: 3, dropout: Dropout::seeded(1, Device::Cpu) };
+    let conditions = Conditions { progress: GOLD_SHARE, least_depth: 3, dropout: Some(1) };
     let (same_loss, gradients) = setting.loss_and_gradients_under(&model, &conditions);
     assert_eq!(loss, same_loss);
     assert!(gradients.words_ud.is_none());
@@ -314,7 +343,7 @@ fn a_gpu_drops_by_the_seed() {
         let mut model = setting.reference.model_on(gpu, Precision::Bf16);
         model.config.hidden_dropout_prob = 0.3;
         model.config.attention_probs_dropout_prob = 0.3;
-        let conditions = Conditions { progress: GOLD_SHARE, least_depth: 0, dropout: Dropout::seeded(seed, gpu) };
+        let conditions = Conditions { progress: GOLD_SHARE, least_depth: 0, dropout: Some(seed) };
         setting.loss_and_gradients_under(&model, &conditions).0
     };
     assert!((loss(1) - loss(1)).abs() < 1e-6);

@@ -3,6 +3,7 @@
 use bam_contract::stage::{Reduction, TrainParams};
 use tch::{Kind, Tensor};
 
+use super::crew::Crew;
 use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
 use super::recompute;
@@ -13,52 +14,77 @@ use crate::encoder::{Batch, Dropout, Model, device::upload};
 use bam_inference::padding::{Pass, passes_of_groups};
 
 /// What of a step depends on how far the training is.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Conditions {
     /// Share of the training done, in [0, 1).
     pub(super) progress: f64,
     /// What lies below is frozen.
     pub(super) least_depth: usize,
-    pub(super) dropout: Dropout,
+    /// Seed of what is dropped; nothing is without one.
+    pub(super) dropout: Option<u64>,
 }
 
-/// The loss of a batch, without dimensions, and its gradients. The batch's words are `words`.
-///
-/// Its rows attend within groups of like length, and a large batch goes through in several passes; both leave its
-/// gradients as they are.
-pub(super) fn loss_and_gradients(
-    model: &Model,
-    set: &TrainingSet,
-    (batch, words): (&DrawnRows, Vec<i64>),
-    params: &TrainParams,
-    conditions: &Conditions,
-) -> (Tensor, Gradients) {
-    let rows = batch.rows.len();
-    let lengths: Vec<_> = (0..rows).map(|row| batch.rows.tokens(row)).collect();
-    let scale = match params.reduction {
-        Reduction::Mean => (rows as f64).recip(),
-        Reduction::Sum => 1.0,
-    };
-    let mut gradients = Gradients::new(model, BatchWords::of(model, words), conditions.least_depth);
-    let mut losses = Vec::new();
-    for Pass { rows: range, ends } in passes_of_groups(&lengths, params.pass_tokens) {
-        let token_rows: Vec<_> = range.clone().map(|row| (&batch.rows, row)).collect();
-        let rows = Batch::new(&token_rows, &ends, set.pad_id(), |id| gradients.words.row_of(id), model.placement());
-        let loss_of = |pooled_bd: &Tensor| loss(model, set, &batch.draws[range], pooled_bd, params, conditions) * scale;
-        let (words_ud, dropout) = (gradients.words.rows_ud.shallow_clone(), &conditions.dropout);
-        let loss = if params.recompute {
-            let pass = recompute::Pass::forward(model, &rows, words_ud, dropout);
-            let loss = loss_of(&model.pool_bd(&pass.last_bd));
-            pass.backward(&loss, &mut gradients, conditions.least_depth);
-            loss
-        } else {
-            let loss = loss_of(&model.pooled_bd(&rows, &words_ud, dropout));
-            gradients.add(model, &loss);
-            loss
-        };
-        losses.push(loss.detach());
+/// A batch, and all that its loss depends on.
+pub(super) struct Computation<'a> {
+    pub(super) model: &'a Model,
+    pub(super) set: &'a TrainingSet,
+    pub(super) batch: &'a DrawnRows,
+    pub(super) params: &'a TrainParams,
+    pub(super) conditions: Conditions,
+}
+
+// SAFETY: threads only read the model's tensors, which libtorch allows; all else is plain data.
+unsafe impl Sync for Computation<'_> {}
+
+impl Computation<'_> {
+    /// The loss of the batch, without dimensions, and its gradients. The batch's words are `words`.
+    ///
+    /// Its rows are divided among the crew's threads, attend within groups of like length, and go through in several passes where they are many; all of
+    /// that leaves its gradients as they are.
+    pub(super) fn loss_and_gradients(&self, words: &[i64], crew: &Crew) -> (Tensor, Gradients) {
+        let rows = &self.batch.rows;
+        let lengths: Vec<_> = (0..rows.len()).map(|row| rows.tokens(row)).collect();
+        let parts: Vec<_> = crew.divide(&lengths).into_iter().enumerate().collect();
+        let computed = crew.compute(&parts, |(number, part)| self.of_part(*number, part, words));
+        let (losses, gradients): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
+        let summed = gradients.into_iter().reduce(Gradients::plus).expect("a batch has a part at least");
+        (Tensor::stack(&losses, 0).sum(Kind::Double), summed)
     }
-    (Tensor::stack(&losses, 0).sum(Kind::Double), gradients)
+
+    /// The share in loss and gradients of some of the rows, which ascend in length.
+    fn of_part(&self, number: usize, part: &[usize], words: &[i64]) -> (Tensor, Gradients) {
+        let Self { model, set, batch, params, conditions } = *self;
+        let scale = match params.reduction {
+            Reduction::Mean => (batch.rows.len() as f64).recip(),
+            Reduction::Sum => 1.0,
+        };
+        let dropout = Dropout::of_part(conditions.dropout, number, model.device);
+        let lengths: Vec<_> = part.iter().map(|row| batch.rows.tokens(*row)).collect();
+        let mut gradients = Gradients::new(model, BatchWords::of(model, words.to_vec()), conditions.least_depth);
+        let mut losses = Vec::new();
+        for Pass { rows: range, ends } in passes_of_groups(&lengths, params.pass_tokens) {
+            let part = &part[range];
+            let token_rows: Vec<_> = part.iter().map(|row| (&batch.rows, *row)).collect();
+            let draws: Vec<Draw> = part.iter().map(|row| batch.draws[*row]).collect();
+            let rows = Batch::new(&token_rows, &ends, set.pad_id(), |id| gradients.words.row_of(id), model.placement());
+            let loss_of = |pooled_bd: &Tensor| {
+                loss(model, set, &draws, pooled_bd, params, (conditions.progress, &dropout)) * scale
+            };
+            let words_ud = gradients.words.rows_ud.shallow_clone();
+            let loss = if params.recompute {
+                let pass = recompute::Pass::forward(model, &rows, words_ud, &dropout);
+                let loss = loss_of(&model.pool_bd(&pass.last_bd));
+                pass.backward(&loss, &mut gradients, conditions.least_depth);
+                loss
+            } else {
+                let loss = loss_of(&model.pooled_bd(&rows, &words_ud, &dropout));
+                gradients.add(model, &loss);
+                loss
+            };
+            losses.push(loss.detach());
+        }
+        (Tensor::stack(&losses, 0).sum(Kind::Double), gradients)
+    }
 }
 
 /// Sum of the losses of pooled rows, each answered by its task's head.
@@ -68,7 +94,7 @@ fn loss(
     draws: &[Draw],
     pooled_bd: &Tensor,
     params: &TrainParams,
-    Conditions { progress, dropout, .. }: &Conditions,
+    (progress, dropout): (f64, &Dropout),
 ) -> Tensor {
     let mut loss = Tensor::zeros([], (Kind::Float, model.device));
     for task in 0..set.all().len() {
@@ -79,7 +105,7 @@ fn loss(
         let of_task_nd = pooled_bd.index_select(0, &upload(&places, model.device));
         let logits_nc = model.logits_bc(task, &of_task_nd, dropout);
         let rows = places.iter().map(|at| draws[*at as usize].row);
-        loss += task_loss(set.task(task), rows, &logits_nc, params, *progress);
+        loss += task_loss(set.task(task), rows, &logits_nc, params, progress);
     }
     loss
 }

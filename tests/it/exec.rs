@@ -119,13 +119,16 @@ fn the_job_is_as_documented() {
     }
   ],
   "output": "ROOT/tmp/<hex>.<letters>/output",
+  "pipeline": "HERE/pipeline.yaml",
   "resume": "ROOT/resume/<hex>",
   "stage": "twice",
   "threads": 1
 }"#;
     let mut plain = job.clone();
     let spec = plain.as_object_mut().unwrap().remove("spec").unwrap();
-    let said = redact(&serde_json::to_string_pretty(&plain).unwrap()).replace(&root, "ROOT");
+    let said = redact(&serde_json::to_string_pretty(&plain).unwrap())
+        .replace(&root, "ROOT")
+        .replace(root.trim_end_matches("/artifacts"), "HERE");
     let letters = regex::Regex::new(r"(tmp/<hex>)\.\w+/").unwrap();
     assert_eq!(letters.replace(&said, "$1.<letters>/"), expected);
     assert_eq!(spec["exec"]["inputs"], serde_json::json!({"all": ["count", "rows"]}));
@@ -192,7 +195,7 @@ fn a_program_that_fails_or_breaks_its_promise_fails_its_stage() {
         story_of("echo the cause >&2; exit 3", "files"),
         "error: `sh` ended with exit code 3
 
-the end of its log, `artifacts/failed/own/log.txt`:
+the end of its log, `artifacts/failed/pipeline.yaml/own/log.txt`:
   | the cause"
     );
     assert_eq!(

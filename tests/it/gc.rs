@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, until};
 use serde_json::Value;
 
 #[test]
@@ -111,6 +111,30 @@ fn gc_by_age_removes_what_is_old_and_not_needed() {
     assert!(gc.stdout.contains("\nremoved 1 artifact of 4, "), "{}", gc.stdout);
     let left = sandbox.names_in("artifacts/store/tokenize");
     assert!(left.len() == 2 && left.contains(&needed) && !left.contains(&other), "{left:?}");
+}
+
+#[test]
+fn gc_by_age_leaves_records_of_runs_under_way_and_states_that_were_just_kept() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("behaviour.json", r#"{"teacher@sentiment": "slow"}"#);
+    let state = format!("artifacts/resume/{}", "0".repeat(64));
+    sandbox.write(&format!("{state}/row"), "400");
+    let mut command = sandbox.command(&["run", "pipeline.yaml", "teacher@sentiment"]);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the stage runs", || sandbox.path("slow-teacher@sentiment").exists());
+    let old = |path: &str| {
+        let file = fs::File::open(sandbox.path(path)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    let record = sandbox.names_in("artifacts/runs").remove(0);
+    old(&format!("artifacts/runs/{record}"));
+    // Its file was written just now.
+    old(&state);
+    let gc = sandbox.bam(&["gc", "--older-than", "30d"]);
+    assert_eq!((gc.code, gc.stdout.as_str()), (0, "removed 0 artifacts of 2, 0 B\n"));
+    assert!(sandbox.path(&format!("{state}/row")).exists());
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert_eq!(sandbox.names_in("artifacts/runs"), [record]);
 }
 
 #[test]

@@ -426,7 +426,7 @@ stages:
         [
             "2:66 unknown entry `resorces` of stage `x`",
             "3:66 unknown entry `needs` of stage `y`",
-            "4:3 stage `z` has two kinds, `data` and `tokenize`",
+            "4:3 stage `z` has 2 kinds: `data`, `tokenize`",
         ]
     );
     assert!(said.stderr.contains("hint: did you mean `resources`?"), "{}", said.stderr);
@@ -457,7 +457,7 @@ for:
   k: [a, a]
   o: [~, { b: 1 }, [c], \"\", 1, \"1\"]
 stages:
-  x@k: { data: { task: sentiment, grammar: { train: $k, dev: $nowhere, test: $o } } }
+  x@k: { data: { task: sentiment, grammar: { train: $k, dev: $nowhere } } }
   y@o: { data: { task: $o, grammar: { train: 5 } }, tokenize: { encoder: \"${env:BAM_NONE}\" } }
 ");
     assert_eq!(
@@ -469,8 +469,9 @@ stages:
             "3:20 axis `o` has the value [\"c\"]",
             "3:25 axis `o` has the value \"\"",
             "3:32 axis `o` has `1` twice",
+            "5:53 `train` in stage `x@k` is the text \"a\", not a whole number from 0",
             "5:62 unknown variable `$nowhere` in stage `x@k`",
-            "6:3 stage `y@o` has two kinds, `data` and `tokenize`",
+            "6:3 stage `y@o` has 2 kinds: `data`, `tokenize`",
             "6:74 the environment variable `BAM_NONE`, used in stage `y@o`, is not set",
         ]
     );

@@ -282,6 +282,13 @@ fn a_folder_is_a_remote_too_and_no_key_knows_of_it() {
     assert_eq!((damaged.code, damaged.stages("FAILED").len()), (1, 1), "{}", damaged.stderr);
     assert!(damaged.stderr.contains(told) && damaged.stderr.contains("1 failed"), "{}", damaged.stderr);
 
+    // What is lost there is brought again, by whoever has it.
+    fs::remove_dir_all(shared.path().join("blobs")).unwrap();
+    let mended = first.bam(&["push", "pipeline.yaml", "tokens@entailment"]);
+    assert_eq!((mended.code, mended.stages("PUSHED").len()), (0, 2), "{}", mended.stderr);
+    let pulled = second.bam(&["pull", "pipeline.yaml", "tokens@entailment"]);
+    assert_eq!((pulled.code, pulled.stages("FETCHED").len()), (0, 1), "{}", pulled.stderr);
+
     let lacking = second.bam(&["pull", "--set", "vars.max_tokens=96"]);
     assert_eq!((lacking.code, lacking.stages("ABSENT").len()), (1, 9), "{}", lacking.stderr);
     assert!(second.bam(&["run", "--no-remote", "--set", "vars.max_tokens=96"]).code == 1);

@@ -42,7 +42,7 @@ fn an_engine_that_is_killed_leaves_no_half_artifact_and_no_worker() {
     // Nor does it go when another run sweeps what was left.
     sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
     assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
-    assert_eq!(log().stderr, "artifacts/stopped/tokens@sentiment/log.txt\n");
+    assert_eq!(log().stderr, "artifacts/stopped/pipeline.yaml/tokens@sentiment/log.txt\n");
     assert_eq!(log().stdout, "working on tokens@sentiment\n");
 
     fs::remove_file(sandbox.path("behaviour.json")).unwrap();
@@ -67,8 +67,8 @@ fn a_run_under_way_is_told_from_one_that_was_killed() {
     assert!(outcome().contains(r#""outcome":"running""#), "{}", outcome());
 
     // A log is waited for while it may still come, and the last one is not shown in its place.
-    let last = sandbox.path("artifacts/failed/teacher@sentiment/log.txt");
-    sandbox.write("artifacts/failed/teacher@sentiment/log.txt", "of the run before\n");
+    let last = sandbox.path("artifacts/failed/pipeline.yaml/teacher@sentiment/log.txt");
+    sandbox.write("artifacts/failed/pipeline.yaml/teacher@sentiment/log.txt", "of the run before\n");
     let mut follow = sandbox.command(&["log", "-f", "teacher@sentiment"]);
     let mut follow = follow.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(follow.stderr.take().unwrap());

@@ -212,6 +212,25 @@ fn artifacts_that_is_a_file_is_told() {
 }
 
 #[test]
+fn an_artifact_that_may_not_be_read_is_told_and_not_taken_to_be_damaged() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
+    let file = sandbox.path("artifacts/latest/examples@sentiment/dev.parquet");
+    let mode = |mode: u32| fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    mode(0);
+    let Some(mut plan) = sandbox.humble_command(&["plan", "pipeline.yaml", "tokens@sentiment"]) else {
+        println!("skipped: without `setpriv` root may read everything");
+        return mode(0o644);
+    };
+    let plan = said(&mut plan);
+    mode(0o644);
+    let told =
+        "error: `artifacts/store/data/<hex>` cannot be read: `dev.parquet`: Permission denied (os error 13)\n\nhint: ";
+    assert!(plan.code == 2 && plan.stderr.starts_with(told), "{}", plan.stderr);
+    assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).stages("CACHED").len(), 2);
+}
+
+#[test]
 fn a_store_that_can_not_be_read_is_told_and_not_taken_to_be_empty() {
     let sandbox = Sandbox::with_small_pipeline();
     let hint = "\nhint: give the user that runs `bam` the right to read it, or name another with `--artifacts DIR`\n";

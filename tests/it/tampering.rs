@@ -1,6 +1,7 @@
 //! What a stage reads or writes is touched while it runs, by its own program or from outside: nothing wrong is kept.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use crate::support::{Said, Sandbox, redact, said, signal, until};
@@ -46,6 +47,34 @@ fn an_input_that_goes_before_its_reader_starts_is_made_again() {
     );
     assert!(run.stderr.contains("3 stages: 3 ran\n"), "{}", run.stderr);
     assert_eq!(sandbox.read("artifacts/latest/c/file"), "a\n");
+}
+
+#[test]
+fn a_program_that_adds_to_its_input_has_failed() {
+    let sandbox = sandbox(&[
+        ("a", "echo a > $OUT/file", ""),
+        ("b", "echo stray > artifacts/latest/a/stray; echo b > $OUT/file", ", inputs: { a: a }"),
+        ("c", "cat artifacts/latest/a/* > $OUT/file", ", inputs: { all: [a, b] }"),
+    ]);
+    let run = sandbox.bam(&["run"]);
+    assert_eq!((run.code, run.stages("FAILED")), (1, vec!["b".to_owned()]), "{}", run.stderr);
+    assert!(run.stderr.contains("its input `a` changed while the stage ran"), "{}", run.stderr);
+    // From outside, when nothing runs.
+    sandbox.write("b.sh", "echo b > \"$(dirname \"$1\")/output/file\"");
+    assert_eq!(sandbox.bam(&["run"]).stages("RAN"), ["a", "b", "c"]);
+    sandbox.write("artifacts/latest/a/stray", "more");
+    let again = sandbox.bam(&["run"]);
+    assert!(again.stderr.contains("because its artifact is damaged: `stray` was added to it"), "{}", again.stderr);
+    assert_eq!((again.code, again.stages("RAN")), (0, vec!["a".to_owned()]), "{}", again.stderr);
+}
+
+#[test]
+fn what_a_remote_does_not_keep_an_artifact_does_not_have() {
+    let sandbox = sandbox(&[("a", "mkdir -p $OUT/empty/too; echo 'echo hi' > $OUT/tool; chmod 755 $OUT/tool", "")]);
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    let mode = fs::metadata(sandbox.path("artifacts/latest/a/tool")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0, "{mode:o}");
+    assert!(!sandbox.path("artifacts/latest/a/empty").exists());
 }
 
 #[test]

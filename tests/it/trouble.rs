@@ -1,8 +1,9 @@
 //! `bam` from outside, with a worker that misbehaves: what is told, and what is left in the store.
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::{Sandbox, said};
 
@@ -22,7 +23,7 @@ error: line 3 of `train.tsv` has 2 columns, not 4
 
 hint: mend the file
 
-the end of its log, `artifacts/failed/tokens@sentiment/log.txt`:
+the end of its log, `artifacts/failed/pipeline.yaml/tokens@sentiment/log.txt`:
   | working on tokens@sentiment
 
      SKIPPED             ( 5/11) teacher@sentiment       needs tokens@sentiment
@@ -34,7 +35,7 @@ the end of its log, `artifacts/failed/tokens@sentiment/log.txt`:
       FAILED [time]  ( 6/11) teacher@entailment
 error: the worker ended with exit code 3
 
-the end of its log, `artifacts/failed/teacher@entailment/log.txt`:
+the end of its log, `artifacts/failed/pipeline.yaml/teacher@entailment/log.txt`:
   | a library prints this
 
      SKIPPED             ( 8/11) predictions@entailment  needs teacher@entailment
@@ -47,17 +48,20 @@ the end of its log, `artifacts/failed/teacher@entailment/log.txt`:
     assert_eq!(sandbox.names_in("artifacts/store"), ["data", "tokenize"]);
     assert_eq!(sandbox.names_in("artifacts/store/tokenize").len(), 1);
     assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
-    assert_eq!(sandbox.read("artifacts/failed/tokens@sentiment/log.txt"), "working on tokens@sentiment\n");
+    assert_eq!(
+        sandbox.read("artifacts/failed/pipeline.yaml/tokens@sentiment/log.txt"),
+        "working on tokens@sentiment\n"
+    );
     let why = "line 3 of `train.tsv` has 2 columns, not 4: no column `label`";
     let status = sandbox.bam(&["status"]).stdout;
     let of_stage = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
-    let told = format!("failed {why}; log: artifacts/failed/tokens@sentiment/log.txt");
+    let told = format!("failed {why}; log: artifacts/failed/pipeline.yaml/tokens@sentiment/log.txt");
     assert_eq!(of_stage("tokens@sentiment").split_whitespace().collect::<Vec<_>>()[1..].join(" "), told);
     let log = sandbox.bam(&["log", "tokens@sentiment"]);
     assert_eq!((log.code, log.stdout.as_str()), (0, "working on tokens@sentiment\n"));
     assert_eq!(
         log.stderr,
-        "artifacts/failed/tokens@sentiment/log.txt
+        "artifacts/failed/pipeline.yaml/tokens@sentiment/log.txt
 error: line 3 of `train.tsv` has 2 columns, not 4
   caused by: no column `label`
 
@@ -96,11 +100,50 @@ fn a_failure_is_of_its_pipeline_alone() {
     // The other one makes it, and this one's failure stays, with its log, till it has been run again.
     fs::remove_file(sandbox.path("behaviour.json")).unwrap();
     assert_eq!(sandbox.bam(&["run", "other.yaml", "tokens@sentiment"]).code, 0);
-    assert_eq!(sandbox.names_in("artifacts/failed"), ["tokens@sentiment"]);
+    assert_eq!(sandbox.names_in("artifacts/failed/pipeline.yaml"), ["tokens@sentiment"]);
     assert_eq!(state("pipeline.yaml"), "current just");
     assert_eq!(sandbox.bam(&["log", "tokens@sentiment"]).stderr, "artifacts/latest/tokens@sentiment/log.txt\n");
     assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]).code, 0);
     assert_eq!(sandbox.names_in("artifacts/failed"), [""; 0]);
+
+    // Both have one.
+    sandbox.write("behaviour.json", r#"{"tokens@entailment": "fail"}"#);
+    for pipeline in ["pipeline.yaml", "other.yaml"] {
+        assert_eq!(sandbox.bam(&["run", pipeline, "tokens@entailment"]).code, 1);
+    }
+    assert_eq!(sandbox.names_in("artifacts/failed"), ["other.yaml", "pipeline.yaml"]);
+}
+
+#[test]
+fn what_a_stage_had_last_is_of_its_pipeline_alone() {
+    let sandbox = Sandbox::with_fake_worker();
+    let pipeline =
+        |value: &str| format!("stages: {{ x: {{ exec: {{ run: [sh, x.sh], params: {{ v: {value} }} }} }} }}\n");
+    sandbox.write("x.sh", "cp \"$1\" \"$(dirname \"$1\")/output/job\"");
+    sandbox.write("a.yaml", &pipeline("A"));
+    sandbox.write("b.yaml", &pipeline("B"));
+    assert_eq!((sandbox.bam(&["run", "a.yaml"]).code, sandbox.bam(&["run", "b.yaml"]).code), (0, 0));
+    sandbox.write("a.yaml", &pipeline("C"));
+    let plan = sandbox.bam(&["plan", "a.yaml"]).stdout;
+    assert!(plan.contains("param params.v: A → C (a.yaml:1:"), "{plan}");
+    // Its own last artifact stays; that of the other, which isn't named, goes, and that is said.
+    let gc = sandbox.bam(&["gc", "a.yaml"]).stdout;
+    assert!(gc.contains("\nremoved 1 artifact of 2, "), "{gc}");
+    assert!(gc.ends_with("some were what pipelines that you didn't name have or had: b.yaml\n"), "{gc}");
+    assert_eq!(sandbox.bam(&["run", "b.yaml"]).stages("RAN"), ["x"]);
+    sandbox.write("a.yaml", &pipeline("A"));
+    assert_eq!(sandbox.bam(&["run", "a.yaml"]).stages("CACHED"), ["x"]);
+}
+
+#[test]
+fn a_pipeline_may_come_from_a_pipe() {
+    let sandbox = Sandbox::with_small_pipeline();
+    let mut command = sandbox.command(&["plan", "/dev/stdin"]);
+    let mut plan = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    plan.stdin.take().unwrap().write_all(sandbox.read("pipeline.yaml").as_bytes()).unwrap();
+    let said = plan.wait_with_output().unwrap();
+    let shown = String::from_utf8(said.stdout).unwrap();
+    assert!(shown.ends_with("11 stages: 0 cached, 11 to run, which never ran: no estimate\n"), "{shown}");
 }
 
 #[test]
@@ -277,7 +320,7 @@ fn a_log_that_can_not_be_kept_hides_no_failure() {
         "    Pipeline small: 4 stages
          RAN [time]  (1/4) examples@sentiment   made by data, peak <memory>  <hex>
          RAN [time]  (2/4) examples@entailment  made by data, peak <memory>  <hex>
-warning: tokens@sentiment: its log could not be kept: creating `artifacts/failed/tokens@sentiment`: Not a directory (os error 20)
+warning: tokens@sentiment: its log could not be kept: creating `artifacts/failed/pipeline.yaml/tokens@sentiment`: Not a directory (os error 20)
       FAILED [time]  (3/4) tokens@sentiment
 error: line 3 of `train.tsv` has 2 columns, not 4
   caused by: no column `label`

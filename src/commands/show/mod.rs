@@ -181,8 +181,9 @@ fn damage(folder: &Path, manifest: &Manifest, store: &Store) -> Option<String> {
         return None;
     }
     match store.find(kind, fingerprint) {
-        Found::Damaged(how) => Some(how),
-        Found::Absent | Found::Sound(_) => None,
+        Ok(Found::Damaged(how)) => Some(how),
+        Ok(Found::Absent | Found::Sound(_)) => None,
+        Err(error) => Some(format!("{error:#}")),
     }
 }
 
