@@ -16,7 +16,7 @@ pub const STATE_FILE: &str = "state.safetensors";
 pub struct Job {
     /// The stage's name in the pipeline, for messages only.
     pub stage: String,
-    /// The pipeline file's absolute path, for messages only.
+    /// The pipeline file's absolute path, by which the engine keeps the log of a worker that is killed.
     #[serde(default)]
     pub pipeline: PathBuf,
     pub fingerprint: Fingerprint,

@@ -65,7 +65,7 @@ pub struct Kind {
 pub static KINDS: &[Kind] = &[
     Kind { name: "data",     version: 3, writes: ArtifactKind::Examples,    references: &["from"],                                  about: "read a task's files, or write a task by grammar" },
     Kind { name: "tokenize", version: 2, writes: ArtifactKind::Tokens,      references: &["examples", "encoder"],                   about: "turn examples into word-piece ids" },
-    Kind { name: "train",    version: 3, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder", "init"], about: "train an encoder with one head per task, with or without teachers" },
+    Kind { name: "train",    version: 4, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder", "init"], about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 2, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                       about: "cache a model's logits for a task's rows" },
     Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                           about: "average several models' predictions, or join the parts that folds left out" },
     Kind { name: "export",   version: 3, writes: ArtifactKind::OnnxModel,   references: &["model"],                                 about: "write a checkpoint as one ONNX graph with all heads" },

@@ -42,7 +42,7 @@ use history::{GoldShares, Step};
 use rates::Schedule;
 use sampler::Sampler;
 use state::{Keeper, Progress};
-use step::{Computation, Conditions};
+use step::{Computation, Conditions, Shared};
 use training_set::TrainingSet;
 use underway::{Started, Underway};
 use words::word_ids;
@@ -74,7 +74,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
             "say `keep: last` without `patience`, or add dev rows"
         )
     );
-    let mut training = Training::new(params, &set, model, job.threads);
+    let mut training = Training::new(params, &set, model, job.threads)?;
     let mut keeper = Keeper::new(job);
     training.resume(&keeper, job, reporter);
     stop::watch()?;
@@ -168,19 +168,19 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    fn new(params: &'a TrainParams, set: &'a TrainingSet, model: Model, threads: usize) -> Self {
-        Self {
+    fn new(params: &'a TrainParams, set: &'a TrainingSet, model: Model, threads: usize) -> Result<Self> {
+        Ok(Self {
             params,
             set,
             schedule: Schedule::new(params, set.rows()),
             sampler: Sampler::new(&set.task_rows(), params.sampling, params.seed),
             optimizer: AdamW::new(&model, params),
             underway: Underway::on(model.device),
-            crew: Crew::new(threads, model.device),
+            crew: Crew::new(threads, model.device)?,
             model,
             best: None,
             progress: Progress::default(),
-        }
+        })
     }
 
     /// Goes on from a state that was kept, if there is one that can be used.
@@ -207,8 +207,8 @@ impl<'a> Training<'a> {
             least_depth: schedule.least_depth(step, model.config.num_hidden_layers),
             dropout: Some(seed_of(params.seed, Stream::Dropout, step)),
         };
-        let (loss, gradients) =
-            Computation { model, set, batch: &batch, params, conditions }.loss_and_gradients(&words, crew);
+        let (loss, gradients) = Computation { model: Shared(model), set, batch: &batch, params, conditions }
+            .loss_and_gradients(&words, crew);
         let gradient_norm = gradients.norm();
         let learning_rate = schedule.learning_rate(step);
         optimizer.step(model, &gradients, learning_rate, &gradient_norm);

@@ -50,7 +50,8 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
             store.remove(&manifest.key.kind, manifest.fingerprint)
         };
         let goes = goes.unwrap_or_else(|error| {
-            failed = Some(error);
+            // All but the last are told here.
+            failed.replace(error).iter().for_each(ui::error::warn);
             false
         });
         if goes {
@@ -68,7 +69,8 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     for leftover in store.leftovers(since) {
         let goes = if args.dry_run { Ok(!store.is_left_in_use(&leftover)) } else { store.remove_leftover(&leftover) };
         let goes = goes.unwrap_or_else(|error| {
-            failed = Some(error);
+            // All but the last are told here.
+            failed.replace(error).iter().for_each(ui::error::warn);
             false
         });
         if goes {

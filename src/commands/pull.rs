@@ -48,6 +48,7 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
         let stage = names[index];
         match &plan.decisions[*at] {
             Decision::Cached(manifest) => {
+                store.forget_end(&owner, stage);
                 tally.cached += 1;
                 told.tell(&RunEvent::Cached { stage, index, manifest, reran: &[] });
             }
@@ -56,6 +57,7 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
                 told.tell(&RunEvent::Fetching { stage, index, bytes });
                 match fetch(&owner, stage, manifest, &remote, store) {
                     Ok(()) => {
+                        store.forget_end(&owner, stage);
                         tally.fetched += 1;
                         let fetch_seconds = began.elapsed().as_secs_f64();
                         told.tell(&RunEvent::Fetched { stage, index, manifest, bytes, fetch_seconds });

@@ -90,7 +90,8 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
     let left: Vec<Vec<PathBuf>> = plan.decisions.iter().map(left).collect();
     let all = left.concat();
     let jobs = if all.is_empty() { BTreeMap::new() } else { jobs_of(&all) };
-    let looked = Looked { store, owner: store.owner(&pipeline.file), jobs };
+    let owner = store.owner(&pipeline.file);
+    let looked = Looked { store, cut_off: store.cut_off_of(&owner), owner, jobs };
     let stages = pipeline.stages.iter().zip(plan.decisions).zip(left);
     Ok(stages
         .map(|((stage, decision), left)| {
@@ -107,6 +108,8 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
 struct Looked<'a> {
     store: &'a Store,
     owner: Owner,
+    /// Stages that were killed, and whose logs no run has kept yet.
+    cut_off: BTreeSet<String>,
     jobs: BTreeMap<PathBuf, Queued>,
 }
 
@@ -137,7 +140,7 @@ impl Looked<'_> {
         }
         match self.failure(&name) {
             Some(note) => Standing { name, state: "failed", manifest, note },
-            None if self.store.was_stopped(&self.owner, &name) => {
+            None if self.cut_off.contains(&name) || self.store.was_stopped(&self.owner, &name) => {
                 let note = format!("`bam log {name}` has what it said");
                 Standing { name, state: "stopped", manifest, note }
             }

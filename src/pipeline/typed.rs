@@ -138,10 +138,11 @@ impl Flaw {
                     wanted => format!(" is {}, not {wanted}", given_in_words(given)),
                 };
                 let text = given.strip_prefix("string \"").and_then(|text| text.strip_suffix('"'));
-                let hint = text.filter(|_| wanted == "a sequence").map(|text| {
-                    let words: Vec<&str> = text.split_whitespace().collect();
-                    format!("write `{named}: [{}]`", words.join(", "))
-                });
+                let hint =
+                    text.filter(|text| wanted == "a sequence" && !text.contains(['"', '\'', '\\'])).map(|text| {
+                        let words: Vec<&str> = text.split_whitespace().collect();
+                        format!("write `{named}: [{}]`", words.join(", "))
+                    });
                 Self { path, in_name: false, subject, predicate, hint }
             }
         }

@@ -45,6 +45,14 @@ pub(crate) struct Pushed {
     pub(crate) create_only: Option<bool>,
 }
 
+/// Whether all that a manifest in the remote names is there now.
+enum Mended {
+    /// By so many bytes that were brought.
+    With(u64),
+    /// Some of it is lost, and this artifact has other bytes.
+    Not,
+}
+
 impl Place {
     pub(super) fn new(store: Arc<dyn ObjectStore>, shown: String, create_only: Option<bool>) -> Self {
         let slots = Semaphore::new(ARTIFACTS_AT_A_TIME);
@@ -115,10 +123,10 @@ impl Place {
         let _slot = self.slots.acquire().await;
         let there = || self.manifest(&manifest.key.kind, manifest.fingerprint);
         let anew = match there().await {
-            Ok(Some(first)) if !anew => {
-                let lacking = self.mend(&first, manifest, folder).await?;
-                return Ok(self.pushed(first, (lacking > 0).then_some(lacking)));
-            }
+            Ok(Some(first)) if !anew => match self.mend(&first, manifest, folder).await? {
+                Mended::With(bytes) => return Ok(self.pushed(first, (bytes > 0).then_some(bytes))),
+                Mended::Not => true,
+            },
             Ok(_) => anew,
             Err(Trouble::Artifact(_)) => true,
             Err(trouble) => return Err(trouble),
@@ -146,12 +154,20 @@ impl Place {
         }
     }
 
-    /// Brings files again that a manifest names and that are gone, as far as this artifact has the same; returns how many bytes went.
-    async fn mend(&self, first: &Manifest, own: &Manifest, folder: &FilePath) -> Result<u64, Trouble> {
-        let same = own.files.iter().filter(|(name, entry)| first.files.get(*name) == Some(entry));
-        let blobs: Vec<_> = same.map(|(name, entry)| self.put(folder.join(name), entry, false)).collect();
-        let bytes: Vec<u64> = stream::iter(blobs).buffer_unordered(AT_A_TIME).try_collect().await?;
-        Ok(bytes.iter().sum())
+    /// Brings files again that a manifest names and that are gone, if this artifact has them all.
+    async fn mend(&self, first: &Manifest, own: &Manifest, folder: &FilePath) -> Result<Mended, Trouble> {
+        let mut bytes = 0;
+        for (name, entry) in &first.files {
+            match self.store.head(&blob_path(entry.digest)).await {
+                Ok(there) if there.size == entry.size_bytes => {}
+                Ok(_) | Err(Error::NotFound { .. }) if own.files.get(name) == Some(entry) => {
+                    bytes += self.put(folder.join(name), entry, false).await?;
+                }
+                Ok(_) | Err(Error::NotFound { .. }) => return Ok(Mended::Not),
+                Err(error) => return Err(self.explain(&error)),
+            }
+        }
+        Ok(Mended::With(bytes))
     }
 
     fn pushed(&self, manifest: Manifest, bytes: Option<u64>) -> Pushed {

@@ -32,14 +32,15 @@ pub(crate) struct Limits {
 pub(crate) const PLENTY: usize = 1 << 40;
 
 /// Bytes that a stage takes which has never run, rather too many than too few. A training keeps four numbers for each
-/// weight (itself, its gradient, two moments), and activations; what else reads a model keeps it once, and activations.
-fn memory_guess(stage: &Stage) -> u64 {
+/// weight (itself, its gradient, two moments), and activations; with more threads, up to three more gradients. What else reads a
+/// model keeps it once, and activations.
+fn memory_guess(stage: &Stage, threads: usize) -> u64 {
     const MIB: u64 = 1 << 20;
     let is_weights = |path: &Path| path.extension().is_some_and(|extension| extension == "safetensors");
     let weights = stage.externals.iter().filter(|file| is_weights(&file.path));
     let weights: u64 = weights.filter_map(|file| Some(fs::metadata(&file.path).ok()?.len())).sum();
     match stage.spec {
-        StageSpec::Train(_) => 512 * MIB + 6 * weights,
+        StageSpec::Train(_) => 512 * MIB + (5 + threads.clamp(1, 4) as u64) * weights,
         StageSpec::Predict(_) | StageSpec::Score(_) | StageSpec::Export(_) => 1024 * MIB,
         _ => 256 * MIB,
     }
@@ -91,28 +92,30 @@ struct Free {
 
 impl Limits {
     /// What a stage needs: as declared, else by these rules. Threads: the stages of a family share the run's, so that
-    /// they run side by side; one for kinds that use no more, and for programs of the user's. It depends on the file and the machine alone, for the number of threads may change the
-    /// last bits of a training. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
+    /// they run side by side; one for kinds that use no more, and for programs of the user's. It depends on the file and the machine alone, for the number of threads changes a
+    /// training's bits. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
     /// tensors.
     fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
         if let Some(given) = &self.cluster {
             let own = stage.resources.or(given.get(stage.spec.kind().name).copied().unwrap_or_default());
+            let threads = own.threads.unwrap_or(1);
             // A job that takes more than it asked for is ended.
             let with_room = |peak: u64| (peak + peak / 2).max(LEAST_BYTES);
-            let guess = || last_peak_bytes.map_or_else(|| memory_guess(stage), with_room);
+            let guess = || last_peak_bytes.map_or_else(|| memory_guess(stage, threads), with_room);
             return Needs {
-                threads: own.threads.unwrap_or(1),
+                threads,
                 memory_bytes: own.memory.map_or_else(guess, |memory| memory.as_u64()),
                 gpus: own.gpus.unwrap_or_default(),
             };
         }
         let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
         let gpus = Gpus::whole(usize::from(computes && self.device != "cpu" && !self.gpus.is_empty()));
+        let threads = stage.resources.threads.unwrap_or_else(|| self.share_of(stage));
         Needs {
-            threads: stage.resources.threads.unwrap_or_else(|| self.share_of(stage)),
+            threads,
             memory_bytes: match stage.resources.memory {
                 Some(memory) => memory.as_u64(),
-                None => last_peak_bytes.unwrap_or_else(|| memory_guess(stage)),
+                None => last_peak_bytes.unwrap_or_else(|| memory_guess(stage, threads)),
             },
             gpus: stage.resources.gpus.unwrap_or(gpus),
         }

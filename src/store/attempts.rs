@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Asked, LOG, Lock, Pending, Store};
+use super::{Asked, LOG, Lock, Owner, Pending, Store};
 use crate::executor::SUBMITTED;
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
@@ -75,7 +76,7 @@ impl Store {
     /// Removes an artifact that is locked; out of the store in one step, so that no half of it can be found there.
     pub(super) fn take_away(&self, kind: &str, fingerprint: Fingerprint) -> Result<()> {
         let folder = self.folder(kind, fingerprint);
-        if !folder.exists() {
+        if matches!(folder.try_exists(), Ok(false)) {
             return Ok(());
         }
         let removing = || format!("removing `{}`", self.shown(&folder).display());
@@ -96,17 +97,30 @@ impl Store {
             let Some(fingerprint) = fingerprint_of(&folder) else { continue };
             // The lock is held while it is removed, so that nobody begins meanwhile.
             if let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {
-                self.end_attempt(&folder);
+                _ = self.end_attempt(&folder);
             }
         }
     }
 
     /// Removes an attempt whose process is gone, but for its log.
-    pub(super) fn end_attempt(&self, folder: &Path) {
+    pub(super) fn end_attempt(&self, folder: &Path) -> io::Result<()> {
+        let log = folder.join(LOG);
         if let Ok(job) = Job::read(&folder.join("job.json")) {
-            self.keep_stopped(&self.owner(&job.pipeline), &job.stage, &folder.join(LOG));
+            let owner = self.owner(&job.pipeline);
+            if self.is_last_word(&owner, &job.stage, &log) {
+                self.keep_stopped(&owner, &job.stage, &log);
+            }
         }
-        _ = fs::remove_dir_all(folder);
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Stages of a pipeline that processes which are gone were making.
+    pub(crate) fn cut_off_of(&self, owner: &Owner) -> BTreeSet<String> {
+        let jobs = self.cut_off().filter_map(|(folder, _)| Job::read(&folder.join("job.json")).ok());
+        jobs.filter(|job| self.owner(&job.pipeline) == *owner).map(|job| job.stage).collect()
     }
 
     /// Attempts whose processes are gone, with what each was to make.

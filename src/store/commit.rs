@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::attempts::Attempt;
@@ -234,8 +234,17 @@ fn make_plain(folder: &Path) -> io::Result<()> {
             if fs::read_dir(&path)?.next().is_none() {
                 fs::remove_dir(&path)?;
             }
-        } else if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(metadata.permissions().mode() & !0o111))?;
+        } else if metadata.is_file() {
+            // What has another name too is somebody else's, and may change.
+            if metadata.nlink() > 1 {
+                let own = folder.join(format!(".own-{}", std::process::id()));
+                fs::copy(&path, &own)?;
+                fs::rename(&own, &path)?;
+            }
+            let mode = metadata.permissions().mode();
+            if mode & 0o111 != 0 {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode & !0o111))?;
+            }
         }
     }
     Ok(())

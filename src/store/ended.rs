@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use bam_contract::fault::hint_of;
 use serde::{Deserialize, Serialize};
 
-use super::{LOG, Owner, Pending, Store};
+use super::{LAST, LOG, Owner, Pending, Store};
 
 pub(super) const FAILED: &str = "failed";
 pub(super) const STOPPED: &str = "stopped";
@@ -103,6 +103,13 @@ impl Store {
                 _ = kept.parent().map(fs::remove_dir);
             }
         }
+    }
+
+    /// Whether nothing newer than that log is known of how a stage of this pipeline ended.
+    pub(super) fn is_last_word(&self, owner: &Owner, stage: &str, log: &Path) -> bool {
+        let changed = |path: &Path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let others = [FAILED, STOPPED, LAST].map(|folder| changed(&self.kept_of(folder, owner, stage)));
+        others.into_iter().flatten().max() <= changed(log)
     }
 
     /// What a stage of that name has left when it was last run, of whatever pipeline.

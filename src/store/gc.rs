@@ -14,7 +14,7 @@ use super::attempts::ATTEMPTS;
 use super::ended::{FAILED, STOPPED};
 use super::records::is_held;
 use super::resume::NOTE;
-use super::{Asked, LAST, LATEST, Owner, Store, led_to, read_manifest};
+use super::{Asked, LAST, LATEST, Owner, Store, read_manifest};
 
 /// A small file that is younger may still be in the making.
 const UNFINISHED: Duration = Duration::from_hours(1);
@@ -88,9 +88,11 @@ impl Store {
         }
         let begins = |entry: &fs::DirEntry, with: &[u8]| entry.file_name().as_encoded_bytes().starts_with(with);
         let files = entries(".").filter(|entry| begins(entry, b".tmp"));
-        for entry in files.chain(entries("latest").filter(|entry| begins(entry, b"."))) {
-            if changed(&entry.path()).is_some_and(|changed| changed < SystemTime::now() - UNFINISHED) {
-                add(entry.path(), None);
+        let links = self.owners_in(LAST).chain([self.root.join(LATEST)]).flat_map(below);
+        let links = links.filter(|link| link.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+        for path in files.map(|entry| entry.path()).chain(links) {
+            if changed(&path).is_some_and(|changed| changed < SystemTime::now() - UNFINISHED) {
+                add(path, None);
             }
         }
         let submitted = self.submitted();
@@ -135,7 +137,8 @@ impl Store {
         };
         let path = &leftover.path;
         if path.starts_with(self.root.join(ATTEMPTS)) {
-            self.end_attempt(path);
+            let ending = || format!("removing `{}`", self.shown(path).display());
+            self.end_attempt(path).with_context(ending)?;
             return Ok(true);
         }
         let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -161,11 +164,17 @@ impl Store {
                 _ = fs::remove_file(link);
             }
         }
+        // One that holds something stays.
+        self.owners_in(LAST).for_each(|folder| _ = fs::remove_dir(folder));
     }
 
     /// Pipeline files, as far as the store knows them, that have such an artifact and are not among those named.
     pub(crate) fn others_with(&self, named: &[Owner], gone: &BTreeSet<Fingerprint>) -> Vec<String> {
-        let of_link = |link: PathBuf| led_to(&link).is_some_and(|(fingerprint, _)| gone.contains(&fingerprint));
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        let target = |link: PathBuf| fs::read_link(link).ok()?.file_name()?.to_str()?.parse().ok();
+        let of_link = |link: PathBuf| target(link).is_some_and(|fingerprint: Fingerprint| gone.contains(&fingerprint));
         let others = self.owners_in(LAST).filter(|folder| below(folder.clone()).any(of_link));
         let names = others.filter_map(|folder| folder.file_name()?.to_str().map(ToOwned::to_owned));
         let mut names: Vec<String> = names.filter(|name| named.iter().all(|owner| owner.name() != name)).collect();

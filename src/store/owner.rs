@@ -21,7 +21,7 @@ impl Store {
         let home = self.root.parent().unwrap_or(&self.root);
         let home = fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
         let path = pipeline.strip_prefix(home).unwrap_or(pipeline).to_string_lossy();
-        let name = path.replace('+', "++").replace('/', "+");
+        let name = path.replace('+', "+-").replace('/', "++");
         Owner(if name.len() > MOST_BYTES { Digest::of(name.as_bytes()).to_string() } else { name })
     }
 

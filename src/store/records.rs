@@ -29,9 +29,9 @@ impl Store {
         self.run_paths().into_iter().rev().filter_map(|path| read_run(&path).ok())
     }
 
-    /// The record of the last run of a pipeline.
+    /// The record of the last run of a pipeline, if it was one of the last hundred.
     pub(crate) fn last_run(&self, owner: &Owner) -> Option<Value> {
-        self.runs().find(|run| run["owner"] == owner.name())
+        self.runs().take(100).find(|run| run["owner"] == owner.name())
     }
 
     /// Whether a run is under way that has not come to a stage yet.

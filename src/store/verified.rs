@@ -5,7 +5,7 @@
 //! by `bam verify`, they are read in any case.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::{Found, LOG, MANIFEST, Store, read_manifest};
 use crate::fingerprint::Stamp;
 
 const FILE: &str = "verified.json";
-/// Stands for the folder itself among its files' stamps.
+/// Stands for a folder itself among its files' stamps.
 const FOLDER: &str = ".";
 
 /// Stamps of an artifact's files, when their bytes were last known to be right, and of the manifest that said so.
@@ -85,17 +85,21 @@ impl Store {
             return Ok(Found::Damaged(format!("`{MANIFEST}` {mistake}")));
         }
         let stamp_of = |path: &Path| fs::metadata(path).map(|metadata| Stamp::of(&metadata)).ok();
-        let (of_manifest, of_folder) = (stamp_of(&folder.join(MANIFEST)), stamp_of(&folder));
+        let of_manifest = stamp_of(&folder.join(MANIFEST));
+        let of_folders: Stamps = folders_of(&manifest)
+            .into_iter()
+            .filter_map(|inside| Some((inside.join(FOLDER).to_str()?.to_owned(), stamp_of(&folder.join(inside))?)))
+            .collect();
         let known = self.verified.stamps(&self.root).borrow().get(&fingerprint).cloned();
         // By another manifest than the one they were held against, nothing is known of the files.
         let is_same = |known: &Stamps| known.get(MANIFEST) == of_manifest.as_ref();
         let known = known.filter(|known| !read_all && is_same(known)).unwrap_or_default();
         // A folder changes when something is put into it.
-        let is_listed = of_folder.is_some() && known.get(FOLDER) == of_folder.as_ref();
+        let is_listed = of_folders.iter().all(|(name, stamp)| known.get(name) == Some(stamp));
         let held = if is_listed { Ok(()) } else { no_more_than(&folder, &manifest) };
         let held = held.and_then(|()| held_against(&folder, &manifest, &known)).map(|mut found| {
             found.extend(of_manifest.map(|stamp| (MANIFEST.to_owned(), stamp)));
-            found.extend(of_folder.map(|stamp| (FOLDER.to_owned(), stamp)));
+            found.extend(of_folders);
             found
         });
         match held {
@@ -168,6 +172,12 @@ impl Wrong {
 fn is_denied(error: &anyhow::Error) -> bool {
     let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     error.downcast_ref().is_some_and(is_denied) || error.root_cause().downcast_ref().is_some_and(is_denied)
+}
+
+/// The folders that hold an artifact's files, from its own.
+fn folders_of(manifest: &Manifest) -> BTreeSet<PathBuf> {
+    let above = manifest.files.keys().flat_map(|name| Path::new(name).ancestors().skip(1).map(Path::to_owned));
+    above.chain([PathBuf::new()]).collect()
 }
 
 /// A stage that reads all that is in a folder would read what was added to it.

@@ -103,8 +103,14 @@ impl Setting {
     fn loss_and_gradients_under(&self, model: &Model, conditions: &Conditions) -> (f64, Gradients) {
         let batch = self.set.read(self.batch()).unwrap();
         let words = word_ids(&batch, self.set.pad_id());
-        let step = Computation { model, set: &self.set, batch: &batch, params: &self.params, conditions: *conditions };
-        let (loss, gradients) = step.loss_and_gradients(&words, &Crew::new(self.threads, model.device));
+        let step = Computation {
+            model: Shared(model),
+            set: &self.set,
+            batch: &batch,
+            params: &self.params,
+            conditions: *conditions,
+        };
+        let (loss, gradients) = step.loss_and_gradients(&words, &Crew::new(self.threads, model.device).unwrap());
         (loss.double_value(&[]), gradients)
     }
 }
@@ -292,7 +298,7 @@ fn gradients_of_threads_add_up() {
         (loss, by_parameter(&model, &gradients))
     };
     let one = gradients(1, 0.0);
-    for threads in [2, 3] {
+    for threads in [2, 3, 6] {
         let (loss, divided) = gradients(threads, 0.0);
         assert!((one.0 - loss).abs() < 1e-6, "{threads} threads");
         for (name, gradient) in &one.1 {

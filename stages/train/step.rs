@@ -26,15 +26,20 @@ pub(super) struct Conditions {
 
 /// A batch, and all that its loss depends on.
 pub(super) struct Computation<'a> {
-    pub(super) model: &'a Model,
+    pub(super) model: Shared<'a>,
     pub(super) set: &'a TrainingSet,
     pub(super) batch: &'a DrawnRows,
     pub(super) params: &'a TrainParams,
     pub(super) conditions: Conditions,
 }
 
-// SAFETY: threads only read the model's tensors, which libtorch allows; all else is plain data.
-unsafe impl Sync for Computation<'_> {}
+/// A model that several threads compute with.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a>(pub(super) &'a Model);
+
+// SAFETY: nothing writes to the model's tensors meanwhile, and libtorch lets several threads build graphs on the same leaves and go
+// back through graphs of their own.
+unsafe impl Sync for Shared<'_> {}
 
 impl Computation<'_> {
     /// The loss of the batch, without dimensions, and its gradients. The batch's words are `words`.
@@ -45,15 +50,16 @@ impl Computation<'_> {
         let rows = &self.batch.rows;
         let lengths: Vec<_> = (0..rows.len()).map(|row| rows.tokens(row)).collect();
         let parts: Vec<_> = crew.divide(&lengths).into_iter().enumerate().collect();
-        let computed = crew.compute(&parts, |(number, part)| self.of_part(*number, part, words));
+        let pass_tokens = self.params.pass_tokens.div_ceil(parts.len());
+        let computed = crew.compute(&parts, |(number, part)| self.of_part(*number, part, words, pass_tokens));
         let (losses, gradients): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
         let summed = gradients.into_iter().reduce(Gradients::plus).expect("a batch has a part at least");
         (Tensor::stack(&losses, 0).sum(Kind::Double), summed)
     }
 
     /// The share in loss and gradients of some of the rows, which ascend in length.
-    fn of_part(&self, number: usize, part: &[usize], words: &[i64]) -> (Tensor, Gradients) {
-        let Self { model, set, batch, params, conditions } = *self;
+    fn of_part(&self, number: usize, part: &[usize], words: &[i64], pass_tokens: usize) -> (Tensor, Gradients) {
+        let Self { model: Shared(model), set, batch, params, conditions } = *self;
         let scale = match params.reduction {
             Reduction::Mean => (batch.rows.len() as f64).recip(),
             Reduction::Sum => 1.0,
@@ -62,7 +68,7 @@ impl Computation<'_> {
         let lengths: Vec<_> = part.iter().map(|row| batch.rows.tokens(*row)).collect();
         let mut gradients = Gradients::new(model, BatchWords::of(model, words.to_vec()), conditions.least_depth);
         let mut losses = Vec::new();
-        for Pass { rows: range, ends } in passes_of_groups(&lengths, params.pass_tokens) {
+        for Pass { rows: range, ends } in passes_of_groups(&lengths, pass_tokens) {
             let part = &part[range];
             let token_rows: Vec<_> = part.iter().map(|row| (&batch.rows, *row)).collect();
             let draws: Vec<Draw> = part.iter().map(|row| batch.draws[*row]).collect();

@@ -52,9 +52,9 @@ fn an_input_that_goes_before_its_reader_starts_is_made_again() {
 #[test]
 fn a_program_that_adds_to_its_input_has_failed() {
     let sandbox = sandbox(&[
-        ("a", "echo a > $OUT/file", ""),
-        ("b", "echo stray > artifacts/latest/a/stray; echo b > $OUT/file", ", inputs: { a: a }"),
-        ("c", "cat artifacts/latest/a/* > $OUT/file", ", inputs: { all: [a, b] }"),
+        ("a", "mkdir $OUT/sub; echo a > $OUT/sub/file", ""),
+        ("b", "echo stray > artifacts/latest/a/sub/stray; echo b > $OUT/file", ", inputs: { a: a }"),
+        ("c", "cat artifacts/latest/a/sub/* > $OUT/file", ", inputs: { all: [a, b] }"),
     ]);
     let run = sandbox.bam(&["run"]);
     assert_eq!((run.code, run.stages("FAILED")), (1, vec!["b".to_owned()]), "{}", run.stderr);
@@ -70,10 +70,16 @@ fn a_program_that_adds_to_its_input_has_failed() {
 
 #[test]
 fn what_a_remote_does_not_keep_an_artifact_does_not_have() {
-    let sandbox = sandbox(&[("a", "mkdir -p $OUT/empty/too; echo 'echo hi' > $OUT/tool; chmod 755 $OUT/tool", "")]);
-    assert_eq!(sandbox.bam(&["run"]).code, 0);
-    let mode = fs::metadata(sandbox.path("artifacts/latest/a/tool")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o111, 0, "{mode:o}");
+    let sandbox = sandbox(&[("a", "mkdir -p $OUT/empty/too; ln tool $OUT/tool", "")]);
+    sandbox.write("tool", "echo hi\n");
+    let mode = |path: &str| fs::metadata(sandbox.path(path)).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(sandbox.path("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    let run = sandbox.bam(&["run"]);
+    assert_eq!((run.code, mode("artifacts/latest/a/tool"), mode("tool")), (0, 0o644, 0o755), "{}", run.stderr);
+    // The user's own is another file.
+    sandbox.write("tool", "echo bye\n");
+    assert_eq!(sandbox.read("artifacts/latest/a/tool"), "echo hi\n");
+    assert_eq!(sandbox.bam(&["verify"]).code, 0);
     assert!(!sandbox.path("artifacts/latest/a/empty").exists());
 }
 
