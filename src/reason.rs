@@ -236,4 +236,20 @@ mod tests {
         let long = |end: &str| json!("a".repeat(60) + end);
         assert!(told(long("b"), long("c")).ends_with("ac\""));
     }
+
+    #[test]
+    fn what_moved_within_a_list_is_no_new_bytes() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let key = |inputs: [(&str, &str); 4]| Key {
+            kind: "exec".to_owned(),
+            version: 1,
+            params: json!({}),
+            inputs: inputs.map(|(slot, text)| (slot.to_owned(), digest(text))).into(),
+            external: [].into(),
+        };
+        let old = key([("m.0", "b"), ("m.1", "c"), ("x", "d"), ("y", "e")]);
+        let new = key([("m.0", "c"), ("m.1", "new"), ("x", "e"), ("y", "e")]);
+        let told: Vec<String> = differences(&old, &new, &|_| None, &|_| None).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["input m.0: moved within its list", "input m.1: new bytes", "input x: new bytes"]);
+    }
 }

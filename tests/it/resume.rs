@@ -168,12 +168,19 @@ fn a_state_of_other_settings_or_a_damaged_one_is_not_used() {
 
 #[test]
 fn a_stop_is_told() {
+    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        is_told_of(number);
+    }
+}
+
+fn is_told_of(number: i32) {
     let sandbox = sandbox("fp32");
     let mut command = sandbox.command(&["run", "--threads", "1"]);
     let mut engine = command.env("BAM_SAVE_SECS", "0").stderr(Stdio::piped()).spawn().unwrap();
     assert!(wait_for_steps(&sandbox, &mut engine, 3));
-    signal(engine.id(), libc::SIGINT);
+    signal(engine.id(), number);
     let output = engine.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
     let story = redact(&String::from_utf8(output.stderr).unwrap());
     let end: Vec<&str> = story.lines().rev().take(3).collect();
     assert_eq!(end[2], "stopping student; Ctrl-C again ends at once");
