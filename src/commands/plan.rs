@@ -89,8 +89,9 @@ fn print_table(pipeline: &Pipeline, plan: &Plan, limits: &Limits, store: &Store)
             Decision::Remote { needed: Needed::Maybe, .. } => "in the remote; a stage that may run reads it".to_owned(),
             Decision::Remote { needed: Needed::No, .. } => "in the remote; nothing needs it here".to_owned(),
             Decision::Run { reasons, key } => {
-                let state =
-                    store.has_state(key.fingerprint()).then(|| "goes on from the state that was kept".to_owned());
+                let state = store
+                    .has_state(key.fingerprint())
+                    .then(|| "goes on from the state that was kept, if it is whole".to_owned());
                 [Some(with_failure(reasons, stage)), state].into_iter().flatten().collect::<Vec<_>>().join("; ")
             }
             Decision::Waits { reasons, .. } if !reasons.is_empty() => with_failure(reasons, stage),
