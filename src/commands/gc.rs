@@ -49,12 +49,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
         } else {
             store.remove(&manifest.key.kind, manifest.fingerprint)
         };
-        let goes = goes.unwrap_or_else(|error| {
-            // All but the last are told here.
-            failed.replace(error).iter().for_each(ui::error::warn);
-            false
-        });
-        if goes {
+        if succeeded(goes, &mut failed) {
             freed.add(stored.size_bytes);
             gone.insert(manifest.fingerprint);
             let used = stored.used.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -68,12 +63,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     let mut beside = Table::new([("LEFTOVER", Align::Left), ("SIZE", Align::Right)]);
     for leftover in store.leftovers(since) {
         let goes = if args.dry_run { Ok(!store.is_left_in_use(&leftover)) } else { store.remove_leftover(&leftover) };
-        let goes = goes.unwrap_or_else(|error| {
-            // All but the last are told here.
-            failed.replace(error).iter().for_each(ui::error::warn);
-            false
-        });
-        if goes {
+        if succeeded(goes, &mut failed) {
             leftovers.add(leftover.size_bytes);
             beside.row([store.shown(&leftover.path).display().to_string(), bytes(leftover.size_bytes)]);
         }
@@ -105,6 +95,14 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     ui::data(&what_stays(args, left, store));
     // What was removed has been told.
     failed.map_or(Ok(()), Err)
+}
+
+/// What came of a removal; of several errors all but the last are told here.
+fn succeeded(goes: Result<bool>, failed: &mut Option<anyhow::Error>) -> bool {
+    goes.unwrap_or_else(|error| {
+        failed.replace(error).iter().for_each(ui::error::warn);
+        false
+    })
 }
 
 /// The pipelines named, or the default one.
