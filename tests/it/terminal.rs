@@ -114,6 +114,7 @@ fn a_terminal_shows_what_runs_and_in_the_end_what_a_file_would_hold() {
     let running: Vec<&str> = running.lines().filter(|line| line.contains("RUNNING")).collect();
     let [line] = running[..] else { panic!("one stage runs: {running:?}") };
     assert!(line.contains("tokens@sentiment") && line.contains("step 1/2") && line.contains("loss 0.5"), "{line}");
+    assert!(line.contains('━'), "{line}");
 
     fs::remove_dir_all(sandbox.path("artifacts")).unwrap();
     let plain = sandbox.bam(&["run", "pipeline.yaml", "tokens@sentiment"]);
@@ -124,6 +125,10 @@ fn a_terminal_shows_what_runs_and_in_the_end_what_a_file_would_hold() {
 fn a_narrow_terminal_is_left_clean() {
     let sandbox = Sandbox::with_small_pipeline();
     sandbox.write("behaviour.json", r#"{"tokens@sentiment": "slow"}"#);
+    // The bar goes before what it stands for.
+    let (running, _) = seen_on_a_terminal(&sandbox, 72);
+    assert!(running.contains("step 1/2  loss 0.5") && !running.contains('━'), "{running}");
+    fs::remove_dir_all(sandbox.path("artifacts")).unwrap();
     let (running, end) = seen_on_a_terminal(&sandbox, 40);
     assert_eq!(running.matches("RUNNING").count(), 1, "{running}");
     assert!(!end.contains("RUNNING") && end.contains("2 stages: 2 ran"), "{end}");
