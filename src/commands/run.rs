@@ -12,6 +12,7 @@ use bam_contract::artifact::comparison::Comparison;
 use bam_contract::artifact::scores::Scores;
 use bam_contract::digest::Fingerprint;
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fetch::{fetch, read_all, warn_of_branches};
@@ -160,6 +161,10 @@ struct Record<'a> {
     started: Instant,
     /// The file as it was last saved; see [`Store::save_run`].
     saved: Option<File>,
+    /// Whether something has happened since.
+    is_behind: bool,
+    /// When it may be saved next.
+    save_again_at: Instant,
 }
 
 impl<'a> Record<'a> {
@@ -188,21 +193,42 @@ impl<'a> Record<'a> {
             made: BTreeMap::new(),
             started,
             saved: None,
+            is_behind: false,
+            save_again_at: started,
         }
     }
 
     fn save(&mut self, outcome: &str) -> Result<()> {
-        let mut record = self.head.clone();
-        record["outcome"] = json!(outcome);
-        record["seconds"] = json!(self.started.elapsed().as_secs_f64());
-        record["stages"] = Value::Array(self.stages.clone());
-        if !self.jobs.is_empty() {
-            record["jobs"] = json!(self.jobs);
+        #[derive(Serialize)]
+        struct Saved<'a> {
+            #[serde(flatten)]
+            head: &'a Value,
+            outcome: &'a str,
+            seconds: f64,
+            stages: &'a [Value],
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            jobs: &'a BTreeMap<String, Vec<Value>>,
         }
+        let begun = Instant::now();
+        let Self { head, stages, jobs, .. } = &*self;
+        let record = Saved { head, outcome, seconds: self.started.elapsed().as_secs_f64(), stages, jobs };
         self.saved = Some(self.store.save_run(&self.name, &serde_json::to_vec_pretty(&record)?)?);
+        self.is_behind = false;
+        self.save_again_at = Instant::now() + begun.elapsed() * SAVE_SHARE;
         Ok(())
     }
+
+    /// Saves what has happened, for who looks meanwhile, or after a crash; that it can't be written is told when the run is
+    /// over. The record of many stages is saved less often than they end.
+    fn save_if_due(&mut self) {
+        if self.is_behind && self.save_again_at <= Instant::now() {
+            _ = self.save(RUNNING);
+        }
+    }
 }
+
+/// Saving the record takes at most one of so many parts of a run's time.
+const SAVE_SHARE: u32 = 20;
 
 impl Observer for Record<'_> {
     fn tell(&mut self, event: &RunEvent<'_>) {
@@ -233,13 +259,15 @@ impl Observer for Record<'_> {
         if settled {
             self.stages.push(serde_json::to_value(event).expect("an event is plain data"));
         }
-        // For who looks meanwhile, or after a crash; that it can't be written is told when the run is over.
-        let is_worth_it = matches!(
+        self.is_behind |= matches!(
             event,
             RunEvent::Waiting { .. } | RunEvent::Running { .. } | RunEvent::Ran { .. } | RunEvent::Failed { .. }
         );
-        if is_worth_it {
-            _ = self.save(RUNNING);
-        }
+        self.save_if_due();
+    }
+
+    fn rest(&mut self) -> bool {
+        self.save_if_due();
+        self.is_behind
     }
 }

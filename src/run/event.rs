@@ -232,6 +232,11 @@ impl Outcome {
 
 pub(crate) trait Observer {
     fn tell(&mut self, event: &RunEvent<'_>);
+
+    /// Told when nothing more has happened for the moment. Says whether it wants to be told again soon.
+    fn rest(&mut self) -> bool {
+        false
+    }
 }
 
 /// A manifest's figures, without its key and files: `bam show` has those.

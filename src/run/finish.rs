@@ -157,7 +157,7 @@ impl Run<'_, '_> {
     /// Notes that a stage failed, and keeps the log of its worker where there was one.
     pub(super) fn failed(&mut self, at: usize, failure: &Failure, pending: Option<&Pending>, seconds: f64) {
         let stage = &self.pipeline.stages[at].name;
-        self.states[at] = State::Failed;
+        self.turn(at, State::Failed);
         self.tally.failed += 1;
         let text = pending.and_then(|pending| end_of(&pending.log()).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -102,10 +102,10 @@ impl Run<'_, '_> {
             State::Fetched => self.tally.fetched -= 1,
             _ => {}
         }
-        for at in [reader, input] {
-            self.states[at] = State::Waiting;
-        }
         self.contents[input] = None;
+        for at in [reader, input] {
+            self.turn(at, State::Waiting);
+        }
         if let Some(fingerprint) = self.fingerprints[input] {
             self.read.remove(&fingerprint);
         }

@@ -15,7 +15,7 @@ mod transfer;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -75,8 +75,10 @@ pub(crate) fn run(
         states: (0..count).map(|_| State::Waiting).collect(),
         contents: vec![None; count],
         fingerprints: vec![None; count],
+        readers: readers(pipeline),
+        undecided: (0..count).collect(),
         read: BTreeSet::new(),
-        ready: Vec::new(),
+        ready: BTreeMap::new(),
         order: OnceCell::new(),
         capacity: Capacity::new(options.limits),
         working: BTreeMap::new(),
@@ -111,10 +113,14 @@ struct Run<'a, 'o> {
     contents: Vec<Option<Digest>>,
     /// Their names.
     fingerprints: Vec<Option<Fingerprint>>,
+    /// Which stages read each stage's artifact.
+    readers: Vec<Vec<usize>>,
+    /// Stages about which something may have to be decided, since they or their inputs stand otherwise than before.
+    undecided: BTreeSet<usize>,
     /// Artifacts whose bytes this run has read and found right.
     read: BTreeSet<Fingerprint>,
-    /// Stages that are to run and wait for their turn.
-    ready: Vec<Ready>,
+    /// Stages that are to run and wait for their turn, by their rank in the order.
+    ready: BTreeMap<usize, Ready>,
     order: OnceCell<Order>,
     capacity: Capacity,
     working: BTreeMap<usize, Working>,
@@ -139,7 +145,8 @@ struct Run<'a, 'o> {
 #[derive(Debug)]
 struct Order {
     last: Vec<Option<Last>>,
-    chains: Vec<f64>,
+    /// Which place each stage has: the beginnings of long chains come first.
+    ranks: Vec<usize>,
 }
 
 /// Where a stage stands.
@@ -195,6 +202,15 @@ struct Working {
     last: Option<Event>,
 }
 
+/// Which stages read each stage's artifact.
+fn readers(pipeline: &Pipeline) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); pipeline.stages.len()];
+    for (reader, stage) in pipeline.stages.iter().enumerate() {
+        stage.inputs.iter().for_each(|edge| readers[edge.stage].push(reader));
+    }
+    readers
+}
+
 impl Run<'_, '_> {
     fn tell(&mut self, event: &RunEvent<'_>) {
         for observer in &mut *self.observers {
@@ -202,21 +218,34 @@ impl Run<'_, '_> {
         }
     }
 
+    /// Says whether an observer wants to be told again soon that nothing has happened.
+    fn rest(&mut self) -> bool {
+        self.observers.iter_mut().fold(false, |again, observer| observer.rest() || again)
+    }
+
     fn follow(&mut self) -> Outcome {
         let started = Instant::now();
         let names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
         self.tell(&RunEvent::Started { pipeline: &self.pipeline.name, stages: &names });
+        let (mut is_news, mut waits_for_others, mut looked) = (true, false, started);
         loop {
-            let waits_for_others = self.advance();
+            if is_news || (waits_for_others && looked.elapsed() >= LOOK_EVERY) {
+                waits_for_others = self.advance();
+                looked = Instant::now();
+            }
             self.planner.save_now_and_then();
             if self.working.is_empty() && !waits_for_others && !self.transfers() {
                 break;
             }
-            let message = if waits_for_others {
-                self.messages.recv_timeout(LOOK_EVERY)
-            } else {
-                self.messages.recv().map_err(RecvTimeoutError::from)
+            let message = match self.messages.try_recv() {
+                Err(TryRecvError::Empty) if self.rest() => self.messages.recv_timeout(LOOK_EVERY),
+                Err(TryRecvError::Empty) if waits_for_others => {
+                    self.messages.recv_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()))
+                }
+                Err(TryRecvError::Empty) => self.messages.recv().map_err(RecvTimeoutError::from),
+                received => received.map_err(|_| RecvTimeoutError::Disconnected),
             };
+            is_news = matches!(message, Ok(Message::Ended { .. } | Message::Fetched { .. }));
             match message {
                 Ok(Message::Event { stage, event }) => self.hear(stage, event),
                 Ok(Message::Ended { stage, end }) => self.end(stage, &end),
@@ -225,7 +254,10 @@ impl Run<'_, '_> {
                 Ok(Message::Queued { stage, queued }) => self.queued(stage, &queued),
                 Ok(Message::Requeued { stage, why }) => self.requeued(stage, &why),
                 Ok(Message::Trouble(error)) => self.tell(&RunEvent::trouble(&error)),
-                Ok(Message::Interrupted) => self.interrupt(),
+                Ok(Message::Interrupted) => {
+                    self.interrupt();
+                    waits_for_others = false;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this run holds a sender itself"),
             }
@@ -245,22 +277,28 @@ impl Run<'_, '_> {
         let mut waits_for_others = false;
         // What is found there when it is about to start or to be fetched, or damaged, makes others decidable.
         while self.stopping.is_none() {
-            for at in 0..self.states.len() {
-                match self.inputs_of(at) {
-                    _ if self.states[at] != State::Waiting => {}
-                    Inputs::Awaited => {}
-                    Inputs::There => self.decide(at),
-                    Inputs::Lost(lost) => self.skip(at, Some(lost)),
+            while let Some(at) = self.undecided.pop_first() {
+                if self.states[at] == State::Waiting {
+                    match self.inputs_of(at) {
+                        Inputs::Awaited => {}
+                        Inputs::There => self.decide(at),
+                        Inputs::Lost(lost) => self.skip(at, Some(lost)),
+                    }
                 }
             }
             waits_for_others = self.start_ready() | self.start_fetches();
-            let is_decidable =
-                |at: usize| self.states[at] == State::Waiting && !matches!(self.inputs_of(at), Inputs::Awaited);
-            if !(0..self.states.len()).any(is_decidable) {
+            if self.undecided.is_empty() {
                 break;
             }
         }
         waits_for_others && self.stopping.is_none()
+    }
+
+    /// Notes where a stage stands, which may decide about it and about those that read it.
+    fn turn(&mut self, at: usize, state: State) {
+        self.states[at] = state;
+        self.undecided.insert(at);
+        self.undecided.extend(&self.readers[at]);
     }
 
     fn inputs_of(&self, at: usize) -> Inputs {
@@ -281,7 +319,8 @@ impl Run<'_, '_> {
             Ok(Decision::Remote { manifest, .. }) => self.found_elsewhere(at, *manifest),
             Ok(Decision::Run { key, reasons }) => {
                 self.states[at] = State::Running;
-                self.ready.push(Ready { stage: at, key, reasons, told: false });
+                self.awaits_inputs(at);
+                self.put_off(Ready { stage: at, key, reasons, told: false });
             }
             Ok(Decision::Waits { .. }) => unreachable!("all inputs are there"),
             Err(error) => self.failed(at, &error.into(), None, 0.0),
@@ -289,7 +328,7 @@ impl Run<'_, '_> {
     }
 
     fn skip(&mut self, at: usize, lost: Option<usize>) {
-        self.states[at] = State::Skipped;
+        self.turn(at, State::Skipped);
         self.tally.skipped += 1;
         let name = |at: usize| self.pipeline.stages[at].name.as_str();
         let (stage, needs) = (name(at), lost.map(name));
@@ -323,9 +362,9 @@ impl Run<'_, '_> {
             named?;
         }
         self.store.forget_end(&self.owner, name);
-        self.states[at] = state;
         self.contents[at] = Some(manifest.content);
         self.fingerprints[at] = Some(manifest.fingerprint);
+        self.turn(at, state);
         Ok(())
     }
 

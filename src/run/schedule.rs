@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
 use bam_contract::stage::StageSpec;
 
+use super::readers;
 use crate::pipeline::{Gpus, Pipeline, Resources, Stage};
 use crate::ui::units::bytes;
 
@@ -171,6 +172,12 @@ impl Capacity {
         Some(Grant { threads, memory_bytes, gpus, gpu_count, share, free: self.free.clone() })
     }
 
+    /// Whether nothing more can start, however little it needs.
+    pub(super) fn is_exhausted(&self) -> bool {
+        let free = self.free.borrow();
+        free.jobs == 0 || free.threads == 0
+    }
+
     /// What the stage asks for, or is expected to take, beyond what the run has: `4 threads of 2`.
     pub(super) fn lacks(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Option<String> {
         let (limits, needs) = (&self.limits, self.limits.needs(stage, last_peak_bytes));
@@ -234,25 +241,53 @@ pub(crate) fn makespan(pipeline: &Pipeline, runs: &[bool], last: &[Option<Last>]
     let last_secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
     let (own, chains) = (expected_secs(pipeline, &last_secs), chains(pipeline, &last_secs));
     let capacity = Capacity::new(limits.clone());
-    let mut waiting: Vec<usize> = (0..runs.len()).filter(|at| runs[*at]).collect();
-    waiting.sort_by(|a, b| chains[*b].total_cmp(&chains[*a]));
-    let mut done: Vec<bool> = runs.iter().map(|runs| !runs).collect();
+    let order = by_chain(&chains);
+    let ranks = ranks(&order);
+    let readers = readers(pipeline);
+    let awaited = |stage: &Stage| stage.inputs.iter().filter(|edge| runs[edge.stage]).count();
+    let mut awaited: Vec<usize> = pipeline.stages.iter().map(awaited).collect();
+    let mut ready: BTreeSet<usize> =
+        (0..runs.len()).filter(|at| runs[*at] && awaited[*at] == 0).map(|at| ranks[at]).collect();
     let mut working: Vec<(f64, usize, Grant)> = Vec::new();
     let mut now = 0.0;
     loop {
-        waiting.retain(|at| {
-            let stage = &pipeline.stages[*at];
-            let is_ready = stage.inputs.iter().all(|edge| done[edge.stage]);
-            let grant = is_ready.then(|| capacity.take(stage, last[*at].map(|last| last.peak_memory_bytes))).flatten();
-            let starts = grant.is_some();
-            working.extend(grant.map(|grant| (now + own[*at], *at, grant)));
-            !starts
-        });
+        for rank in ready.iter().copied().collect::<Vec<_>>() {
+            if capacity.is_exhausted() {
+                break;
+            }
+            let at = order[rank];
+            let grant = capacity.take(&pipeline.stages[at], last[at].map(|last| last.peak_memory_bytes));
+            if let Some(grant) = grant {
+                ready.remove(&rank);
+                working.push((now + own[at], at, grant));
+            }
+        }
         let Some(next) = (0..working.len()).min_by(|a, b| working[*a].0.total_cmp(&working[*b].0)) else { return now };
         let (end, at, _grant) = working.swap_remove(next);
         now = end;
-        done[at] = true;
+        for reader in readers[at].iter().filter(|reader| runs[**reader]) {
+            awaited[*reader] -= 1;
+            if awaited[*reader] == 0 {
+                ready.insert(ranks[*reader]);
+            }
+        }
     }
+}
+
+/// Stages in the order in which those that are ready start: the beginnings of long chains first, else as they stand.
+pub(super) fn by_chain(chains: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..chains.len()).collect();
+    order.sort_by(|a, b| chains[*b].total_cmp(&chains[*a]));
+    order
+}
+
+/// Which place each stage has in an order.
+pub(super) fn ranks(order: &[usize]) -> Vec<usize> {
+    let mut ranks = vec![0; order.len()];
+    for (rank, at) in order.iter().enumerate() {
+        ranks[*at] = rank;
+    }
+    ranks
 }
 
 /// For each stage, the seconds from its start to the end of the longest chain of stages that it begins.

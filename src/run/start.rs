@@ -10,7 +10,7 @@ use bam_contract::job::Job;
 use bam_contract::manifest::Key;
 use bam_contract::stage::StageSpec;
 
-use super::schedule::{Grant, Last, chains};
+use super::schedule::{Grant, Last, by_chain, chains, ranks};
 use super::{FileStamps, Order, Ready, Run, RunEvent, State, Working};
 use crate::executor::{Launch, Needs};
 use crate::plan::last_of;
@@ -20,33 +20,25 @@ use crate::store::{Asked, Found, Lock, Pending};
 impl Run<'_, '_> {
     /// Starts what can start, the beginnings of long chains first. Says whether a stage waits for another run's.
     pub(super) fn start_ready(&mut self) -> bool {
-        if self.ready.is_empty() {
-            return false;
-        }
-        let order = self.order.get_or_init(|| {
-            let last: Vec<Option<Last>> =
-                self.pipeline.stages.iter().map(|stage| last_of(self.store, &self.owner, &stage.name)).collect();
-            let secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
-            Order { chains: chains(self.pipeline, &secs), last }
-        });
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.sort_by(|a, b| order.chains[b.stage].total_cmp(&order.chains[a.stage]).then(a.stage.cmp(&b.stage)));
-        let peaks: Vec<Option<u64>> =
-            ready.iter().map(|ready| order.last[ready.stage].map(|last| last.peak_memory_bytes)).collect();
         let mut waits_for_others = false;
-        for (ready, peak) in ready.into_iter().zip(peaks) {
-            let inputs = &self.pipeline.stages[ready.stage].inputs;
-            if inputs.iter().any(|edge| self.contents[edge.stage].is_none()) {
+        for rank in self.ready.keys().copied().collect::<Vec<_>>() {
+            if self.stopping.is_some() || self.capacity.is_exhausted() {
+                break;
+            }
+            let Some(ready) = self.ready.remove(&rank) else { continue };
+            let stage = &self.pipeline.stages[ready.stage];
+            if stage.inputs.iter().any(|edge| self.contents[edge.stage].is_none()) {
                 // What it reads turned out to be damaged, and is made again.
-                self.states[ready.stage] = State::Waiting;
+                self.turn(ready.stage, State::Waiting);
                 continue;
             }
-            if self.stopping.is_some() || self.awaits_inputs(ready.stage) {
-                self.ready.push(ready);
+            if self.awaits_inputs(ready.stage) {
+                self.put_off(ready);
                 continue;
             }
-            let Some(grant) = self.capacity.take(&self.pipeline.stages[ready.stage], peak) else {
-                self.ready.push(ready);
+            let peak = self.order().last[ready.stage].map(|last| last.peak_memory_bytes);
+            let Some(grant) = self.capacity.take(stage, peak) else {
+                self.put_off(ready);
                 continue;
             };
             match self.hold(&ready) {
@@ -67,6 +59,21 @@ impl Run<'_, '_> {
             }
         }
         waits_for_others
+    }
+
+    /// Has a stage wait for its turn.
+    pub(super) fn put_off(&mut self, ready: Ready) {
+        let rank = self.order().ranks[ready.stage];
+        self.ready.insert(rank, ready);
+    }
+
+    fn order(&self) -> &Order {
+        self.order.get_or_init(|| {
+            let last: Vec<Option<Last>> =
+                self.pipeline.stages.iter().map(|stage| last_of(self.store, &self.owner, &stage.name)).collect();
+            let secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
+            Order { ranks: ranks(&by_chain(&chains(self.pipeline, &secs))), last }
+        })
     }
 
     /// Locks what a stage reads and what it makes.
@@ -97,7 +104,7 @@ impl Run<'_, '_> {
             let stage = &self.pipeline.stages[ready.stage].name;
             self.tell(&RunEvent::Waiting { stage, index: ready.stage, holder });
         }
-        self.ready.push(ready);
+        self.put_off(ready);
         !is_own
     }
 

@@ -28,9 +28,9 @@ pub(super) struct Fetching {
 impl Run<'_, '_> {
     /// Notes that a stage's artifact is in the remote. It comes here when it is needed.
     pub(super) fn found_elsewhere(&mut self, at: usize, manifest: Manifest) {
-        self.states[at] = State::Remote;
         self.contents[at] = Some(manifest.content);
         self.fingerprints[at] = Some(manifest.fingerprint);
+        self.turn(at, State::Remote);
         self.store.forget_end(&self.owner, &self.pipeline.stages[at].name);
         self.tally.remote += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
@@ -154,8 +154,8 @@ impl Run<'_, '_> {
     /// Gives up on the remote for a stage, which is decided about again.
     fn make_here(&mut self, at: usize) {
         self.no_longer_elsewhere(at);
-        self.states[at] = State::Waiting;
         self.contents[at] = None;
+        self.turn(at, State::Waiting);
     }
 
     fn no_longer_elsewhere(&mut self, at: usize) {
