@@ -51,6 +51,13 @@ impl Inputs {
     }
 }
 
+impl Texts {
+    /// Of both texts.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + self.pair.as_ref().map_or(0, String::len)
+    }
+}
+
 impl Input {
     fn into_texts(self) -> Texts {
         match self {

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::Semaphore;
-
 use super::Settings;
+use super::cutting::Cutting;
 use super::engine::Engine;
 use super::error::ApiError;
 use super::keys::Keys;
@@ -19,8 +18,7 @@ pub(crate) struct App {
     pub(crate) keys: Option<Keys>,
     pub(crate) artifacts: PathBuf,
     pub(crate) metrics: Metrics,
-    /// One permit per request that may be cut into word pieces at a time.
-    pub(crate) tokenizing: Arc<Semaphore>,
+    pub(crate) cutting: Cutting,
     engine: RwLock<Option<Arc<Engine>>>,
     draining: AtomicBool,
 }
@@ -28,9 +26,9 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(settings: Settings, keys: Option<Keys>, artifacts: PathBuf, threads: usize) -> Arc<Self> {
         let metrics = Metrics::new(settings.queue.queue_tokens);
-        let tokenizing = Arc::new(Semaphore::new(threads));
+        let cutting = Cutting::new(threads, settings.queue.wait);
         let draining = AtomicBool::new(false);
-        Arc::new(Self { settings, keys, artifacts, metrics, tokenizing, engine: RwLock::default(), draining })
+        Arc::new(Self { settings, keys, artifacts, metrics, cutting, engine: RwLock::default(), draining })
     }
 
     /// The model that new requests go to.

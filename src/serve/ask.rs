@@ -11,6 +11,7 @@ use bam_inference::model::{OnnxModel, Texts as Row};
 
 use super::api::{Texts, Timings};
 use super::app::App;
+use super::cutting::Uncut;
 use super::engine::Engine;
 use super::error::ApiError;
 use super::queue::Refused;
@@ -58,20 +59,15 @@ pub(super) async fn ask(
 
 /// Inputs as rows, and what cutting them took.
 async fn word_pieces(app: &App, model: &Arc<OnnxModel>, inputs: Vec<Texts>) -> Result<(TokenRows, Duration), ApiError> {
-    let bytes: usize = inputs.iter().map(|input| input.text.len() + input.pair.as_ref().map_or(0, String::len)).sum();
-    let (started, rows) = if bytes <= AT_ONCE_BYTES {
-        (Instant::now(), encode(model, &inputs))
+    let bytes: usize = inputs.iter().map(Texts::bytes).sum();
+    let (rows, time) = if bytes <= AT_ONCE_BYTES {
+        let started = Instant::now();
+        (encode(model, &inputs), started.elapsed())
     } else {
-        let permit = app.tokenizing.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let (started, model) = (Instant::now(), model.clone());
-        let rows = tokio::task::spawn_blocking(move || {
-            let rows = encode(&model, &inputs);
-            drop(permit);
-            rows
-        });
-        (started, rows.await.map_err(|error| ApiError::internal(error.to_string()))?)
+        let model = model.clone();
+        app.cutting.cut(bytes, move || encode(&model, &inputs)).await.map_err(uncut)?
     };
-    Ok((rows.map_err(|error| ApiError::internal(format!("{error:#}")))?, started.elapsed()))
+    Ok((rows.map_err(|error| ApiError::internal(format!("{error:#}")))?, time))
 }
 
 fn encode(model: &OnnxModel, inputs: &[Texts]) -> anyhow::Result<TokenRows> {
@@ -97,13 +93,25 @@ fn refusal(app: &App, refused: &Refused) -> ApiError {
             let message = format!("the inputs have more than {} tokens", app.settings.queue.queue_tokens);
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message, "send several requests")
         }
-        Refused::Full { tokens, time } => {
-            let message = format!("{tokens} tokens wait already");
-            let hint = "try again after the seconds that `retry-after` says";
-            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message, hint);
-            error.retry_after(time.as_secs_f64().ceil().clamp(1.0, MOST_RETRY_SECS) as u64)
-        }
+        Refused::Full { tokens, time } => busy(format!("{tokens} tokens of other requests come before"), *time),
     }
+}
+
+/// The error of a request whose texts were not cut.
+pub(super) fn uncut(uncut: Uncut) -> ApiError {
+    match uncut {
+        Uncut::Full { bytes, time } => {
+            busy(format!("{bytes} bytes of other requests are to be cut into word pieces before"), time)
+        }
+        Uncut::Panicked(error) => ApiError::internal(error.to_string()),
+    }
+}
+
+/// The answer where others come first, and take so long.
+fn busy(message: String, time: Duration) -> ApiError {
+    let hint = "try again after the seconds that `retry-after` says";
+    let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message, hint);
+    error.retry_after(time.as_secs_f64().ceil().clamp(1.0, MOST_RETRY_SECS) as u64)
 }
 
 /// The index of a head.

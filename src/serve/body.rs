@@ -10,12 +10,15 @@ use serde::de::DeserializeOwned;
 use super::app::App;
 use super::error::ApiError;
 
+/// So much is parsed where requests are accepted; more would keep others waiting.
+const AT_ONCE_BYTES: usize = 16 << 10;
+
 const SHAPES: &str = "`/docs` has the shape of each request";
 
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
@@ -35,7 +38,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             }
             ApiError::new(StatusCode::BAD_REQUEST, "broken_body", rejection.body_text(), "send the body whole")
         })?;
-        parse(&bytes).map(Self)
+        if bytes.len() <= AT_ONCE_BYTES {
+            return parse(&bytes).map(Self);
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        parsed.map_err(|error| ApiError::internal(error.to_string()))?.map(Self)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bam_contract::artifact::tokens::TokenRows;
@@ -65,7 +65,7 @@ impl Worker {
         while let Some(batch) = self.queue.take() {
             let started = Instant::now();
             match self.compute(&mut session, &batch) {
-                Ok(by_task) => self.answer(&batch, &by_task, started, started.elapsed()),
+                Ok(by_task) => self.answer(&batch, &by_task, started),
                 Err(error) => batch.iter().for_each(|row| row.request.fail(&format!("{error:#}"))),
             }
             self.queue.computed(&batch, started.elapsed());
@@ -86,7 +86,7 @@ impl Worker {
         Ok(by_task)
     }
 
-    fn answer(&self, batch: &[Row], by_task: &[Vec<f32>], started: Instant, compute: Duration) {
+    fn answer(&self, batch: &[Row], by_task: &[Vec<f32>], started: Instant) {
         let lengths: Vec<usize> = batch.iter().map(|row| row.request.rows.tokens(row.index)).collect();
         self.metrics.batch(&lengths);
         let heads = &self.model.info.tasks;
@@ -97,7 +97,7 @@ impl Worker {
             };
             let logits: Vec<Vec<f32>> = row.request.tasks.iter().map(of_head).collect();
             if logits.iter().flatten().all(|logit| logit.is_finite()) {
-                row.request.answer(row.index, logits, started, compute);
+                row.request.answer(row.index, logits, started);
             } else {
                 row.request.fail(&format!("the model's answer to input {} is not a number", row.index));
             }

@@ -1,7 +1,7 @@
 //! An exported model over HTTP.
 //!
 //! A request's texts are cut into word pieces ([`ask`]) and wait in a [`queue`] bounded by tokens; a session that is free
-//! takes the oldest row and those that go well with it ([`engine`]); each answer goes back to its request. [`listen`] bounds
+//! takes the row whose turn it is and those that go well with it ([`engine`]); each answer goes back to its request. [`listen`] bounds
 //! connections and ends them in order, [`reload`] takes up a newer model.
 
 mod about;
@@ -9,6 +9,7 @@ mod api;
 mod app;
 mod ask;
 mod body;
+mod cutting;
 mod engine;
 mod error;
 mod info;
@@ -87,7 +88,8 @@ pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<
     keep_to_one_thread();
     let app = App::new(settings, keys, store.root().to_owned(), threads);
     let router = routes::router(&app, &args.cors)?;
-    let runtime = Builder::new_multi_thread().worker_threads(2).max_blocking_threads(threads + 2).enable_all().build();
+    // One thread for all connections: a hand-over to a second takes longer than what either has to do.
+    let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(threads + 2).enable_all().build();
     runtime.context("starting the server's threads")?.block_on(async {
         let listener = TcpListener::bind(args.listen).await.with_context(|| {
             Fault::new(format!("can't listen on {}", args.listen), "choose another address or port with `--listen`")

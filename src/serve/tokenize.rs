@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::api::{Inputs, Texts};
 use super::app::App;
-use super::ask::check_number;
+use super::ask::{check_number, uncut};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
 
@@ -71,14 +71,10 @@ pub(super) async fn tokenize(
     let engine = app.engine()?;
     let inputs = request.inputs.into_texts();
     check_number(&app, inputs.len())?;
-    let permit = app.tokenizing.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let bytes = inputs.iter().map(Texts::bytes).sum();
     let model = engine.model.clone();
-    let results = tokio::task::spawn_blocking(move || {
-        let results = inputs.iter().map(|input| tokenized(&model, input)).collect::<Result<Vec<_>>>();
-        drop(permit);
-        results
-    });
-    let results = results.await.map_err(|error| ApiError::internal(error.to_string()))?;
+    let cut = move || inputs.iter().map(|input| tokenized(&model, input)).collect::<Result<Vec<_>>>();
+    let (results, _) = app.cutting.cut(bytes, cut).await.map_err(uncut)?;
     Ok(Json(TokenizeResponse {
         model: engine.about.fingerprint.to_string(),
         max_tokens: engine.model.info.max_tokens,

@@ -36,6 +36,9 @@ fn metrics_are_those_of_the_requests_made() {
     ] {
         assert_eq!(server.metric(name), value, "{name} in {}", server.get("/metrics").body);
     }
+    // A request's batch takes its time once, however many of its rows are in it.
+    let seconds = |phase: &str| server.metric(&format!("bam_request_phase_seconds_sum{{phase=\"{phase}\"}}"));
+    assert!(0.0 < seconds("compute") && seconds("queue") + seconds("compute") <= seconds("total"));
     // A text beside a pair is asked by the heads of texts alone, and counted so.
     server.predict(&json!({ "inputs": ["a fine day", { "text": "a", "pair": "b" }] }));
     assert_eq!(server.metric("bam_predictions_total{task=\"similarity\",label=\"\"}"), 1.0);
