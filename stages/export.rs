@@ -19,6 +19,7 @@ use memmap2::Mmap;
 use safetensors::SafeTensors;
 use tch::Device;
 
+use crate::crew::Crew;
 use crate::encoder::{BertConfig, Model};
 use crate::infer;
 use crate::onnx::bert;
@@ -106,8 +107,9 @@ fn probes(folder: &Path, info: &ModelInfo) -> Result<Vec<Probe>> {
     let texts: Vec<_> =
         PROBED.into_iter().chain([(long.as_str(), None)]).map(|(text, pair)| Texts { text, pair }).collect();
     let rows = encode(&word_pieces, &texts, info.max_tokens)?;
-    let answers: Vec<_> =
-        (0..info.tasks.len()).map(|head| infer::logits(&model, head, &rows, word_pieces.pad_id, |_| {})).collect();
+    let answers: Vec<_> = (0..info.tasks.len())
+        .map(|head| infer::logits(&model, head, &rows, word_pieces.pad_id, &Crew::alone(), |_| {}))
+        .collect();
     let probe = |(row, texts): (usize, &Texts<'_>)| {
         let of_task = |(task, logits): (&TaskSpec, &Vec<f32>)| {
             (task.name.clone(), logits[row * task.outputs()..(row + 1) * task.outputs()].to_vec())

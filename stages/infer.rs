@@ -5,25 +5,40 @@ use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::metric::Metric;
 use bam_contract::task::TaskSpec;
 
+use crate::crew::{Crew, Shared};
 use crate::encoder::{Batch, Model};
 use bam_inference::padding::{Padded, in_passes};
 use bam_inference::session::OnnxSession;
 
-/// A model's outputs for all rows under libtorch, `outputs` per row in the order of the rows.
+/// A model's outputs for all rows under libtorch, `outputs` per row in the order of the rows. The rows of a pass are divided
+/// among the crew's threads.
 pub(crate) fn logits(
     model: &Model,
     head: usize,
     rows: &TokenRows,
     pad_id: u32,
+    crew: &Crew,
     progress: impl FnMut(usize),
 ) -> Vec<f32> {
+    let (outputs, shared) = (model.tasks[head].outputs(), Shared(model));
     let pass_logits = |pass: &[usize]| {
-        let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
-        let batch = Batch::new(&token_rows, &[pass.len()], pad_id, i64::from, model.placement());
-        let logits_bc = model.predict_bc(head, &batch);
-        Ok(Vec::try_from(logits_bc.flatten(0, -1))?)
+        let lengths: Vec<_> = pass.iter().map(|row| rows.tokens(*row)).collect();
+        let parts = crew.divide(&lengths);
+        let computed = crew.compute(&parts, |part| {
+            let model = shared.model();
+            let token_rows: Vec<_> = part.iter().map(|place| (rows, pass[*place])).collect();
+            let batch = Batch::new(&token_rows, &[part.len()], pad_id, i64::from, model.placement());
+            Vec::<f32>::try_from(model.predict_bc(head, &batch).flatten(0, -1))
+        });
+        let mut logits = vec![0.0; pass.len() * outputs];
+        for (part, of_part) in parts.iter().zip(computed) {
+            for (place, values) in part.iter().zip(of_part?.chunks(outputs)) {
+                logits[place * outputs..(place + 1) * outputs].copy_from_slice(values);
+            }
+        }
+        Ok(logits)
     };
-    in_passes(rows, model.tasks[head].outputs(), pass_logits, progress).expect("libtorch gives fp32 logits")
+    in_passes(rows, outputs, pass_logits, progress).expect("libtorch gives fp32 logits")
 }
 
 /// The same under ONNX Runtime, of the task's own output of the graph.
@@ -47,4 +62,31 @@ pub(crate) fn metrics(task: &TaskSpec, labels: &[Option<f64>], logits: &[f32]) -
     };
     let predicted: Vec<_> = logits.chunks(task.outputs()).map(|logits| task.prediction(logits)).collect();
     task.metrics.iter().map(|metric| (*metric, task.score(*metric, &predicted, &gold))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bam_contract::stage::{Precision, RegressionOutput};
+    use tch::Device;
+
+    use super::*;
+    use crate::onnx::fixture::{Export, nli_and_sim};
+
+    #[test]
+    fn rows_that_threads_share_are_answered_as_by_one_and_in_their_order() {
+        let export = Export::of(nli_and_sim(), RegressionOutput::default());
+        let (model, _) = Model::open(&export.model(), Precision::Fp32, Device::Cpu).unwrap();
+        let mut rows = TokenRows::default();
+        for row in 0..300_u32 {
+            let length = 2 + row * 7 % 13;
+            let ids: Vec<u32> = (0..length).map(|place| 5 + (row * 37 + place * 101) % 250).collect();
+            rows.push(i64::from(row), false, None, &ids, &vec![0; ids.len()], 0);
+        }
+        let by = |crew: &Crew| logits(&model, 0, &rows, 0, crew, |_| {});
+        let (alone, shared) = (by(&Crew::alone()), by(&Crew::new(3, Device::Cpu).unwrap()));
+        let difference = alone.iter().zip(&shared).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-5, "{difference}");
+        assert_eq!(alone.len(), 300 * model.tasks[0].outputs());
+        assert_ne!(alone[..3], alone[3..6]);
+    }
 }

@@ -2,6 +2,7 @@
 //! JSON event a line, and writes nowhere but into the job's output folder.
 
 mod compare;
+mod crew;
 mod data;
 mod encoder;
 mod ensemble;

@@ -12,6 +12,7 @@ use bam_contract::job::Job;
 use bam_contract::stage::PredictParams;
 use bam_contract::task::Split;
 
+use crate::crew::Crew;
 use crate::encoder::{Model, device, precision};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
@@ -23,6 +24,7 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     let model_input = job.input("model")?;
     let device = device::by_name(&job.device)?;
     let (model, _) = Model::open(&model_input.path, params.precision, device)?;
+    let crew = Crew::new(job.threads, device)?;
     let head = head_for(&model.tasks, &tokens.task, &model_input.stage)?.ok_or_else(|| {
         let known: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let message = format!("model `{}` has no head for `{}`", model_input.stage, tokens.task.head());
@@ -42,7 +44,7 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     let (mut before, started) = (0, Instant::now());
     for (split, rows) in tables {
         let progress = |done| reporter.progress((before + done) as u64, total as u64, "row", split.name());
-        let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, progress);
+        let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, &crew, progress);
         before += rows.len();
         let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
         Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;

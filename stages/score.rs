@@ -20,6 +20,7 @@ use bam_contract::metric::Metric;
 use bam_contract::stage::{Precision, ScoreParams};
 use bam_contract::task::{Split, TaskSpec};
 
+use crate::crew::Crew;
 use crate::encoder::{Model, device};
 use crate::infer;
 use crate::report::{Outcome, Reporter};
@@ -162,9 +163,10 @@ fn checkpoint_answers(
         return Ok(answers.clone());
     }
     let (model, _) = Model::open(folder, Precision::Fp32, device::by_name(&job.device)?)?;
+    let crew = Crew::new(job.threads, model.device)?;
     let answer = |set: &DevSet| -> Result<Option<Vec<f32>>> {
         let head = set.head(&model.tasks, folder, stage)?;
-        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.tokenizer.pad_id, |_| {})))
+        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.tokenizer.pad_id, &crew, |_| {})))
     };
     let answers = sets.iter().map(answer).collect::<Result<Answers>>()?;
     known.insert(folder.to_owned(), answers.clone());

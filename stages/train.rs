@@ -1,7 +1,6 @@
 //! `train`: an encoder with one head per task, with teachers or without.
 
 mod adamw;
-mod crew;
 mod evaluate;
 mod gradients;
 mod history;
@@ -30,19 +29,19 @@ use bam_contract::stage::{Heads, TrainParams};
 use bam_contract::task::TaskSpec;
 use tch::Tensor;
 
+use crate::crew::{Crew, Shared};
 use crate::encoder::dropout::mixed;
 use crate::encoder::{CheckpointFiles, Model, NewModel, device, precision, write_checkpoint};
 use crate::report::{Outcome, Reporter};
 use crate::stop::{self, Stopped};
 use crate::text::thousands;
 use adamw::AdamW;
-use crew::Crew;
 use evaluate::{DevScore, Evaluator, mean_headline};
 use history::{GoldShares, Step};
 use rates::Schedule;
 use sampler::Sampler;
 use state::{Keeper, Progress};
-use step::{Computation, Conditions, Shared};
+use step::{Computation, Conditions};
 use training_set::TrainingSet;
 use underway::{Started, Underway};
 use words::word_ids;
@@ -234,7 +233,7 @@ impl<'a> Training<'a> {
 
     fn evaluate(&mut self, evaluator: &Evaluator<'_>) {
         self.optimizer.settle(&mut self.model);
-        let scores = evaluator.scores(&self.model);
+        let scores = evaluator.scores(&self.model, &self.crew);
         let mean = mean_headline(&scores);
         if self.params.keeps_best() && self.best.as_ref().is_none_or(|best| mean > mean_headline(&best.scores)) {
             self.best = Some(Best::of(&self.model, scores.clone()));

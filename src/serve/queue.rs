@@ -202,7 +202,7 @@ impl Queue {
         if state.tokens + tokens > queue_tokens {
             return Err(state.full(state.tokens + state.taken_tokens));
         }
-        if state.rate.time_of(before) > wait && before > TIMES_ITS_OWN * tokens {
+        if state.rate.time_of(before) > wait && before > TIMES_ITS_OWN * (tokens + PASS_OVERHEAD_TOKENS) {
             return Err(state.full(before));
         }
         state.requests += usize::from(!turns.is_empty());

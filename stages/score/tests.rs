@@ -30,7 +30,7 @@ fn write_rows(export: &Export, folder: &Path) {
     }
     let task = nli_and_sim().remove(1);
     let (model, _) = Model::open(&export.model(), Precision::Fp32, tch::Device::Cpu).unwrap();
-    let logits = infer::logits(&model, 1, &rows, 0, |_| {});
+    let logits = infer::logits(&model, 1, &rows, 0, &Crew::alone(), |_| {});
     rows.labels = logits.iter().map(|logit| Some(task.prediction(&[*logit]))).collect();
     let tokenizer = TokenizerInfo {
         digest: tokenizer_digest(&export.model()).unwrap(),

@@ -7,6 +7,7 @@ use bam_contract::task::{Split, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 use super::training_set::TrainingSet;
+use crate::crew::Crew;
 use crate::encoder::Model;
 use crate::infer;
 
@@ -48,12 +49,12 @@ impl<'a> Evaluator<'a> {
         !self.sets.is_empty()
     }
 
-    pub(super) fn scores(&self, model: &Model) -> Vec<DevScore> {
-        self.sets.iter().flat_map(|set| self.scores_of(model, set)).collect()
+    pub(super) fn scores(&self, model: &Model, crew: &Crew) -> Vec<DevScore> {
+        self.sets.iter().flat_map(|set| self.scores_of(model, set, crew)).collect()
     }
 
-    fn scores_of(&self, model: &Model, set: &DevSet<'_>) -> Vec<DevScore> {
-        let logits = infer::logits(model, set.head, &set.rows, self.pad_id, |_| {});
+    fn scores_of(&self, model: &Model, set: &DevSet<'_>, crew: &Crew) -> Vec<DevScore> {
+        let logits = infer::logits(model, set.head, &set.rows, self.pad_id, crew, |_| {});
         let metrics = infer::metrics(set.task, &set.rows.labels, &logits);
         let score = |(index, (metric, value)): (usize, (Metric, f64))| DevScore {
             name: format!("{}/{}", set.task.name, metric.name()),

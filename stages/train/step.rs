@@ -3,13 +3,13 @@
 use bam_contract::stage::{Reduction, TrainParams};
 use tch::{Kind, Tensor};
 
-use super::crew::Crew;
 use super::gradients::Gradients;
 use super::loss::{class_targets, loss_sum, value_targets};
 use super::recompute;
 use super::sampler::Draw;
 use super::training_set::{DrawnRows, TrainingSet, TrainingTask};
 use super::words::BatchWords;
+use crate::crew::{Crew, Shared};
 use crate::encoder::{Batch, Dropout, Model, device::upload};
 use bam_inference::padding::{Pass, passes_of_groups};
 
@@ -32,14 +32,6 @@ pub(super) struct Computation<'a> {
     pub(super) params: &'a TrainParams,
     pub(super) conditions: Conditions,
 }
-
-/// A model that several threads compute with.
-#[derive(Clone, Copy)]
-pub(super) struct Shared<'a>(pub(super) &'a Model);
-
-// SAFETY: nothing writes to the model's tensors meanwhile, and libtorch lets several threads build graphs on the same leaves and go
-// back through graphs of their own.
-unsafe impl Sync for Shared<'_> {}
 
 impl Computation<'_> {
     /// The loss of the batch, without dimensions, and its gradients. The batch's words are `words`.
