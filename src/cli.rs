@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Draw a pipeline: its stages, how they stand, and which reads which
     Graph(GraphArgs),
-    /// Write the stages that would run as jobs of a system that isn't talked to from here: Kubernetes
+    /// Write the stages that would run as Kubernetes Jobs, for `kubectl`; untested on a live cluster
     Export {
         #[command(subcommand)]
         to: Export,
