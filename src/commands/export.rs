@@ -76,27 +76,31 @@ fn k8s(args: &K8sArgs, store: &Store) -> Result<()> {
         return Ok(());
     }
     warn_of_absent(&project, pipeline.stages.iter().zip(&runs).filter(|(_, runs)| **runs).map(|(stage, _)| stage));
-    let jobs: usize = waves.iter().map(Vec::len).sum();
-    let where_to = if to_stdout { String::new() } else { format!(" to `{}`", args.output.display()) };
+    tell(args, &pipeline.name, &waves, &paths, left_out);
+    Ok(())
+}
+
+/// Tells what was written, and what `kubectl` is to be told; without `paths` it went to standard output.
+fn tell(args: &K8sArgs, pipeline: &str, waves: &[Vec<Job>], paths: &[PathBuf], left_out: usize) {
+    let jobs = plural(waves.iter().map(Vec::len).sum(), "job");
+    let where_to = if paths.is_empty() { String::new() } else { format!(" to `{}`", args.output.display()) };
     let left_out = match left_out {
         0 => String::new(),
         count => format!("; {} left out, which need no run", plural(count, "stage")),
     };
-    let (jobs, count) = (plural(jobs, "job"), plural(waves.len(), "wave"));
+    let count = plural(waves.len(), "wave");
     ui::story(&format!("wrote {jobs} in {count}{where_to}, untested on a live cluster{left_out}"));
     ui::story("apply each wave once the one before it is complete:\n");
     let namespace = args.namespace.as_ref().map(|name| format!(" -n {name}")).unwrap_or_default();
     for wave in 1..=waves.len() {
-        let (apply, wait) = match paths.get(wave - 1) {
-            Some(path) => (format!("-f {}", path.display()), format!("-f {}", path.display())),
-            None => {
-                let (label, pipeline) = (format!("bam/wave={}", number(wave)), legal(&pipeline.name));
-                (format!("-l {label} -f FILE"), format!("job -l bam/pipeline={pipeline},{label}{namespace}"))
-            }
+        let (apply, wait) = if let Some(path) = paths.get(wave - 1) {
+            (format!("-f {}", path.display()), format!("-f {}", path.display()))
+        } else {
+            let (label, pipeline) = (format!("bam/wave={}", number(wave)), legal(pipeline));
+            (format!("-l {label} -f FILE"), format!("job -l bam/pipeline={pipeline},{label}{namespace}"))
         };
         ui::story(&format!("  kubectl apply {apply} && kubectl wait --for=condition=complete --timeout=-1s {wait}"));
     }
-    Ok(())
 }
 
 /// Options by which `bam run` there means what is meant here.
