@@ -149,8 +149,7 @@ fn text(pipeline: &str, wave: usize, of: usize, jobs: &[Job]) -> Result<String> 
 /// Writes the waves' files in the place of those that were written before.
 fn write(folder: &Path, texts: &[String]) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_wave =
-            entry.file_name().to_str().is_some_and(|name| name.starts_with("wave-") && name.ends_with(".yaml"));
+        let is_wave = entry.file_name().to_str().is_some_and(|name| name.starts_with("wave-"));
         if is_wave && fs::read_to_string(entry.path()).is_ok_and(|text| text.starts_with(MARK)) {
             fs::remove_file(entry.path()).with_context(|| format!("removing `{}`", entry.path().display()))?;
         }
