@@ -1,6 +1,7 @@
 //! The command line.
 
 mod authoring;
+mod exporting;
 mod serving;
 mod storing;
 
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::pipeline::DEFAULT_FILE;
 use crate::profile::OnInterrupt;
 pub(crate) use authoring::{GraphArgs, GraphFormat, InitArgs, TaskArgs};
+pub(crate) use exporting::{Export, K8sArgs};
 pub(crate) use serving::{InputFormat, OutputFormat, PredictArgs, ServeArgs};
 pub(crate) use storing::{GcArgs, PullArgs, PushArgs, VerifyArgs};
 
@@ -75,6 +77,11 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Draw a pipeline: its stages, how they stand, and which reads which
     Graph(GraphArgs),
+    /// Write the stages that would run as Kubernetes Jobs, for `kubectl`; untested on a live cluster
+    Export {
+        #[command(subcommand)]
+        to: Export,
+    },
     /// Print a JSON Schema of pipeline files, for editors
     #[command(after_help = SCHEMA_HELP)]
     Schema {

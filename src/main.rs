@@ -9,6 +9,7 @@ mod executor; // where workers run
 mod fingerprint; // keys of stages, digests of files
 mod hub; // data and encoders from the Hugging Face hub
 mod installed; // what lies beside an installed bam
+mod k8s; // stages as Kubernetes Jobs
 mod machine; // cores, memory, GPUs
 mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait

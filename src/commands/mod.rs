@@ -1,5 +1,6 @@
 //! One file per command: what it does, between the arguments and the terminal.
 
+mod export;
 mod fetch;
 mod gc;
 mod graph;
@@ -53,6 +54,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(args) => serve::serve(&args, &store),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Graph(args) => graph::graph(&args, &store).map(|()| ExitCode::SUCCESS),
+        Command::Export { to } => export::export(&to, &store).map(|()| ExitCode::SUCCESS),
         Command::Schema { profile: of_profiles } => {
             let schema = if of_profiles { profile::schema() } else { pipeline::schema() };
             ui::data(&format!("{schema:#}\n"));

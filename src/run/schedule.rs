@@ -56,10 +56,10 @@ pub(crate) struct Last {
 
 /// What a stage needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Needs {
-    threads: usize,
-    memory_bytes: u64,
-    gpus: Gpus,
+pub(crate) struct Needs {
+    pub(crate) threads: usize,
+    pub(crate) memory_bytes: u64,
+    pub(crate) gpus: Gpus,
 }
 
 /// What a stage under way was given. Dropped, it is free again.
@@ -96,7 +96,7 @@ impl Limits {
     /// they run side by side; one for kinds that use no more, and for programs of the user's. It depends on the file and the machine alone, for the number of threads changes a
     /// training's bits. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
     /// tensors.
-    fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
+    pub(crate) fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
         if let Some(given) = &self.cluster {
             let own = stage.resources.or(given.get(stage.spec.kind().name).copied().unwrap_or_default());
             let threads = own.threads.unwrap_or(1);

@@ -20,6 +20,7 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 import checkpoints
 import graphs
+import manifests
 import tables
 import tokens
 from made import Differs, Made
@@ -33,6 +34,8 @@ def make(made: Made, bam: Path) -> None:
     for ending in ["parquet", "arrow"]:
         made.bam(bam, "predict", "onnx@fp32", "--logits", "--pair", "pair", "--input", made.rows_of("alike", "dev"),
                  "--output", made.answers(ending))
+    made.bam(bam, "export", "k8s", "--all", "--image", "registry.example/bam:1", "--claim", "bert", "--namespace", "nlp",
+             "--sub-path", "formats", "--profile", "cluster.yaml")
     print(f"ok      bam made them in {time.monotonic() - began:.0f} s")
 
 
@@ -50,7 +53,7 @@ def holds(name: str, check) -> bool:
 
 def look(made: Made) -> int:
     logging.disable_progress_bar()
-    all_checks = [check for part in (tables, tokens, checkpoints, graphs) for check in part.checks(made)]
+    all_checks = [check for part in (tables, tokens, checkpoints, graphs, manifests) for check in part.checks(made)]
     failed = sum(not holds(*check) for check in all_checks)
     print(f"{len(all_checks) - failed} of {len(all_checks)} checks of formats passed")
     return int(failed > 0)

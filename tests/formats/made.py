@@ -18,6 +18,15 @@ TOKENIZERS = ["tiny", "minilm", "vocabulary", "cased"]
 CUTS = [12, 13]
 PRECISIONS = ["fp32", "fp16", "int8"]
 
+# With all that a manifest may have of a profile.
+PROFILE = """
+executor: slurm
+environment: { HF_HOME: /project/hub }
+limits:
+  train: { time: 4h, cpus: 8, memory: 32GiB, gpus: 1 }
+  predict: { time: 30m }
+"""
+
 
 class Differs(Exception):
     """What another program reads isn't what bam promises."""
@@ -56,6 +65,7 @@ class Made:
             if settings:
                 (encoders / name / "tokenizer_config.json").write_text(json.dumps(settings))
         (self.folder / "pipeline.yaml").write_text((HERE / "pipeline.yaml").read_text())
+        (self.folder / "cluster.yaml").write_text(PROFILE)
 
     def bam(self, program: Path, *arguments: str) -> None:
         """Raises `CalledProcessError` with what bam said where it fails."""
@@ -70,6 +80,10 @@ class Made:
     def answers(self, ending: str) -> Path:
         """What `bam predict` has written."""
         return self.folder / f"answers.{ending}"
+
+    def manifests(self) -> list[Path]:
+        """The waves that `bam export k8s` has written."""
+        return sorted((self.folder / "k8s").glob("wave-*.yaml"))
 
     def encoder(self, name: str) -> Path:
         return self.folder / "encoders" / name

@@ -8,6 +8,7 @@ mod cluster;
 mod end_to_end;
 mod engine;
 mod exec;
+mod export;
 mod gc;
 mod graph;
 mod hub;

@@ -131,6 +131,25 @@ fn what_is_shared() {
 }
 
 #[test]
+fn kubernetes() {
+    let sandbox = Sandbox::with_small_pipeline();
+    assert_eq!(sandbox.bam(&["run", "--threads", "1"]).code, 0);
+    sandbox.edit("pipeline.yaml", "epochs: 6", "epochs: 7");
+    sandbox.write(
+        "cluster.yaml",
+        "executor: slurm\nenvironment: { HF_HOME: /project/hub }\n\
+         limits: { train: { time: 4h, cpus: 8, memory: 32GiB, gpus: 1 }, score: { time: 10m } }\n",
+    );
+    let say = |more: &[&str]| {
+        let args =
+            ["export", "k8s", "--image", "registry.example/bam:1", "--claim", "bert", "--profile", "cluster.yaml"];
+        whole(&sandbox.bam(&[&args, more].concat()))
+    };
+    assert_snapshot!("export_k8s", say(&[]));
+    assert_snapshot!("export_k8s_stdout", say(&["--namespace", "nlp", "-o", "-"]));
+}
+
+#[test]
 fn help() {
     let sandbox = Sandbox::new();
     let help = |command: &str| {
@@ -140,9 +159,23 @@ fn help() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_snapshot!("help", help(""));
-    let commands =
-        ["run", "plan", "status", "show", "log", "runs", "verify", "gc", "graph", "init", "push", "pull", "schema"];
+    let commands = [
+        "run",
+        "plan",
+        "status",
+        "show",
+        "log",
+        "runs",
+        "verify",
+        "gc",
+        "graph",
+        "export k8s",
+        "init",
+        "push",
+        "pull",
+        "schema",
+    ];
     for command in commands {
-        assert_snapshot!(format!("help_{command}"), help(command));
+        assert_snapshot!(format!("help_{}", command.replace(' ', "_")), help(command));
     }
 }
