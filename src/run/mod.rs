@@ -220,7 +220,11 @@ impl Run<'_, '_> {
 
     /// Says whether an observer wants to be told again soon that nothing has happened.
     fn rest(&mut self) -> bool {
-        self.observers.iter_mut().fold(false, |again, observer| observer.rest() || again)
+        let mut again = false;
+        for observer in &mut *self.observers {
+            again |= observer.rest();
+        }
+        again
     }
 
     fn follow(&mut self) -> Outcome {

@@ -233,7 +233,9 @@ impl Queue {
         let batch: Vec<Row> = turns.filter_map(|(turn, _)| state.rows.remove(&turn)).collect();
         let tokens: usize = batch.iter().map(Row::tokens).sum();
         state.now += tokens as f64 / state.requests.max(1) as f64;
-        batch.iter().for_each(|row| state.no_longer_waits(row));
+        for row in &batch {
+            state.no_longer_waits(row);
+        }
         state.tokens -= tokens;
         state.taken_tokens += tokens;
         Some(batch)
