@@ -81,9 +81,9 @@ impl Worker {
             });
             if let Err(error) = answered {
                 warn(&error.context(format!("a batch of {} can't be computed", plural(batch.len(), "row"))));
-                batch
-                    .iter()
-                    .for_each(|row| row.request.fail("the model can't compute this; the server's log says why"));
+                for row in &batch {
+                    row.request.fail("the model can't compute this; the server's log says why");
+                }
             }
             self.queue.computed(&batch, started.elapsed());
         }

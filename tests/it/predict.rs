@@ -263,6 +263,7 @@ fn a_signal_leaves_no_file_behind() {
 }
 
 /// The most memory that `bam predict` held for so many rows of a kilobyte, in bytes.
+#[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells of its memory")]
 fn most_memory(rows: usize, output: &str) -> usize {
     let mut child = start(&["--task", "sentiment", "--output", output]);
     let mut stdin = child.stdin.take().unwrap();

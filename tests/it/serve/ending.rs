@@ -36,7 +36,7 @@ fn sigterm_under_load_loses_nothing_that_was_accepted() {
         said.contains("DRAINING no new connections") && said.contains("all that was accepted has been answered"),
         "{said}"
     );
-    assert!(std::net::TcpStream::connect(address).is_err());
+    assert!(TcpStream::connect(address).is_err());
 }
 
 /// A request that never ends.
