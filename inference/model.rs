@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::ModelInfo;
-use bam_contract::artifact::onnx::{Probe, Probes};
+use bam_contract::artifact::onnx::{GRAPH, Probe, Probes};
 use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::fault::Fault;
 use bam_contract::task::TaskSpec;
@@ -36,8 +37,27 @@ impl OnnxModel {
     }
 
     /// A session whose operators use that many threads.
+    ///
+    /// # Errors
+    /// When the graph says that it is another model's than `bam.json`, as where one folder is being copied over another.
     pub fn session(&self, threads: usize) -> Result<OnnxSession> {
-        OnnxSession::open(&self.folder, threads)
+        let session = OnnxSession::open(&self.folder, threads)?;
+        let of_graph = session.metadata(FINGERPRINT)?;
+        let own = self.info.fingerprint.to_string();
+        ensure!(
+            of_graph.as_ref().is_none_or(|of_graph| *of_graph == own),
+            Fault::new(
+                format!(
+                    "the files in `{}` are of two models: `bam.json` says {own}, `{GRAPH}` {}",
+                    self.folder.display(),
+                    of_graph.unwrap_or_default()
+                ),
+                format!(
+                    "copy the folder whole; who writes a graph of their own sets `{FINGERPRINT}` in its metadata too"
+                )
+            )
+        );
+        Ok(session)
     }
 
     /// Texts as rows, in their order.

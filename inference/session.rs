@@ -35,6 +35,11 @@ impl OnnxSession {
         Ok(Self { session })
     }
 
+    /// What the graph's own metadata holds under this name.
+    pub fn metadata(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.session.metadata()?.custom(name))
+    }
+
     /// A task's outputs for padded rows, row by row.
     pub fn run(&mut self, rows: &Padded, task: &str) -> Result<Vec<f32>> {
         Ok(self.run_all(rows, &[task])?.remove(0))

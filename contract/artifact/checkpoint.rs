@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::stage::{GraphPrecision, RegressionOutput};
 use crate::task::TaskSpec;
 
-const FILE: &str = "bam.json";
+pub(super) const FILE: &str = "bam.json";
 
 /// What a model folder (checkpoint or ONNX) says beyond Hugging Face's own files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::check_model;
+use super::checkpoint::{self, check_model};
+use super::encoder::TOKENIZER_FILES;
 
 /// Its inputs are [`INPUTS`], int64 of shape [batch, length];
 /// each task has an output of its name, float32 of shape [batch, outputs].
@@ -29,6 +30,11 @@ pub(super) fn check(folder: &Path) -> Result<()> {
 }
 
 const PROBES: &str = "probes.json";
+
+/// All files that a model is read from. `probes.json` may be absent, and some of the tokenizer's.
+pub fn files() -> impl Iterator<Item = &'static str> {
+    [checkpoint::FILE, GRAPH, PROBES].into_iter().chain(TOKENIZER_FILES)
+}
 
 /// Rows that the checkpoint answered when it was exported. Whoever opens the model later asks it again first: another
 /// tokenizer, another ONNX Runtime or another machine must not answer otherwise.

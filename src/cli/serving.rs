@@ -146,9 +146,13 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one())]
     pub(crate) connections: usize,
 
-    /// A request is given up after this long, from its first byte on
+    /// A request is given up after this long, from the end of its head on, and a client that reads nothing of an answer
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) timeout: humantime::Duration,
+
+    /// How long a connection may be quiet, and the head of a request take
+    #[arg(long, value_name = "TIME", default_value = "75s")]
+    pub(crate) keep_alive: humantime::Duration,
 
     /// How long requests may take to end once the server is told to stop
     #[arg(long, value_name = "TIME", default_value = "30s")]

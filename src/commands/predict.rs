@@ -1,15 +1,16 @@
 //! `bam predict`.
 
+use std::io;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use bam_contract::task::TaskSpec;
 use bam_inference::model::OnnxModel;
 
-use super::model;
+use super::{model, signals};
 use crate::cli::PredictArgs;
 use crate::machine;
-use crate::predict::{self, Rows, Sink};
+use crate::predict::{self, Pending, Rows, Sink};
 use crate::store::{Store, read_manifest};
 use crate::ui::rows::RowsStory;
 
@@ -20,9 +21,16 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
     let tasks = rows.tasks(&args.tasks, &model.info.tasks)?;
     let mut session = model.session(args.threads.unwrap_or_else(machine::cores))?;
     model.test(&mut session)?;
-    let sink = Sink::create(args, &model.info, &tasks)?;
+    let pending = Pending::default();
+    let to_discard = pending.clone();
+    signals::end_after(move || to_discard.discard())?;
+    let sink = Sink::create(args, &model.info, &tasks, pending)?;
     let mut story = RowsStory::new();
-    let done = predict::run(&model, &mut session, &rows, &tasks, sink, |done| story.progress(done))?;
+    let done = match predict::run(&model, &mut session, &rows, &tasks, sink, |done| story.progress(done)) {
+        // A reader that has seen enough (`| head`) is no error.
+        Err(error) if is_broken_pipe(&error) => return Ok(()),
+        done => done?,
+    };
     let left_out: Vec<&str> = if args.tasks.is_empty() {
         let is_left_out = |head: &&TaskSpec| !tasks.iter().any(|task| task.name == head.name);
         model.info.tasks.iter().filter(is_left_out).map(|head| head.name.as_str()).collect()
@@ -31,6 +39,11 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
     };
     story.finish((done.rows, done.cut), &name_of(&folder), tasks.len(), &left_out);
     Ok(())
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// A model by the stage that made it, or by its folder.

@@ -1,4 +1,4 @@
-//! What `bam run` does about Ctrl-C, SIGTERM and SIGHUP.
+//! What `bam run` and `bam predict` do about Ctrl-C, SIGTERM and SIGHUP.
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,6 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
 /// file it reads, say.
 pub(super) fn watch(workers: Box<dyn Reins>, run: SyncSender<Message>) -> Result<()> {
-    let ignored: Vec<i32> = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().filter(is_ignored).collect();
     let first = AtomicBool::new(true);
     let act = move || {
         // Told before workers are: they stop because the run does. One that has ended needs not be told, and one that is
@@ -41,6 +40,21 @@ pub(super) fn watch(workers: Box<dyn Reins>, run: SyncSender<Message>) -> Result
         sleep(LAST_WORD);
         exit(INTERRUPTED.into());
     };
+    handle(act)
+}
+
+/// Has the first signal end the program at once, but for what `clear` does.
+pub(super) fn end_after(clear: impl Fn() + Send + 'static) -> Result<()> {
+    handle(move || {
+        clear();
+        // SAFETY: it doesn't return. `exit` would clear away libraries that other threads are computing with.
+        unsafe { libc::_exit(INTERRUPTED.into()) }
+    })
+}
+
+/// Has a thread act on signals, but for those that whoever started this wants ignored.
+fn handle(act: impl FnMut() + Send + 'static) -> Result<()> {
+    let ignored: Vec<i32> = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().filter(is_ignored).collect();
     ctrlc::set_handler(act).context("watching for Ctrl-C")?;
     for signal in ignored {
         // SAFETY: a plain system call.

@@ -3,6 +3,7 @@
 
 mod input;
 mod output;
+mod pending;
 
 use anyhow::Result;
 use bam_contract::task::TaskSpec;
@@ -13,6 +14,7 @@ use bam_inference::session::OnnxSession;
 
 pub(crate) use input::Rows;
 pub(crate) use output::Sink;
+pub(crate) use pending::Pending;
 
 /// Rows and characters that are sorted by length together.
 const WINDOW_ROWS: usize = 4096;

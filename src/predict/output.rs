@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -34,8 +34,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value, json};
-use tempfile::{Builder, TempPath};
+use tempfile::Builder;
 
+use super::pending::Pending;
 use crate::cli::{OutputFormat, PredictArgs};
 
 /// Where answers go. A file appears when all are written.
@@ -44,8 +45,7 @@ pub(crate) struct Sink {
     tasks: Vec<TaskSpec>,
     logits: bool,
     rows: usize,
-    /// The file as it is written, and its name once it is whole.
-    pending: Option<(TempPath, PathBuf)>,
+    pending: Pending,
 }
 
 type Output = Box<dyn Write + Send>;
@@ -57,8 +57,8 @@ enum Writer {
 }
 
 impl Sink {
-    pub(crate) fn create(args: &PredictArgs, info: &ModelInfo, tasks: &[&TaskSpec]) -> Result<Self> {
-        let (output, pending) = open(&args.output)?;
+    pub(crate) fn create(args: &PredictArgs, info: &ModelInfo, tasks: &[&TaskSpec], pending: Pending) -> Result<Self> {
+        let output = open(&args.output, &pending)?;
         let tasks: Vec<TaskSpec> = tasks.iter().map(|task| (*task).clone()).collect();
         let writer = match format(args)? {
             OutputFormat::Jsonl => Writer::Jsonl(output),
@@ -109,16 +109,13 @@ impl Sink {
         };
         output.flush().context("writing the answers")?;
         drop(output);
-        if let Some((pending, path)) = self.pending {
-            pending.persist(&path).with_context(|| format!("writing `{}`", path.display()))?;
-        }
-        Ok(())
+        self.pending.persist()
     }
 }
 
-fn open(path: &Path) -> Result<(Output, Option<(TempPath, PathBuf)>)> {
+fn open(path: &Path, pending: &Pending) -> Result<Output> {
     if path == Path::new(STDIN) {
-        return Ok((Box::new(BufWriter::new(io::stdout())), None));
+        return Ok(Box::new(BufWriter::new(io::stdout())));
     }
     let creating = || {
         let message = format!("`{}` can't be written", path.display());
@@ -127,13 +124,14 @@ fn open(path: &Path) -> Result<(Output, Option<(TempPath, PathBuf)>)> {
     // A pipe or a device is written to as it is.
     if path.exists() && !path.is_file() {
         let file = File::options().write(true).open(path).with_context(creating)?;
-        return Ok((Box::new(BufWriter::new(file)), None));
+        return Ok(Box::new(BufWriter::new(file)));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // As any new file, not only for its owner as temporary ones are.
     let anybody = Permissions::from_mode(0o666);
-    let (file, pending) = Builder::new().permissions(anybody).tempfile_in(folder).with_context(creating)?.into_parts();
-    Ok((Box::new(BufWriter::new(file)), Some((pending, path.to_owned()))))
+    let (file, written) = Builder::new().permissions(anybody).tempfile_in(folder).with_context(creating)?.into_parts();
+    pending.set(written, path.to_owned());
+    Ok(Box::new(BufWriter::new(file)))
 }
 
 fn format(args: &PredictArgs) -> Result<OutputFormat> {

@@ -33,8 +33,9 @@ impl App {
 
     /// The model that new requests go to.
     pub(crate) fn engine(&self) -> Result<Arc<Engine>, ApiError> {
-        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
-        engine.clone().ok_or_else(|| ApiError::not_ready("the model is being loaded"))
+        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let engine = engine.ok_or_else(|| ApiError::not_ready("the model is being loaded"))?;
+        if engine.works() { Ok(engine) } else { Err(ApiError::not_ready("no session of the model is left")) }
     }
 
     /// Has new requests go to this model. Those under way end with the one that they began with.

@@ -2,7 +2,7 @@
 //! and end.
 
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -12,9 +12,12 @@ use bam_inference::session::OnnxSession;
 
 use super::Settings;
 use super::about::About;
+use super::caught::caught;
 use super::metrics::Metrics;
 use super::queue::{Queue, Row};
 use crate::store::Store;
+use crate::ui::error::warn;
+use crate::ui::units::plural;
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -23,6 +26,7 @@ pub(super) struct Engine {
     pub(super) queue: Arc<Queue>,
     /// Rows that the model was tested with.
     pub(super) probes: usize,
+    sessions: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -39,11 +43,17 @@ impl Engine {
             probes = model.test(session)?;
         }
         let about = About::new(&folder, model.info.fingerprint, store);
-        for session in sessions {
+        let start = |session| {
             let worker = Worker { model: model.clone(), queue: queue.clone(), metrics: metrics.clone() };
-            thread::Builder::new().name("session".to_owned()).spawn(move || worker.work(session))?;
-        }
-        Ok(Self { model, about, queue, probes })
+            thread::Builder::new().name("session".to_owned()).spawn(move || worker.work(session))
+        };
+        let sessions = sessions.into_iter().map(start).collect::<Result<_, _>>()?;
+        Ok(Self { model, about, queue, probes, sessions })
+    }
+
+    /// Whether there is a session that will take what is queued.
+    pub(super) fn works(&self) -> bool {
+        self.sessions.iter().any(|session| !session.is_finished())
     }
 }
 
@@ -64,9 +74,16 @@ impl Worker {
     fn work(&self, mut session: OnnxSession) {
         while let Some(batch) = self.queue.take() {
             let started = Instant::now();
-            match self.compute(&mut session, &batch) {
-                Ok(by_task) => self.answer(&batch, &by_task, started),
-                Err(error) => batch.iter().for_each(|row| row.request.fail(&format!("{error:#}"))),
+            let answered = caught(|| {
+                let by_task = self.compute(&mut session, &batch)?;
+                self.answer(&batch, &by_task, started);
+                Ok(())
+            });
+            if let Err(error) = answered {
+                warn(&error.context(format!("a batch of {} can't be computed", plural(batch.len(), "row"))));
+                for row in &batch {
+                    row.request.fail("the model can't compute this; the server's log says why");
+                }
             }
             self.queue.computed(&batch, started.elapsed());
         }

@@ -1,10 +1,13 @@
 //! Errors as clients read them: `{"error": {"code", "message", "hint"}}`.
 
+use anyhow::anyhow;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
+
+use crate::ui::error::warn;
 
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -87,6 +90,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            warn(&anyhow!("a request failed by the server's fault: {}", self.message));
+        }
         let body = ErrorBody { error: ErrorDetail { code: self.code, message: self.message, hint: self.hint } };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after_secs {

@@ -3,24 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::app::App;
+use super::stream::Stream;
 use crate::ui::serving as story;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) connections: usize,
-    /// How long the head of a request may take; a connection that is quiet for longer ends too.
-    pub(super) header_time: Duration,
+    /// How long a connection may be quiet, and the head of a request take.
+    pub(super) keep_alive: Duration,
+    /// How long a client may read nothing of what it is sent.
+    pub(super) stall: Duration,
     pub(super) drain: Duration,
 }
 
@@ -40,36 +44,26 @@ const BACKLOG: Duration = Duration::from_millis(50);
 /// Between tries where the system has no room for one more connection.
 const BREATH: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(listener: TcpListener, router: Router, bounds: &Bounds, app: &App) -> Ended {
-    let connections = Connections {
-        router,
-        permits: Arc::new(Semaphore::new(bounds.connections)),
-        header_time: bounds.header_time,
-        graceful: GracefulShutdown::new(),
-    };
+pub(super) async fn serve(listener: TcpListener, router: Router, bounds: &Bounds, app: &App) -> Result<Ended> {
+    let mut signals = Signals::watch()?;
+    let permits = Arc::new(Semaphore::new(bounds.connections));
+    let connections = Connections { router, permits, bounds: *bounds, graceful: GracefulShutdown::new() };
     tokio::select! {
         () = connections.accept_all(&listener) => {}
-        () = stop_signal() => {}
+        () = signals.next() => {}
     }
     app.drain();
     story::draining(connections.graceful.count());
-    // The system has accepted connections that we haven't yet; their clients know nothing of our end.
-    _ = timeout(BACKLOG, connections.accept_all(&listener)).await;
-    drop(listener);
-    let open = connections.permits.clone();
-    tokio::select! {
-        drained = timeout(bounds.drain, connections.graceful.shutdown()) => match drained {
-            Ok(()) => Ended::Drained,
-            Err(_) => Ended::CutOff(bounds.connections - open.available_permits()),
-        },
-        () = stop_signal() => Ended::Interrupted,
-    }
+    Ok(tokio::select! {
+        ended = connections.end(listener) => ended,
+        () = signals.next() => Ended::Interrupted,
+    })
 }
 
 struct Connections {
     router: Router,
     permits: Arc<Semaphore>,
-    header_time: Duration,
+    bounds: Bounds,
     graceful: GracefulShutdown,
 }
 
@@ -87,25 +81,45 @@ impl Connections {
     fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         // Small answers should not wait for more to send.
         _ = stream.set_nodelay(true);
+        let stream = TokioIo::new(Stream::new(stream, self.bounds.stall));
         let service = TowerToHyperService::new(self.router.clone());
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.header_time);
-        let connection = self.graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        builder.timer(TokioTimer::new()).header_read_timeout(self.bounds.keep_alive);
+        let connection = self.graceful.watch(builder.serve_connection(stream, service));
         tokio::spawn(async move {
             // A client that breaks off is its own matter.
             _ = connection.await;
             drop(permit);
         });
     }
+
+    async fn end(self, listener: TcpListener) -> Ended {
+        // The system has accepted connections that we haven't yet; their clients know nothing of our end.
+        _ = timeout(BACKLOG, self.accept_all(&listener)).await;
+        drop(listener);
+        match timeout(self.bounds.drain, self.graceful.shutdown()).await {
+            Ok(()) => Ended::Drained,
+            Err(_) => Ended::CutOff(self.bounds.connections - self.permits.available_permits()),
+        }
+    }
 }
 
-async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C. Watched from the beginning to the end, so that none is lost between two looks.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self> {
+        let watched = |kind| signal(kind).context("watching for signals");
+        Ok(Self { terminate: watched(SignalKind::terminate())?, interrupt: watched(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

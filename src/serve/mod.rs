@@ -9,6 +9,7 @@ mod api;
 mod app;
 mod ask;
 mod body;
+mod caught;
 mod cutting;
 mod engine;
 mod error;
@@ -22,6 +23,7 @@ mod queue;
 mod rate;
 mod reload;
 mod routes;
+mod stream;
 mod tei;
 mod tokenize;
 
@@ -43,6 +45,7 @@ use app::App;
 use engine::Engine;
 use keys::Keys;
 pub(crate) use listen::Ended;
+use reload::Files;
 
 /// What is served, and with how much.
 #[derive(Clone, Debug)]
@@ -88,9 +91,12 @@ pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<
     keep_to_one_thread();
     let app = App::new(settings, keys, store.root().to_owned(), threads);
     let router = routes::router(&app, &args.cors)?;
+    // Taken before the model is read: what changes meanwhile is read again.
+    let files = Files::of(&app.settings.folder);
     // One thread for all connections: a hand-over to a second takes longer than what either has to do.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(threads + 2).enable_all().build();
-    runtime.context("starting the server's threads")?.block_on(async {
+    let runtime = runtime.context("starting the server's threads")?;
+    let ended = runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await.with_context(|| {
             Fault::new(format!("can't listen on {}", args.listen), "choose another address or port with `--listen`")
         })?;
@@ -98,19 +104,23 @@ pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<
         story::listening(&format!("http://{address}"));
         let bounds = listen::Bounds {
             connections: args.bounds.connections,
-            header_time: args.bounds.timeout.into(),
+            keep_alive: args.bounds.keep_alive.into(),
+            stall: args.bounds.timeout.into(),
             drain: args.bounds.drain.into(),
         };
         let serving = listen::serve(listener, router, &bounds, &app);
         let loading = async {
             app.take_up(load(app.clone()).await?);
-            reload::follow(&app).await
+            reload::follow(&app, files).await
         };
         tokio::select! {
-            ended = serving => Ok(ended),
+            ended = serving => ended,
             failed = loading => failed,
         }
-    })
+    });
+    // A thread that still reads a file or cuts a text is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn load(app: Arc<App>) -> Result<Engine> {

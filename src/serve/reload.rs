@@ -1,50 +1,94 @@
 //! Takes up a newer model when the link that leads to it moves on, or the files in its folder change; and its scores, when
 //! they come.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use bam_contract::artifact::checkpoint::ModelInfo;
-use bam_contract::digest::Fingerprint;
+use bam_contract::artifact::onnx;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::app::App;
 use super::load;
+use crate::fingerprint::Stamp;
 use crate::store::Store;
 use crate::ui::error::warn;
 
-/// Reading one small file is all that it takes to see that nothing changed.
+/// No file is read to see that nothing changed.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Goes on for as long as the server does.
-pub(super) async fn follow<T>(app: &Arc<App>) -> Result<T> {
-    let store = Store::open(&app.artifacts)?;
-    let (mut refused, mut scored): (Option<Fingerprint>, _) = (None, None);
+/// Which files a model is read from, and in which state.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Files(Vec<Option<Stamp>>);
+
+impl Files {
+    pub(super) fn of(folder: &Path) -> Self {
+        Self(onnx::files().map(|name| fs::metadata(folder.join(name)).ok().as_ref().map(Stamp::of)).collect())
+    }
+}
+
+/// Goes on for as long as the server does. `loaded` is what the model was read from that is served.
+pub(super) async fn follow<T>(app: &Arc<App>, loaded: Files) -> Result<T> {
+    let mut watch = Watch { store: Store::open(&app.artifacts)?, tried: loaded.clone(), seen: loaded, scored: None };
     loop {
         sleep(PERIOD).await;
-        // What can't be read now may be on its way; the model that is loaded goes on.
-        let Ok(now) = ModelInfo::read(&app.settings.folder).map(|info| info.fingerprint) else { continue };
-        let current = app.engine().ok().filter(|engine| engine.about.fingerprint == now);
-        if let Some(engine) = &current
-            && scored != store.changed("score")
+        let app_of_watch = app.clone();
+        // A slow disk must not keep this thread from connections and signals.
+        let looked = spawn_blocking(move || (watch.is_there_another(&app_of_watch), watch));
+        let (is_there_another, watched) = looked.await?;
+        watch = watched;
+        if is_there_another {
+            take_up(app).await;
+        }
+    }
+}
+
+async fn take_up(app: &Arc<App>) {
+    match load(app.clone()).await {
+        Ok(engine) => {
+            app.take_up(engine);
+            app.metrics.reload(true);
+        }
+        Err(error) => {
+            warn(&error.context("the newer model is not taken up"));
+            app.metrics.reload(false);
+        }
+    }
+}
+
+struct Watch {
+    store: Store,
+    /// What was last loaded, or refused.
+    tried: Files,
+    seen: Files,
+    scored: Option<SystemTime>,
+}
+
+impl Watch {
+    /// Whether other files lie there than were last tried. Those that still change are left alone: they may be half
+    /// written.
+    fn is_there_another(&mut self, app: &App) -> bool {
+        self.look_for_scores(app);
+        let now = Files::of(&app.settings.folder);
+        let is_settled = now == self.seen;
+        self.seen = now;
+        let is_another = is_settled && self.seen != self.tried;
+        if is_another {
+            self.tried.clone_from(&self.seen);
+        }
+        is_another
+    }
+
+    fn look_for_scores(&mut self, app: &App) {
+        let changed = self.store.changed("score");
+        if changed != self.scored
+            && let Ok(engine) = app.engine()
         {
-            scored = store.changed("score");
-            engine.about.look_for_scores(&store);
-        }
-        if current.is_some() || refused == Some(now) {
-            continue;
-        }
-        match load(app.clone()).await {
-            Ok(engine) => {
-                app.take_up(engine);
-                app.metrics.reload(true);
-            }
-            Err(error) => {
-                warn(&error.context("the newer model is not taken up"));
-                app.metrics.reload(false);
-                refused = Some(now);
-            }
+            self.scored = changed;
+            engine.about.look_for_scores(&self.store);
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::process::Stdio;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::support::Said;
 use crate::support::model::exported;
@@ -218,4 +219,74 @@ fn nothing_in_is_nothing_out() {
     assert_eq!(said.code, 0, "{}", said.stderr);
     let file = File::open(exported().path("empty.parquet")).unwrap();
     assert_eq!(ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().count(), 0);
+}
+
+/// Starts `bam predict` with rows to come on stdin.
+fn start(args: &[&str]) -> Child {
+    let mut command = exported().command(&[&["predict"], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn who_has_read_enough_ends_it_well() {
+    for format in ["jsonl", "arrow"] {
+        let mut child = start(&["--output-format", format]);
+        let mut stdin = child.stdin.take().unwrap();
+        // More answers than a pipe holds.
+        let writer = std::thread::spawn(move || stdin.write_all("a fine day\n".repeat(20_000).as_bytes()));
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 4]).unwrap();
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        drop(writer.join().unwrap());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""), "{format}");
+    }
+}
+
+#[test]
+fn a_signal_leaves_no_file_behind() {
+    let folder = exported().path("interrupted");
+    fs::create_dir(&folder).unwrap();
+    let files = || fs::read_dir(&folder).unwrap().count();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let mut child = start(&["--output", "interrupted/answers.jsonl"]);
+        while files() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it waits for rows");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // SAFETY: a signal to a child that is not yet waited for.
+        unsafe { libc::kill(child.id().cast_signed(), signal) };
+        // Stdin stays open: it isn't the end of the rows that ends it.
+        assert_eq!((child.wait().unwrap().code(), files()), (Some(130), 0), "signal {signal}");
+    }
+}
+
+/// The most memory that `bam predict` held for so many rows of a kilobyte, in bytes.
+#[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells of its memory")]
+fn most_memory(rows: usize, output: &str) -> usize {
+    let mut child = start(&["--task", "sentiment", "--output", output]);
+    let mut stdin = child.stdin.take().unwrap();
+    // A word that is too long to be cut, so that time goes into rows, not tokens.
+    let row = "w".repeat(1023) + "\n";
+    for _ in 0..rows {
+        stdin.write_all(row.as_bytes()).unwrap();
+    }
+    drop(stdin);
+    let mut status = 0;
+    // SAFETY: zeros are a valid `rusage`, which is plain numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the child is not yet waited for, and both pointers lead to locals.
+    let ended = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
+    assert_eq!((ended, status), (child.id().cast_signed(), 0));
+    usage.ru_maxrss as usize * 1024
+}
+
+#[test]
+fn a_file_of_any_length_takes_the_same_memory() {
+    for output in ["memory.jsonl", "memory.arrow", "memory.parquet"] {
+        let (few, many) = (most_memory(10_000, output), most_memory(60_000, output));
+        // Less than half of the bytes that came on top.
+        assert!(many < few + 25_000_000, "{output}: {few} bytes, then {many}");
+    }
 }

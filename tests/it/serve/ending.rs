@@ -1,11 +1,12 @@
 //! A server that is told to stop.
 
 use std::io::Write as _;
+use std::net::TcpStream;
 
 use serde_json::json;
 
 use super::{pairs, serve};
-use crate::support::http::Answer;
+use crate::support::http::{Answer, Server};
 use crate::support::model::PAIRS_TASKS;
 
 #[test]
@@ -35,20 +36,59 @@ fn sigterm_under_load_loses_nothing_that_was_accepted() {
         said.contains("DRAINING no new connections") && said.contains("all that was accepted has been answered"),
         "{said}"
     );
-    assert!(std::net::TcpStream::connect(address).is_err());
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// A request that never ends.
+fn endless(server: &Server) -> TcpStream {
+    let mut stream = server.connect().unwrap();
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    stream.write_all(format!("{head}content-length: 9\r\n\r\n{{").as_bytes()).unwrap();
+    server.wait_until("it is accepted", || server.metric("bam_requests_in_flight") == 2.0);
+    stream
 }
 
 #[test]
 fn a_drain_has_an_end() {
     let server = serve(&["--drain", "100ms", "--timeout", "1h"]);
-    let mut slow = server.connect().unwrap();
-    slow.write_all(
-        b"POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
-    )
-    .unwrap();
-    server.wait_until("it is accepted", || server.metric("bam_requests_in_flight") == 2.0);
+    let _slow = endless(&server);
     server.terminate();
     let (status, said) = server.end();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("1 connection cut off at the deadline"), "{said}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_however_soon_it_comes() {
+    for (second, is_awaited) in [(libc::SIGINT, false), (libc::SIGINT, true), (libc::SIGTERM, true)] {
+        let server = serve(&["--drain", "5s", "--timeout", "1h"]);
+        let _slow = endless(&server);
+        server.terminate();
+        if is_awaited {
+            server.wait_until_it_says("DRAINING");
+        }
+        server.signal(second);
+        let (status, said) = server.end();
+        assert_eq!(status.code(), Some(130), "{status}: {said}");
+        assert!(!said.contains("ENDED"), "{said}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_server_that_computes() {
+    let server = serve(&["--batch-tokens", "1", "--threads", "1", "--max-wait", "1h"]);
+    let body = json!({ "inputs": pairs(), "tasks": PAIRS_TASKS }).to_string();
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let _streams: Vec<_> = (0..64)
+        .map(|_| {
+            let mut stream = server.connect().unwrap();
+            stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    server.wait_until("rows wait", || server.metric("bam_queue_rows") > 100.0);
+    server.terminate();
+    server.signal(libc::SIGINT);
+    let (status, said) = server.end();
+    assert_eq!(status.code(), Some(130), "{status}: {said}");
 }

@@ -60,7 +60,7 @@ fn wait_until_quiet(server: &Server) {
 
 #[test]
 fn thousands_of_broken_requests_leave_the_server_as_it_was() {
-    let server = serve(&["--timeout", "400ms", "--connections", "64", "--max-body", "64KiB"]);
+    let server = serve(&["--timeout", "400ms", "--keep-alive", "400ms", "--connections", "64", "--max-body", "64KiB"]);
     storm(&server, 400);
     wait_until_quiet(&server);
     let before = server.memory_bytes();
@@ -74,7 +74,7 @@ fn thousands_of_broken_requests_leave_the_server_as_it_was() {
 
 #[test]
 fn slow_clients_are_given_up_and_do_not_keep_others_out() {
-    let server = serve(&["--timeout", "400ms", "--connections", "64"]);
+    let server = serve(&["--timeout", "400ms", "--keep-alive", "400ms", "--connections", "64"]);
     let speak = |said: &str| {
         let mut stream = server.connect().unwrap();
         stream.write_all(said.as_bytes()).unwrap();
@@ -97,4 +97,59 @@ fn slow_clients_are_given_up_and_do_not_keep_others_out() {
         assert!(!String::from_utf8_lossy(&rest).starts_with("HTTP/1.1 200"), "{rest:?}");
     }
     wait_until_quiet(&server);
+}
+
+#[test]
+fn clients_that_read_nothing_are_given_up_and_do_not_keep_others_out() {
+    let server = serve(&["--timeout", "400ms", "--connections", "2"]);
+    // As many answers as no buffer holds, and nobody who reads them.
+    let requests = "GET /openapi.json HTTP/1.1\r\nhost: test\r\n\r\n".repeat(3000);
+    let deaf = |_| {
+        let mut stream = server.connect().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // It takes up no more than it can answer.
+        drop(stream.write_all(requests.as_bytes()));
+        stream
+    };
+    let _deaf: Vec<TcpStream> = (0..2).map(deaf).collect();
+    assert_eq!(server.get("/livez").body, "ok\n");
+}
+
+#[test]
+fn a_client_that_closes_its_half_is_taken_for_gone() {
+    let server = serve(&["--batch-tokens", "1", "--threads", "1", "--max-wait", "1h"]);
+    let body = json!({ "inputs": vec!["word ".repeat(60); 256], "tasks": ["sentiment"] }).to_string();
+    let mut stream = server.connect().unwrap();
+    stream.write_all(format!("{HEAD}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "");
+    wait_until_quiet(&server);
+}
+
+/// Asks on a connection that stays open.
+fn asks_again(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 1024];
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").is_ok()
+        && stream.read(&mut answer).is_ok_and(|read| answer[..read].ends_with(b"ok\n"))
+}
+
+#[test]
+fn a_quiet_connection_stays_longer_than_a_request_may_take_but_not_for_ever() {
+    let timed_out = |server: &Server| {
+        let mut slow = server.connect().unwrap();
+        slow.write_all(format!("{HEAD}content-length: 50\r\n\r\n{{").as_bytes()).unwrap();
+        assert_error(&Answer::read(&mut slow).unwrap(), "timeout");
+    };
+    let server = serve(&["--timeout", "200ms", "--keep-alive", "1h"]);
+    let mut quiet = server.connect().unwrap();
+    assert!(asks_again(&mut quiet));
+    timed_out(&server);
+    assert!(asks_again(&mut quiet));
+
+    let server = serve(&["--timeout", "1h", "--keep-alive", "200ms"]);
+    let mut quiet = server.connect().unwrap();
+    assert!(asks_again(&mut quiet));
+    assert_eq!(quiet.read(&mut [0; 64]).unwrap(), 0);
 }

@@ -68,5 +68,30 @@ fn a_row_whose_answer_is_not_a_number_fails_alone() {
     assert_eq!(bad.status, 500);
     assert_error(&bad, "internal");
     assert_eq!(bad.json()["error"]["message"], "the model's answer to input 1 is not a number");
+    server.wait_until_it_says("warning: a request failed by the server's fault: the model's answer to input 1 is not");
     server.results(&json!(["it rains", "it rained"]), &TEXTS_TASKS);
+}
+
+#[test]
+fn what_the_runtime_fails_at_is_told_to_the_log_alone_and_the_session_goes_on() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("model")).unwrap();
+    for entry in fs::read_dir(exported().path("artifacts/latest/onnx")).unwrap().flatten() {
+        fs::copy(entry.path(), sandbox.path("model").join(entry.file_name())).unwrap();
+    }
+    // A word that the graph has no row for.
+    let mut tokenizer: Value = serde_json::from_str(&sandbox.read("model/tokenizer.json")).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let beyond = vocabulary.len();
+    vocabulary.insert("zyzzyva".to_owned(), json!(beyond));
+    sandbox.write("model/tokenizer.json", &tokenizer.to_string());
+    let server = serve_in(&sandbox, &["model"]);
+    let failed = server.post("/v1/predict", &json!({ "inputs": "zyzzyva", "tasks": TEXTS_TASKS }));
+    assert_eq!(failed.status, 500);
+    assert_error(&failed, "internal");
+    assert_eq!(failed.json()["error"]["message"], "the model can't compute this; the server's log says why");
+    server.wait_until_it_says("warning: a batch of 1 row can't be computed: ");
+    server.wait_until_it_says("out of data bounds");
+    server.results(&json!("it rains"), &TEXTS_TASKS);
+    assert_eq!(server.get("/readyz").status, 200);
 }

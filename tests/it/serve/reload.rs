@@ -1,7 +1,9 @@
 //! A newer model in the place of the old one.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,8 +22,13 @@ fn copy_of_model(to: &Path, fingerprint: &str) {
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
     let mut info: Value = serde_json::from_str(&fs::read_to_string(to.join("bam.json")).unwrap()).unwrap();
+    let before = info["fingerprint"].as_str().unwrap().to_owned();
     info["fingerprint"] = json!(fingerprint);
     fs::write(to.join("bam.json"), info.to_string()).unwrap();
+    let mut graph = fs::read(to.join("model.onnx")).unwrap();
+    let at = graph.windows(64).position(|bytes| bytes == before.as_bytes()).unwrap();
+    graph[at..at + 64].copy_from_slice(fingerprint.as_bytes());
+    fs::write(to.join("model.onnx"), graph).unwrap();
 }
 
 #[test]
@@ -63,6 +70,65 @@ fn a_newer_model_is_taken_up_and_no_request_fails() {
     assert_eq!(server.metric("bam_reloads_total{result=\"taken_up\"}"), 1.0);
     server.wait_until_it_says("the newer model is not taken up: the model in `");
     server.wait_until_it_says("answers probe 0 of `sentiment` otherwise");
+}
+
+#[test]
+fn a_folder_copied_over_another_is_taken_up_once_it_is_whole() {
+    let sandbox = Sandbox::new();
+    let [one, two, three, four] = ["1", "2", "3", "4"].map(|digit| digit.repeat(64));
+    for (name, fingerprint) in [("model", &one), ("two", &two), ("three", &three), ("four", &four)] {
+        copy_of_model(&sandbox.path(name), fingerprint);
+    }
+    let server = serve_in(&sandbox, &["model"]);
+    let serves = |fingerprint: &str| server.get("/v1/info").json()["model"] == fingerprint;
+    let refused = |times: f64| {
+        server.wait_until("it is refused", || server.metric("bam_reloads_total{result=\"failed\"}") == times);
+    };
+    let copy = |from: &str, name: &str| {
+        fs::copy(sandbox.path(from).join(name), sandbox.path("model").join(name)).unwrap();
+    };
+    copy("two", "bam.json");
+    refused(1.0);
+    assert!(serves(&one));
+    server.wait_until_it_says(&format!("are of two models: `bam.json` says {two}, `model.onnx` {one}"));
+    copy("two", "model.onnx");
+    server.wait_until("the second is served", || serves(&two));
+
+    copy("three", "model.onnx");
+    refused(2.0);
+    assert!(serves(&two));
+    copy("three", "bam.json");
+    server.wait_until("the third is served", || serves(&three));
+
+    copy("four", "bam.json");
+    let whole = fs::read(sandbox.path("four/model.onnx")).unwrap();
+    fs::write(sandbox.path("model/model.onnx"), &whole[..whole.len() / 2]).unwrap();
+    refused(3.0);
+    assert!(serves(&three));
+    copy("four", "model.onnx");
+    server.wait_until("the fourth is served", || serves(&four));
+}
+
+#[test]
+fn a_file_that_never_comes_keeps_no_client_waiting() {
+    let sandbox = Sandbox::new();
+    copy_of_model(&sandbox.path("model"), &"1".repeat(64));
+    let server = serve_in(&sandbox, &["model"]);
+    // A pipe that nobody writes to stands for a disk that hangs.
+    let pipe = sandbox.path("model/bam.json");
+    fs::remove_file(&pipe).unwrap();
+    let name = CString::new(pipe.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a plain system call with a string that ends in zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let mut writer = None;
+    server.wait_until("it reads the pipe", || {
+        writer = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).ok();
+        writer.is_some()
+    });
+    assert_eq!(server.results(&json!("is anybody there?"), &["sentiment"]).len(), 1);
+    server.terminate();
+    let (status, said) = server.end();
+    assert!(status.success(), "{status}: {said}");
 }
 
 #[test]

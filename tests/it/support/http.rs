@@ -115,8 +115,12 @@ impl Server {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    pub(crate) fn signal(&self, number: i32) {
         // SAFETY: a signal to a child that is not yet waited for.
-        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        unsafe { libc::kill(self.child.id().cast_signed(), number) };
     }
 
     /// Waits for its end; returns how it ended and all that it said.
