@@ -383,7 +383,7 @@ fn the_same_predictions_twice_are_a_mistake() {
         said.stderr,
         "\
 error: stage `versus` has `dev@rte` twice for method `a`
-  --> pipeline.yaml:8:49
+  --> pipeline.yaml:8:46
    |
  8 |   versus: { compare: { methods: { a: [dev@*, dev@rte], b: [dev@*] } } }
    |                                              ^^^^^^^
