@@ -16,7 +16,9 @@ use bam_contract::resample::{median, quantile, sorted};
 use bam_contract::stage::CompareParams;
 
 use self::inputs::TaskTrials;
+use crate::alike;
 use crate::report::{Outcome, Reporter};
+use crate::text::plural;
 
 /// Above it a p value is called no evidence.
 const LEVEL: f64 = 0.05;
@@ -58,7 +60,7 @@ pub(crate) fn run(params: &CompareParams, job: &Job, reporter: &Reporter) -> Res
     let comparison = Comparison {
         fingerprint: job.fingerprint,
         summaries: scored.iter().flat_map(|scored| summaries(&methods, scored)).collect(),
-        cautions: cautions(&methods, &scored, &tests),
+        cautions: [constants(&methods, &tasks), copies(&methods, &tasks), cautions(&methods, &scored, &tests)].concat(),
         tests,
         methods,
         baseline: params.baseline.clone(),
@@ -66,10 +68,10 @@ pub(crate) fn run(params: &CompareParams, job: &Job, reporter: &Reporter) -> Res
     comparison.write(&job.output, &trials)?;
     let significant = comparison.tests.iter().filter(|test| test.mann_whitney.p_holm < LEVEL).count();
     Ok(Outcome::from(format!(
-        "{} methods on {} tasks, {significant} of {} differences significant",
-        comparison.methods.len(),
-        tasks.len(),
-        comparison.tests.len()
+        "{} on {}, {significant} of {} significant",
+        plural(comparison.methods.len(), "method"),
+        plural(tasks.len(), "task"),
+        plural(comparison.tests.len(), "difference")
     )))
 }
 
@@ -170,6 +172,34 @@ fn adjust(tests: &mut [Test]) {
         test.mann_whitney.p_holm = of_ranks;
         test.bootstrap.p_holm = of_rows;
     }
+}
+
+/// Trials that answer all rows of a task alike: what they score says nothing of a method, but that it has learnt nothing.
+fn constants(methods: &[String], tasks: &[TaskTrials]) -> Vec<String> {
+    let mut cautions = Vec::new();
+    for task in tasks {
+        for (method, trials) in methods.iter().zip(&task.methods) {
+            let alike = trials.iter().filter(|predicted| alike::spread(&task.spec, predicted).is_some()).count();
+            if alike > 0 {
+                let (of, name) = (plural(trials.len(), "trial"), &task.spec.name);
+                let answer = if alike == 1 { "answers" } else { "answer" };
+                cautions.push(format!("{alike} of {of} of `{method}` {answer} all dev rows of `{name}` alike"));
+            }
+        }
+    }
+    cautions
+}
+
+/// Predictions that two methods share.
+fn copies(methods: &[String], tasks: &[TaskTrials]) -> Vec<String> {
+    let mut cautions = Vec::new();
+    for (one, other) in tasks.iter().flat_map(TaskTrials::copies) {
+        let [(method, stage), (second, copy)] = [one, other].map(|(at, stage)| (&methods[at], stage));
+        cautions.push(format!(
+            "`{stage}` of method `{method}` and `{copy}` of `{second}` are the same predictions, byte for byte"
+        ));
+    }
+    cautions
 }
 
 fn cautions(methods: &[String], scored: &[Scored], tests: &[Test]) -> Vec<String> {

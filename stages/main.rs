@@ -1,6 +1,7 @@
 //! The worker: one stage, from a job file to an artifact's files. It reports on standard output, one
 //! JSON event a line, and writes nowhere but into the job's output folder.
 
+mod alike;
 mod compare;
 mod crew;
 mod data;

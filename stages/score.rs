@@ -20,6 +20,7 @@ use bam_contract::metric::Metric;
 use bam_contract::stage::{Precision, ScoreParams};
 use bam_contract::task::{Split, TaskSpec};
 
+use crate::alike;
 use crate::crew::Crew;
 use crate::encoder::{Model, device};
 use crate::infer;
@@ -123,22 +124,15 @@ impl DevSet {
 
     /// Says so where all rows are answered alike, so that metrics tell nothing, or chance.
     fn sameness(&self, logits: &[f32]) -> Option<String> {
-        /// As a share of the task's range: fp32 rounds values near 1 by 1e-7, and each layer adds to it.
-        const LEAST_SPREAD: f64 = 1e-5;
         let answers: Vec<f64> = logits.chunks(self.task.outputs()).map(|logits| self.task.prediction(logits)).collect();
-        let least = answers.iter().copied().reduce(f64::min)?;
-        let spread = answers.iter().copied().reduce(f64::max)? - least;
+        let spread = alike::spread(&self.task, &answers)?;
         let rows = plural(answers.len(), &format!("{} row", self.split));
-        match self.task.range {
-            _ if answers.len() < 2 => None,
-            Some([from, to]) => (spread < LEAST_SPREAD * (to - from)).then(|| {
-                let name = &self.task.name;
-                format!("answers all {rows} of `{name}` alike, within {spread:.0e}: correlations of that are chance")
-            }),
-            None => (spread == 0.0).then(|| {
-                format!("answers all {rows} of `{}` with `{}`", self.task.name, self.task.labels[least as usize])
-            }),
-        }
+        let name = &self.task.name;
+        Some(if self.task.is_regression() {
+            format!("answers all {rows} of `{name}` alike, within {spread:.0e}: correlations of that are chance")
+        } else {
+            format!("answers all {rows} of `{name}` with `{}`", self.task.labels[answers[0] as usize])
+        })
     }
 
     fn metrics(&self, logits: &[f32]) -> Vec<(Metric, f64)> {

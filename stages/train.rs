@@ -34,7 +34,7 @@ use crate::encoder::dropout::mixed;
 use crate::encoder::{CheckpointFiles, Model, NewModel, device, precision, write_checkpoint};
 use crate::report::{Outcome, Reporter};
 use crate::stop::{self, Stopped};
-use crate::text::thousands;
+use crate::text::{plural, thousands};
 use adamw::AdamW;
 use evaluate::{DevScore, Evaluator, mean_headline};
 use history::{GoldShares, Step};
@@ -75,6 +75,9 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     );
     let mut training = Training::new(params, &set, model, job.threads)?;
     let mut keeper = Keeper::new(job);
+    if let Some(frozen) = training.stays_frozen() {
+        reporter.warning(frozen);
+    }
     training.resume(&keeper, job, reporter);
     stop::watch()?;
 
@@ -156,6 +159,8 @@ struct Training<'a> {
     params: &'a TrainParams,
     set: &'a TrainingSet,
     schedule: Schedule,
+    /// The first step at which nothing is frozen.
+    whole_from: Option<u64>,
     sampler: Sampler,
     model: Model,
     crew: Crew,
@@ -168,10 +173,12 @@ struct Training<'a> {
 
 impl<'a> Training<'a> {
     fn new(params: &'a TrainParams, set: &'a TrainingSet, model: Model, threads: usize) -> Result<Self> {
+        let schedule = Schedule::new(params, set.rows());
         Ok(Self {
             params,
             set,
-            schedule: Schedule::new(params, set.rows()),
+            whole_from: schedule.first_whole_step(model.config.num_hidden_layers),
+            schedule,
             sampler: Sampler::new(&set.task_rows(), params.sampling, params.seed),
             optimizer: AdamW::new(&model, params),
             underway: Underway::on(model.device),
@@ -242,9 +249,27 @@ impl<'a> Training<'a> {
         self.progress.scores = scores;
     }
 
-    /// Whether the last epochs brought nothing better. It follows from the history, which a kept state holds.
+    /// Whether the last epochs brought nothing better, those not counted in which layers were frozen. It follows from the history,
+    /// which a kept state holds.
     fn is_out_of_patience(&self) -> bool {
-        self.params.patience.is_some_and(|patience| self.progress.history.evaluations_since_best() >= patience)
+        let is_out = |patience| {
+            let from = self.whole_from?;
+            Some(self.progress.history.evaluations_since_best(from) >= patience)
+        };
+        self.params.patience.and_then(is_out).unwrap_or(false)
+    }
+
+    /// Says so where the epochs end before all layers have thawed.
+    fn stays_frozen(&self) -> Option<String> {
+        let layers = self.model.config.num_hidden_layers;
+        self.whole_from.is_none().then(|| {
+            let lowest = match self.schedule.least_depth(self.schedule.steps - 1, layers) {
+                1 => "the embeddings stay".to_owned(),
+                depth => format!("the embeddings and the lowest {} stay", plural(depth - 1, "layer")),
+            };
+            let (epochs, needed) = (self.params.epochs, layers + 2);
+            format!("`unfreeze: gradual` takes {needed} epochs to train all of {layers} layers; after {epochs}, {lowest} as they were")
+        })
     }
 
     /// λ of the tasks for which it isn't everywhere what it is for the training: those with a curve of their own, and those without

@@ -35,7 +35,8 @@ pub struct TrainParams {
     #[serde(default = "defaults::epochs")]
     pub epochs: f64,
     /// Stop after so many epochs in a row whose mean dev metric is no better than the best before; the best epoch's
-    /// weights are kept, whatever `keep` says. Learning rate and λ run as if all `epochs` came.
+    /// weights are kept, whatever `keep` says. Epochs in which `unfreeze: gradual` still holds layers frozen don't count.
+    /// Learning rate and λ run as if all `epochs` came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
     /// Train on all train rows but those of this fold.

@@ -87,7 +87,7 @@ fn write_curves(folder: &Path, report: &Report, store: &Store) -> Result<()> {
         let stage = report.stages.iter().find(|stage| stage.name == training.stage);
         if let Some(manifest) = stage.and_then(|stage| stage.manifest.as_ref()) {
             let checkpoint = store.folder(&manifest.key.kind, manifest.fingerprint);
-            report::tensorboard::write(folder, &checkpoint, manifest)?;
+            report::tensorboard::write(folder, &training.stage, &checkpoint, manifest)?;
         }
     }
     ui::story(&format!("wrote the curves of {} to `{}`", plural(report.trainings.len(), "training"), folder.display()));

@@ -38,15 +38,17 @@ pub(crate) fn typed<T: DeserializeOwned>(mut value: Value) -> (Option<T>, Vec<Fl
         let (path, complaint) = (path_of(error.path()), error.inner().to_string());
         let flaw = Flaw::read(path, &complaint);
         let tried = tries.get(&flaw.path).copied();
+        // What is wrong around an entry that was taken out follows from that.
+        let is_new = tried.is_none() && !flaws.iter().any(|known: &Flaw| known.path.starts_with(&flaw.path));
         let step = tried.map_or(usize::from(flaw.missing()), |tried| tried + 1);
         if !repair(&mut value, &flaw.path, step) {
-            if tried.is_none() {
+            if is_new {
                 flaws.push(flaw);
             }
             return (None, flaws);
         }
         tries.insert(flaw.path.clone(), step);
-        if tried.is_none() {
+        if is_new {
             flaws.push(flaw);
         }
     }
@@ -137,13 +139,18 @@ impl Flaw {
                     "" => format!(": {given}"),
                     wanted => format!(" is {}, not {wanted}", given_in_words(given)),
                 };
+                // A number alone is what a fixed curve has.
+                let number = given.split_once(" `").and_then(|(_, number)| number.strip_suffix('`'));
+                let is_curve =
+                    wanted == "string or map" && path.iter().any(|name| name == "anneal" || name == "anneal_of");
+                let fixed = number.filter(|_| is_curve).map(|number| format!("write `{named}: {{ fixed: {number} }}`"));
                 let text = given.strip_prefix("string \"").and_then(|text| text.strip_suffix('"'));
                 let hint =
                     text.filter(|text| wanted == "a sequence" && !text.contains(['"', '\'', '\\'])).map(|text| {
                         let words: Vec<&str> = text.split_whitespace().collect();
                         format!("write `{named}: [{}]`", words.join(", "))
                     });
-                Self { path, in_name: false, subject, predicate, hint }
+                Self { path, in_name: false, subject, predicate, hint: hint.or(fixed) }
             }
         }
     }
@@ -226,6 +233,22 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_curve_is_no_number() {
+        let anneal = |curve: Value| flaws(json!({"train": {"tokens": ["t"], "encoder": "e", "anneal": curve}}));
+        let told = |path: &str, message: &str, hint: Option<&str>| {
+            vec![(path.to_owned(), message.to_owned(), hint.map(ToOwned::to_owned))]
+        };
+        let message = "`anneal` in s is the number `0.5`, not a name or a mapping";
+        assert_eq!(anneal(json!(0.5)), told("train.anneal", message, Some("write `anneal: { fixed: 0.5 }`")));
+        // A curve that is nothing without its number is one mistake, not two.
+        let message = "`fixed` in s is the text \"half\", not a number";
+        assert_eq!(anneal(json!({"fixed": "half"})), told("train.anneal.fixed", message, None));
+        let of = flaws(json!({"train": {"tokens": ["t"], "encoder": "e", "anneal_of": {"rte": 1}}}));
+        let message = "`rte` in s is the number `1`, not a name or a mapping";
+        assert_eq!(of, told("train.anneal_of.rte", message, Some("write `rte: { fixed: 1 }`")));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) enum Wrong {
     Twice,
     /// A whole number of more than 64 bits, as written.
     TooLarge(String),
+    /// An infinity, or what is no number: JSON, which artifacts are described in, has neither.
+    NotFinite(&'static str),
     /// `<<` with something else than a mapping, or a list of them.
     NotMerged,
 }
@@ -36,12 +38,13 @@ impl Wrong {
                 format!("`{path}` is the number `{number}`, which does not fit in 64 bits"),
                 Some("what is meant as text stands in quotes".to_owned()),
             ),
+            Self::NotFinite(number) => (format!("`{path}` is `{number}`, not a finite number"), None),
             Self::NotMerged => (format!("`{path}` is not a mapping, or a list of mappings"), None),
         }
     }
 }
 
-/// Reads a text: its values, merged, and what is wrong with them. A number that is too large stands as a 1.
+/// Reads a text: its values, merged, and what is wrong with them. A number that is too large, or endless, stands as a 1.
 ///
 /// # Errors
 /// When the text is no YAML.
@@ -155,7 +158,17 @@ impl<'de> Visitor<'de> for &mut Reading {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Yaml, E> {
-        Ok(Yaml::from(value))
+        if value.is_finite() {
+            return Ok(Yaml::from(value));
+        }
+        self.add(Wrong::NotFinite(if value.is_nan() {
+            ".nan"
+        } else if value > 0.0 {
+            ".inf"
+        } else {
+            "-.inf"
+        }));
+        Ok(Yaml::from(1))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Yaml, E> {
@@ -223,7 +236,7 @@ mod tests {
     fn reads_what_the_library_reads_and_merges_alike() {
         for text in [
             "",
-            "a: { b: [1, -2, 0x1F, 1e5, .nan, ~, true, '1', !x y] }\n1: 2\n[k]: v\n",
+            "a: { b: [1, -2, 0x1F, 1e5, ~, true, '1', !x y] }\n1: 2\n[k]: v\n",
             "base: &base { a: 1, b: { c: 2 } }\nmore: &more { b: 3 }\none: { <<: *base, b: 5 }\ntwo: { <<: [*more, *base] }\n",
         ] {
             let mut expected: Yaml = serde_yaml::from_str(text).unwrap();
@@ -246,6 +259,16 @@ mod tests {
                 (entry_path("-99999999999999999999.<<"), Wrong::NotMerged),
             ]
         );
+    }
+
+    #[test]
+    fn endless_numbers_are_told() {
+        let text = "a: { b: .inf, c: [-.inf], d: .nan, e: 1e5, f: '.inf' }\n";
+        let expected = [("a.b", ".inf"), ("a.c.0", "-.inf"), ("a.d", ".nan")]
+            .map(|(path, number)| (entry_path(path), Wrong::NotFinite(number)));
+        assert_eq!(wrongs(text), expected);
+        let (message, _) = Wrong::NotFinite(".inf").message(&entry_path("a.b"));
+        assert_eq!(message, "`a.b` is `.inf`, not a finite number");
     }
 
     #[test]

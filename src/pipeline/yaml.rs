@@ -57,7 +57,7 @@ fn tell(wrong: Vec<(EntryPath, Wrong)>, places: &Places, mistakes: &mut Mistakes
                 }
                 told.push(path);
             }
-            Wrong::TooLarge(_) => mistakes.add_unread(places.value(&path), message, hint),
+            Wrong::TooLarge(_) | Wrong::NotFinite(_) => mistakes.add_unread(places.value(&path), message, hint),
             Wrong::NotMerged => mistakes.add(places.value(&path), message, hint),
         }
     }

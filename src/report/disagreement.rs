@@ -44,7 +44,8 @@ pub(crate) struct ShownExample {
 pub(super) fn find(sources: &Sources<'_>, answers: &[Answers], with_examples: bool) -> Vec<Disagreement> {
     let mut found = Vec::new();
     for (student, teachers) in students(sources) {
-        for theirs in teachers.iter().flat_map(|teacher| of_model(answers, sources.model_of(*teacher))) {
+        let teachers = teachers.iter().flat_map(|teacher| answering(sources, *teacher, answers));
+        for theirs in teachers.flat_map(|teacher| of_model(answers, teacher)) {
             let is_same = |ours: &&Answers| (&ours.task, ours.split) == (&theirs.task, theirs.split);
             let Some(ours) = of_model(answers, sources.name(student)).find(is_same) else { continue };
             if ours.table.ids == theirs.table.ids && ours.table.gold == theirs.table.gold {
@@ -53,6 +54,15 @@ pub(super) fn find(sources: &Sources<'_>, answers: &[Answers], with_examples: bo
         }
     }
     found
+}
+
+/// The model whose predictions those are. Of several it is their ensemble, or each of them where that has not answered dev rows.
+fn answering<'a>(sources: &'a Sources<'_>, predictions: usize, answers: &[Answers]) -> Vec<&'a str> {
+    let model = sources.model_of(predictions);
+    if of_model(answers, model).next().is_some() {
+        return vec![model];
+    }
+    sources.members(predictions).flat_map(|member| answering(sources, member, answers)).collect()
 }
 
 fn of_model<'a>(answers: &'a [Answers], model: &'a str) -> impl Iterator<Item = &'a Answers> {

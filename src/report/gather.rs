@@ -50,6 +50,12 @@ impl Sources<'_> {
         &self.pipeline.stages[at].name
     }
 
+    /// What an `ensemble` stage puts together; of other stages nothing.
+    pub(super) fn members(&self, at: usize) -> impl Iterator<Item = usize> {
+        let edges = self.pipeline.stages[at].inputs.iter();
+        edges.filter(|edge| edge.slot.starts_with("predictions.")).map(|edge| edge.stage)
+    }
+
     /// The model whose answers a stage's predictions are; their own name where several models made them.
     pub(super) fn model_of(&self, at: usize) -> &str {
         self.name(self.input(at, "model").unwrap_or(at))

@@ -37,7 +37,10 @@ fn score(cell: &Cell) -> String {
     let value = points(cell.value);
     match cell.interval {
         Some(interval) => format!("{value} [{}, {}]", points(interval.low), points(interval.high)),
-        None if cell.models > 1 => format!("{value} (mean of {})", cell.models),
+        None if cell.models > 1 => {
+            let [least, greatest] = cell.range.map(points);
+            format!("{value} (mean of {}, {least} to {greatest})", cell.models)
+        }
         None => value,
     }
 }
@@ -59,17 +62,21 @@ fn comparisons(report: &Report) -> String {
             ]);
         }
         text += &table.text();
-        let numbers = ["Δ median", "95% over rows", "p over rows (Holm)", "p over seeds (Holm)", "Cliff's δ"];
+        let numbers = ["Δ median", "95% over rows", "p over rows", "Holm", "U", "p over seeds", "Holm", "Cliff's δ"];
         let mut table = Table::new("Differences", &["task", "compared"], &numbers);
         for test in &named.comparison.tests {
-            let [low, high] = test.bootstrap.interval;
+            let (ranks, rows) = (&test.mann_whitney, &test.bootstrap);
+            let [low, high] = rows.interval;
             table.row([
                 test.subject.name(),
                 format!("{} − {}", test.method, test.other),
                 signed(test.difference),
                 format!("{} to {}", signed(low), signed(high)),
-                p_value(test.bootstrap.p_holm),
-                p_value(test.mann_whitney.p_holm),
+                p_value(rows.p),
+                p_value(rows.p_holm),
+                ranks.u.to_string(),
+                format!("{}{}", if ranks.exact { "" } else { "≈ " }, p_value(ranks.p)),
+                p_value(ranks.p_holm),
                 format!("{:+.2}", test.cliffs_delta),
             ]);
         }

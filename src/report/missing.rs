@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::ScoreLine;
 use super::answers::Answers;
-use super::gather::{Sources, students};
+use super::gather::Sources;
 use crate::pipeline::{Stage, family_of};
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -59,21 +59,20 @@ fn scoring(stages: &[Stage]) -> Option<Missing> {
     (!models.is_empty() && !tokens.is_empty()).then_some(Missing { what, line: Some(line) })
 }
 
-/// Dev predictions of students and teachers, a line for each family of models.
+/// Dev predictions of all trained models, a line for each family.
 fn predicting(sources: &Sources<'_>, answers: &[Answers]) -> Vec<Missing> {
     let has_answers = |model: usize| {
         let is_of_model = |answer: &Answers| answer.model == sources.name(model);
         answers.iter().any(is_of_model) || predicts_dev(sources, model)
     };
     let mut lines = BTreeMap::<usize, (String, String)>::new();
-    for (student, teachers) in students(sources) {
-        let teachers = teachers.iter().filter_map(|predictions| sources.input(*predictions, "model"));
-        for model in teachers.chain([student]).filter(|model| !has_answers(*model)) {
-            let line = line(sources, model);
-            let first = lines.values().all(|(_, known)| Some(known) != line.as_ref());
-            if let Some(line) = line.filter(|_| first) {
-                lines.insert(model, (family_of(sources.name(model)).to_owned(), line));
-            }
+    let stages = sources.pipeline.stages.iter().enumerate();
+    let trained = stages.filter(|(_, stage)| matches!(stage.spec, StageSpec::Train(_))).map(|(at, _)| at);
+    for model in trained.filter(|model| !has_answers(*model)) {
+        let line = line(sources, model);
+        let first = lines.values().all(|(_, known)| Some(known) != line.as_ref());
+        if let Some(line) = line.filter(|_| first) {
+            lines.insert(model, (family_of(sources.name(model)).to_owned(), line));
         }
     }
     let told = |(family, line)| Missing {

@@ -100,11 +100,12 @@ pub(super) struct Row {
     pub(super) cells: Vec<Option<Cell>>,
 }
 
-/// The mean over a family's models; the interval is that of one model.
+/// The mean over a family's models, from the least to the greatest; the interval is that of one model.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) value: f64,
     pub(super) models: usize,
+    pub(super) range: [f64; 2],
     pub(super) interval: Option<Interval>,
 }
 
@@ -129,13 +130,24 @@ impl<'a> Pivot<'a> {
                 let models = lines.len();
                 let value = lines.iter().map(|line| line.value).sum::<f64>() / models as f64;
                 let interval = lines.first().filter(|_| models == 1).and_then(|line| line.interval);
-                (models > 0).then_some(Cell { value, models, interval })
+                let values = || lines.iter().map(|line| line.value);
+                let range = [values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max)];
+                (models > 0).then_some(Cell { value, models, range, interval })
             };
             let task = if split == Split::Dev { task.clone() } else { format!("{task} {split}") };
             Row { task, metric: metric.name(), rows, cells: families.iter().map(cell).collect() }
         };
         let rows = subjects.into_iter().map(row).collect();
         Self { families, rows }
+    }
+}
+
+impl Row {
+    /// The best of cells that tell of as many models each: the mean of some and the score of one do not compare.
+    pub(super) fn best(&self) -> Option<f64> {
+        let cells = || self.cells.iter().flatten();
+        let models = cells().next()?.models;
+        cells().all(|cell| cell.models == models).then(|| cells().map(|cell| cell.value).fold(f64::MIN, f64::max))
     }
 }
 
@@ -158,6 +170,16 @@ mod tests {
             let found = wilson(f64::from(right) / rows as f64, rows);
             assert!((found.low - low).abs() < 1e-9 && (found.high - high).abs() < 1e-9, "{right} of {rows}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_mean_and_one_model_have_no_best() {
+        let cell = |value, models| Some(Cell { value, models, range: [value, value], interval: None });
+        let best = |cells| Row { task: String::new(), metric: "accuracy", rows: 10, cells }.best();
+        assert_eq!(best(vec![cell(0.5, 1), None, cell(0.7, 1)]), Some(0.7));
+        assert_eq!(best(vec![cell(0.5, 3), cell(0.4, 3)]), Some(0.5));
+        assert_eq!(best(vec![cell(0.5, 3), cell(0.7, 1)]), None);
+        assert_eq!(best(vec![None]), None);
     }
 
     const WILSON: [(u32, usize, f64, f64); 4] = [

@@ -9,6 +9,10 @@ use bam_contract::artifact::history::read_history;
 use bam_contract::manifest::Manifest;
 use prost::Message;
 
+/// Around the time in the name of an event file.
+const PREFIX: &str = "events.out.tfevents.";
+const SUFFIX: &str = ".bam";
+
 /// The fields of TensorFlow's `Event` that are used here.
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -37,15 +41,16 @@ struct Scalar {
     value: Option<f32>,
 }
 
-/// Writes a training's history into a folder of its stage's name.
-pub(crate) fn write(folder: &Path, checkpoint: &Path, manifest: &Manifest) -> Result<()> {
+/// Writes a training's history into a folder of its stage's name, in place of what was written there before.
+pub(crate) fn write(folder: &Path, stage: &str, checkpoint: &Path, manifest: &Manifest) -> Result<()> {
     let columns = read_history(checkpoint)?;
     let steps = columns.first().map_or(0, |(_, values)| values.len());
     let made = &manifest.provenance;
     let started = made.finished_unix_secs as f64 - made.wall_secs;
-    let folder = folder.join(&manifest.stage);
+    let folder = folder.join(stage);
     fs::create_dir_all(&folder).with_context(|| format!("creating `{}`", folder.display()))?;
-    let path = folder.join(format!("events.out.tfevents.{:010}.bam", started as u64));
+    remove_earlier(&folder)?;
+    let path = folder.join(format!("{PREFIX}{:010}{SUFFIX}", started as u64));
     let mut file = BufWriter::new(File::create(&path).with_context(|| format!("creating `{}`", path.display()))?);
     let version = Some("brain.Event:2".to_owned());
     record(&mut file, &Event { wall_secs: started, step: 0, file_version: version, summary: None })?;
@@ -60,6 +65,18 @@ pub(crate) fn write(folder: &Path, checkpoint: &Path, manifest: &Manifest) -> Re
         record(&mut file, &Event { wall_secs, step: step as i64, file_version: None, summary })?;
     }
     Ok(file.flush()?)
+}
+
+/// Takes away the curves of an earlier training, which would be drawn into those of this one.
+fn remove_earlier(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading `{}`", folder.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            fs::remove_file(entry.path()).with_context(|| format!("removing `{}`", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Length, its checksum, the event, its checksum.

@@ -24,6 +24,18 @@ impl TaskTrials {
     pub(super) fn metric(&self) -> Metric {
         self.spec.metrics[0]
     }
+
+    /// Trials of two methods that are the same bytes: of each the method's number and the stage.
+    pub(super) fn copies(&self) -> impl Iterator<Item = ((usize, &str), (usize, &str))> {
+        let all = || {
+            self.seen.iter().enumerate().flat_map(|(method, trials)| trials.iter().map(move |trial| (method, trial)))
+        };
+        let pairs =
+            all().flat_map(move |one| all().filter(move |other| other.0 > one.0).map(move |other| (one, other)));
+        pairs
+            .filter(|((_, (_, one)), (_, (_, other)))| one == other)
+            .map(|((one, (stage, _)), (other, (copy, _)))| ((one, stage.as_str()), (other, copy.as_str())))
+    }
 }
 
 /// The tasks in the order in which the first method has them.

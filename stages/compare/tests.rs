@@ -1,6 +1,13 @@
 use super::*;
+use bam_contract::artifact::predictions::{PredictionRows, Predictions};
+use bam_contract::digest::{Digest, Fingerprint};
+use bam_contract::job::JobInput;
+use bam_contract::stage::StageSpec;
+use bam_contract::task::Split;
+use bam_contract::tasks;
 use proptest::prelude::*;
 use serde::Deserialize;
+use serde_json::json;
 
 #[derive(Deserialize)]
 struct References {
@@ -149,6 +156,89 @@ fn too_few_trials_are_told_of() {
         ["too few trials for 2 tests: the least Mann-Whitney p, 2.9e-2, is 0.06 after Holm-Bonferroni"]
     );
     assert_eq!(told(5, 1), [""; 0]);
+}
+
+/// What a comparison of two methods with two trials each says of dev rows that were answered so: `answers` of the method, the
+/// trial and the row, as the output of a value or of the second class.
+fn compared(task: &str, answers: impl Fn(&str, usize, usize) -> f32) -> Vec<String> {
+    const ROWS: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let task = tasks::builtin(task).unwrap();
+    let mut inputs = Vec::new();
+    for method in ["a", "b"] {
+        for trial in 0..2 {
+            let stage = format!("{method}@{trial}");
+            let path = folder.path().join(&stage);
+            std::fs::create_dir(&path).unwrap();
+            let output = |row: usize| answers(method, trial, row);
+            let rows = PredictionRows {
+                ids: (0..ROWS as i64).collect(),
+                swapped: vec![false; ROWS],
+                labels: (0..ROWS).map(|row| Some((row % 2) as f64)).collect(),
+                logits: (0..ROWS)
+                    .flat_map(|row| if task.is_regression() { vec![output(row)] } else { vec![0.0, output(row)] })
+                    .collect(),
+            };
+            Predictions::write(&path, Split::Dev, &task, &rows, Fingerprint::of("a test")).unwrap();
+            let digest = Digest::of(&std::fs::read(path.join("dev.arrow")).unwrap());
+            inputs.push(JobInput { slot: format!("methods.{method}.{trial}"), stage, path, digest });
+        }
+    }
+    let methods = json!({ "a": ["a@0", "a@1"], "b": ["b@0", "b@1"] });
+    let params: CompareParams =
+        serde_json::from_value(json!({ "methods": methods, "baseline": "a", "resamples": 1000 })).unwrap();
+    let output = folder.path().join("out");
+    std::fs::create_dir(&output).unwrap();
+    let job = Job {
+        stage: "versus".to_owned(),
+        pipeline: std::path::PathBuf::new(),
+        fingerprint: Fingerprint::of("versus"),
+        spec: StageSpec::Compare(params.clone()),
+        inputs,
+        output: output.clone(),
+        resume: folder.path().join("resume"),
+        threads: 1,
+        device: "cpu".to_owned(),
+    };
+    let summary = run(&params, &job, &Reporter::default()).unwrap().summary;
+    assert_eq!(summary, "2 methods on 1 task, 0 of 1 difference significant");
+    let mut cautions = Comparison::read(&output).unwrap().cautions;
+    assert_eq!(cautions.pop().unwrap(), "too few trials: no Mann-Whitney p can be below 0.33, whatever the scores");
+    cautions
+}
+
+/// A model that has learnt nothing scores as the share of a label, which no test would tell from learning.
+#[test]
+fn trials_that_answer_all_rows_alike_are_told_of() {
+    let varied = |trial: usize, row: usize| ((row * 7 + trial) % 5) as f32 - 2.0;
+    let said = compared("rte", |method, trial, row| match (method, trial) {
+        ("a", _) => 1.0 + varied(trial, row) / 10.0,
+        ("b", 0) => -1.0,
+        _ => varied(trial, row),
+    });
+    assert_eq!(
+        said,
+        [
+            "2 of 2 trials of `a` answer all dev rows of `rte` alike",
+            "1 of 2 trials of `b` answers all dev rows of `rte` alike",
+        ]
+    );
+    // Values differ by rounding even so.
+    let said = compared("stsb", |method, trial, row| match (method, trial) {
+        ("a", 1) => 0.5 + row as f32 * 1e-8,
+        _ => varied(trial + method.len(), row + usize::from(method == "b")),
+    });
+    assert_eq!(said, ["1 of 2 trials of `a` answers all dev rows of `stsb` alike"]);
+}
+
+/// Of methods that made the same models, no test can say anything.
+#[test]
+fn methods_with_the_same_predictions_are_told_of() {
+    let said = compared("rte", |method, trial, row| {
+        let own = usize::from(method == "b" && trial == 1);
+        ((row * 7 + trial + own * 2) % 5) as f32 - 2.0
+    });
+    assert_eq!(said, ["`a@0` of method `a` and `b@0` of `b` are the same predictions, byte for byte"]);
 }
 
 proptest! {

@@ -58,8 +58,8 @@ impl History {
         self.evaluations.push((self.steps.len() - 1, scores));
     }
 
-    /// How many evaluations there were since the one with the best mean.
-    pub(super) fn evaluations_since_best(&self) -> usize {
+    /// How many evaluations there were since the one with the best mean, those before a step left out.
+    pub(super) fn evaluations_since_best(&self, from: u64) -> usize {
         let means: Vec<_> = self.evaluations.iter().map(|(_, scores)| mean_headline(scores)).collect();
         let mut best = 0;
         for (at, mean) in means.iter().enumerate() {
@@ -67,7 +67,7 @@ impl History {
                 best = at;
             }
         }
-        means.len().saturating_sub(best + 1)
+        self.evaluations.iter().skip(best + 1).filter(|(step, _)| *step as u64 >= from).count()
     }
 
     /// The steps, with λ of tasks that have a curve of their own.
@@ -105,11 +105,13 @@ mod tests {
     #[test]
     fn an_epoch_that_is_no_better_counts_and_a_better_one_begins_anew() {
         let mut history = History::default();
-        assert_eq!(history.evaluations_since_best(), 0);
-        for (value, since) in [(0.5, 0), (0.4, 1), (0.5, 2), (0.6, 0), (0.6, 1)] {
+        assert_eq!(history.evaluations_since_best(0), 0);
+        for (step, (value, since, since_step_2)) in
+            [(0.5, 0, 0), (0.4, 1, 0), (0.5, 2, 1), (0.6, 0, 0), (0.6, 1, 1)].into_iter().enumerate()
+        {
             let score = DevScore { name: "rte/accuracy".to_owned(), value, is_headline: true };
-            history.evaluations.push((0, vec![score]));
-            assert_eq!(history.evaluations_since_best(), since, "after {value}");
+            history.evaluations.push((step, vec![score]));
+            assert_eq!([0, 2].map(|from| history.evaluations_since_best(from)), [since, since_step_2], "after {value}");
         }
     }
 }

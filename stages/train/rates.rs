@@ -69,6 +69,11 @@ impl Schedule {
         }
     }
 
+    /// The first step at which nothing is frozen, in an encoder of so many layers; none where the epochs are too few.
+    pub(super) fn first_whole_step(&self, layers: usize) -> Option<u64> {
+        (0..self.steps).find(|step| self.least_depth(*step, layers) == 0)
+    }
+
     /// Rows of a step's batch; the last one may be smaller.
     pub(super) fn batch_rows(&self, step: u64) -> usize {
         let left = (self.epochs * self.rows).ceil() as usize - step as usize * self.batch;
@@ -172,7 +177,9 @@ mod tests {
         let depths: Vec<_> = (0..gradual.steps).map(|step| gradual.least_depth(step, 3)).collect();
         // Of three layers: pooler and heads are 4 and 5, the layers 3, 2 and 1, the embeddings 0.
         assert_eq!(depths, [4, 4, 3, 3, 2, 2, 1, 1, 0, 0, 0, 0]);
-        assert_eq!(Schedule::new(&params(r#""batch": 10"#), 20).least_depth(0, 3), 0);
+        assert_eq!([3, 4, 5].map(|layers| gradual.first_whole_step(layers)), [Some(8), Some(10), None]);
+        let all = Schedule::new(&params(r#""batch": 10"#), 20);
+        assert_eq!((all.least_depth(0, 3), all.first_whole_step(3)), (0, Some(0)));
     }
 
     #[test]

@@ -1,7 +1,15 @@
 //! What stages that learn from each other must agree on, from outside: tasks, labels, rows, folds, encoders.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+
 use crate::mistakes::{say, told};
 use crate::support::Sandbox;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
 
 #[test]
 fn rows_labels_and_folds_that_do_not_belong_together() {
@@ -209,6 +217,47 @@ stages:
   n@fold: { train: { tokens: [u], encoder: enc, fold: { of: 8, leave_out: $fold } } }
 ");
     assert_eq!(told(&said), ["7:55 stage `m@3` leaves out fold 3 of 8, but none of the train rows of `t` is in it"]);
+}
+
+/// The rows of small files are counted in whatever they come.
+#[test]
+fn a_fold_without_rows_of_a_file_is_told_too() {
+    let sandbox = Sandbox::with_fake_worker();
+    let mut packed = GzEncoder::new(File::create(sandbox.path("rows.tsv.gz")).unwrap(), Compression::fast());
+    (0..9).for_each(|row| writeln!(packed, "text {row}\t{}", row % 2).unwrap());
+    packed.finish().unwrap();
+    let texts = StringArray::from_iter_values((0..9).map(|row| format!("text {row}")));
+    let labels = Int64Array::from_iter_values((0..9).map(|row| row % 2));
+    let columns: [(&str, ArrayRef); 2] = [("text", Arc::new(texts)), ("label", Arc::new(labels))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = File::create(sandbox.path("rows.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+for: { fold: [0, 1, 2, 3, 4, 5, 6, 7] }
+tasks:
+  packed: { files: { train: rows.tsv.gz }, columns: { header: false, text: 1, label: 2 }, labels: ['0', '1'], metrics: [accuracy] }
+  columnar: { files: { train: rows.parquet }, columns: { text: text, label: label }, labels: ['0', '1'], metrics: [accuracy] }
+stages:
+  x: { data: { task: packed, from: . } }
+  y: { data: { task: columnar, from: . } }
+  t: { tokenize: { examples: x, encoder: enc } }
+  u: { tokenize: { examples: y, encoder: enc } }
+  m@fold: { train: { tokens: [t], encoder: enc, fold: { of: 8, leave_out: $fold } } }
+  n@fold: { train: { tokens: [u], encoder: enc, fold: { of: 8, leave_out: $fold } } }
+",
+    );
+    let said = sandbox.bam(&["plan"]);
+    assert_eq!(
+        told(&said),
+        [
+            "10:55 stage `m@3` leaves out fold 3 of 8, but none of the train rows of `t` is in it",
+            "11:55 stage `n@3` leaves out fold 3 of 8, but none of the train rows of `u` is in it",
+        ]
+    );
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! `compare` and `bam report` from outside, with the real worker on a tiny model.
 
+use std::fs::File;
+
 use crate::support::{Said, Sandbox};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::{Row, RowAccessor as _};
 use serde_json::Value;
 
 /// Two methods, three seeds each, on two tasks; a student with its teachers' and its own dev predictions.
@@ -89,20 +93,39 @@ fn comparison_is_whole(sandbox: &Sandbox, run: &Said) {
     let tests = found["tests"].as_array().unwrap();
     // Two tasks and their mean, one pair of methods.
     assert_eq!((tests.len(), found["summaries"].as_array().unwrap().len()), (3, 6));
-    let scores = json(&sandbox.read("artifacts/latest/scores/scores.json"));
     for summary in found["summaries"].as_array().unwrap() {
         assert_eq!(summary["trials"], 3);
         assert!(summary["least"].as_f64() <= summary["median"].as_f64());
     }
-    // What `score` finds for the first trial lies within what `compare` finds for all three.
-    let single = scores["scores"].as_array().unwrap().iter().find(|score| score["model"] == "single@acceptability@1");
-    let value = single.unwrap()["metrics"][0][1].as_f64().unwrap();
-    let summary = &found["summaries"][0];
-    assert_eq!(
-        (summary["method"].as_str(), summary["subject"]["task"]["task"].as_str()),
-        (Some("single"), Some("acceptability"))
-    );
-    assert!(summary["least"].as_f64().unwrap() <= value && value <= summary["greatest"].as_f64().unwrap());
+    trials_score_as_the_models_do(sandbox);
+}
+
+/// What `compare` finds for a trial is what `score` finds for the trial's model: two ways to the same figure.
+fn trials_score_as_the_models_do(sandbox: &Sandbox) {
+    let file = File::open(sandbox.path("artifacts/latest/significance/trials.parquet")).unwrap();
+    let trials: Vec<_> =
+        SerializedFileReader::new(file).unwrap().get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    assert_eq!(trials.len(), 12);
+    let scores = json(&sandbox.read("artifacts/latest/scores/scores.json"));
+    for (method, task, model) in [
+        ("single", "acceptability", "single@acceptability@1"),
+        ("single", "similarity", "single@similarity@1"),
+        ("multi", "acceptability", "multi@1"),
+        ("multi", "similarity", "multi@1"),
+    ] {
+        let is_it = |row: &&Row| {
+            row.get_string(0).unwrap() == method && row.get_string(1).unwrap() == task && row.get_long(3).unwrap() == 0
+        };
+        let trial = trials.iter().find(is_it).unwrap();
+        let mut of_model = scores["scores"].as_array().unwrap().iter();
+        let scored = of_model.find(|score| score["model"] == model && score["task"] == task).unwrap();
+        let [metric, value] = [0, 1].map(|at| &scored["metrics"][0][at]);
+        assert_eq!(
+            (Some(trial.get_string(2).unwrap().as_str()), Some(trial.get_double(4).unwrap())),
+            (metric.as_str(), value.as_f64()),
+            "{method} of {task}"
+        );
+    }
 }
 
 fn page_is_whole(sandbox: &Sandbox) {
@@ -121,6 +144,8 @@ fn page_is_whole(sandbox: &Sandbox) {
     }
     assert!(page.contains("prefers-color-scheme: dark") && page.contains("name=\"viewport\""));
     tags_are_closed(&page);
+    // What explains a table does not scroll away with it.
+    assert!(page.contains("<p class=\"quiet\">Differences. "));
     // Charts tell what they show, and headings stand in order.
     assert_eq!(page.matches("role=\"img\"").count(), page.matches("role=\"img\" aria-label=\"").count());
     assert_eq!((page.matches("<h1").count(), page.matches("<h2").count()), (1, 9));
@@ -160,9 +185,22 @@ fn other_formats(sandbox: &Sandbox) {
     for heading in ["# judged", "## Scores", "## Methods compared: significance", "## Calibration", "## Cost"] {
         assert!(text.contains(&format!("{heading}\n")), "{heading}: {text}");
     }
+    assert!(text.contains(" | p over rows | Holm | U | p over seeds | Holm | Cliff's δ |\n"), "{text}");
     succeeded(sandbox.bam(&["report", "--format", "csv", "--tensorboard", "curves"]));
     assert_eq!(sandbox.names_in("curves").len(), 9);
     assert_eq!(sandbox.names_in("curves/multi@1").len(), 1);
+    // Curves of before are replaced, whenever that training was; files of others stay.
+    for name in ["events.out.tfevents.1000000000.bam", "events.out.tfevents.1000000000.host"] {
+        sandbox.write(&format!("curves/multi@1/{name}"), "");
+    }
+    succeeded(sandbox.bam(&["report", "--format", "csv", "--tensorboard", "curves"]));
+    let names = sandbox.names_in("curves/multi@1");
+    assert!(names.len() == 2 && names.contains(&"events.out.tfevents.1000000000.host".to_owned()), "{names:?}");
+    // Stages of other names read the same artifacts, and the curves are called by the new ones.
+    let renamed = sandbox.read("pipeline.yaml").replace("multi@", "many@");
+    sandbox.write("renamed.yaml", &renamed);
+    succeeded(sandbox.bam(&["report", "renamed.yaml", "--format", "csv", "--tensorboard", "renamed"]));
+    assert_eq!(sandbox.names_in("renamed").iter().filter(|name| name.starts_with("many@")).count(), 3);
 }
 
 fn run_by_its_time(sandbox: &Sandbox) {
@@ -230,6 +268,47 @@ fn what_is_missing_comes_with_the_line_that_adds_it() {
     assert_eq!(run.stages("CACHED").len(), 11);
 }
 
+/// Models that no student learns from lack as much as those that one does; and teachers may stand behind an ensemble.
+#[test]
+fn every_training_is_offered_the_line_that_it_lacks() {
+    let sandbox = Sandbox::with_fake_worker();
+    let lines = |stages: &str| {
+        let head = "for: { task: [sentiment, entailment], trial: [1, 2] }\nstages:\n  examples@task: { data: { task: $task, grammar: \
+                    { train: 20, dev: 10 } } }\n  tokens@task: { tokenize: { examples: examples@$task, encoder: enc } }\n";
+        sandbox.write("pipeline.yaml", &format!("{head}{stages}"));
+        let report = report(&sandbox);
+        let missing = report["missing"].as_array().unwrap().iter();
+        missing.filter_map(|missing| Some(missing["line"].as_str()?.to_owned())).collect::<Vec<_>>()
+    };
+    let train = "train: { tokens: [tokens@$task], encoder: enc, seed: $trial }";
+    let scores = "  scores: { score: { models: [model@*], tokens: [tokens@*] } }\n";
+    let of_model =
+        "model_dev@task@trial: { predict: { model: model@$task@$trial, tokens: tokens@$task, splits: [dev] } }";
+    assert_eq!(lines(&format!("  model@task@trial: {{ {train} }}\n{scores}")), [of_model]);
+
+    let taught = "  says@task@trial: { predict: { model: model@$task@$trial, tokens: tokens@$task, splits: [train] } }\n  \
+                  mean@task: { ensemble: { predictions: [says@$task@*] } }\n  \
+                  student: { train: { tokens: [tokens@*], teachers: [mean@*], encoder: enc } }\n";
+    let of_student = "student_dev@task: { predict: { model: student, tokens: tokens@$task, splits: [dev] } }";
+    assert_eq!(lines(&format!("  model@task@trial: {{ {train} }}\n{taught}{scores}")), [of_model, of_student]);
+}
+
+/// A student of an ensemble that has answered training rows alone is held against each of its members.
+#[test]
+fn a_student_stands_beside_the_teachers_behind_an_ensemble() {
+    let sandbox = sandbox();
+    let taught = "  taught@task:        { predict:  { model: single@$task@1, tokens: tokens@$task } }\n";
+    let says = "  says@task@trial:    { predict:  { model: single@$task@$trial, tokens: tokens@$task, splits: [train] } }\n  \
+                taught@task:        { ensemble: { predictions: [says@$task@*] } }\n";
+    sandbox.edit("pipeline.yaml", taught, says);
+    succeeded(sandbox.bam(&["run"]));
+    let report = report(&sandbox);
+    let pairs = report["disagreements"].as_array().unwrap();
+    let teachers = pairs.iter().filter(|pair| pair["student"] == "multi@1" && pair["task"] == "similarity");
+    let teachers: Vec<&str> = teachers.map(|pair| pair["teacher"].as_str().unwrap()).collect();
+    assert_eq!(teachers, ["single@similarity@1", "single@similarity@2", "single@similarity@3"]);
+}
+
 #[test]
 fn what_is_neither_a_pipeline_nor_a_run() {
     let sandbox = Sandbox::with_fake_worker();
@@ -294,6 +373,41 @@ error: `baseline` of stage `versus`: `d` is none of the methods a, b, c
 "
     );
     assert_eq!(said.code, 2);
+}
+
+/// A training counts once, as a trial and in a mean.
+#[test]
+fn the_same_predictions_twice_are_a_mistake() {
+    let said = mistakes("versus: { compare: { methods: { a: [dev@*, dev@rte], b: [dev@*] } } }");
+    assert_eq!(
+        said.stderr,
+        "\
+error: stage `versus` has `dev@rte` twice for method `a`
+  --> pipeline.yaml:8:46
+   |
+ 8 |   versus: { compare: { methods: { a: [dev@*, dev@rte], b: [dev@*] } } }
+   |                                              ^^^^^^^
+
+hint: each trial wants a training of its own, with a seed of its own
+
+1 mistake in `pipeline.yaml`; nothing was run
+"
+    );
+    let said = mistakes("mean: { ensemble: { predictions: [dev@rte, dev@rte] } }");
+    assert_eq!(
+        said.stderr,
+        "\
+error: stage `mean` has `dev@rte` twice
+  --> pipeline.yaml:8:46
+   |
+ 8 |   mean: { ensemble: { predictions: [dev@rte, dev@rte] } }
+   |                                              ^^^^^^^
+
+hint: an ensemble is of different predictions
+
+1 mistake in `pipeline.yaml`; nothing was run
+"
+    );
 }
 
 #[test]

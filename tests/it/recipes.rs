@@ -135,16 +135,101 @@ fn recipes_run() {
     run("glue.yaml", &["for.task=[cola, stsb]", "vars.epochs=1", "vars.student_epochs=1"], &[]);
     let epochs = ["stages.teacher@task.train.epochs=1", "stages.student.train.epochs=1"];
     run("glue-small.yaml", &["for.task=[cola, stsb]", epochs[0], epochs[1]], &[]);
-    run("hinton.yaml", &[ONE_TASK, "vars.layers=2", "vars.student_epochs=2"], &[]);
+    let early = run("hinton.yaml", &[ONE_TASK, "vars.layers=2", "vars.student_epochs=30"], &["alone@mrpc"]);
+    assert!(early[0].contains(", stopped after ") && early[0].ends_with(" of 75 steps"), "{early:?}");
     run("stilts.yaml", &[ONE_TASK, "vars.epochs=1"], &[]);
     run("small-student.yaml", &[ONE_TASK, "vars.layers=[0, 2]", "vars.student_epochs=2"], &[]);
 
     let ensemble = run("mtdnn-kd.yaml", &["for.task=[stsb]", "for.trial=[1, 2]"], &["predictions@stsb"]);
     assert_eq!(ensemble, ["80 rows of stsb, averaged over 2 tables"]);
+    let ensemble =
+        run("mtdnn-kd.yaml", &[ONE_TASK, "for.trial=[1, 2]", "vars.student_epochs=1"], &["predictions@mrpc"]);
+    assert_eq!(ensemble, ["80 rows of mrpc, averaged over 2 tables"]);
     let joined = run("out-of-fold.yaml", &[ONE_TASK, "vars.epochs=1"], &["predictions@mrpc"]);
     assert_eq!(joined, ["80 rows of mrpc, joined from 5 tables"]);
-    let early = run("ulmfit.yaml", &[ONE_TASK, "vars.epochs=30"], &["model@mrpc"]);
-    assert!(early[0].contains(", stopped after ") && early[0].ends_with(" of 75 steps"), "{early:?}");
+}
+
+/// All layers thaw, the embeddings last, and where the epochs are too few for that it is told.
+#[test]
+fn ulmfits_layers_thaw() {
+    let weights = |file: &Path, name: &str| {
+        let bytes = fs::read(file).unwrap();
+        let (head, data) = bytes[8..].split_at(u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize);
+        let head: Value = serde_json::from_slice(head).unwrap();
+        let place = &head[name]["data_offsets"];
+        let [from, to] = [0, 1].map(|at| place[at].as_u64().unwrap_or_else(|| panic!("`{name}` in {head}")) as usize);
+        data[from..to].to_vec()
+    };
+    // The small encoder has three layers: after four epochs its embeddings are still frozen, and thaw with the fifth.
+    for (epochs, moves) in [(4, false), (5, true)] {
+        let sandbox = set_up(&root().join("pipelines/ulmfit.yaml"));
+        let said = bam(&sandbox, "run", &[ONE_TASK, &format!("vars.epochs={epochs}")]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let before =
+            weights(&root().join("tests/fixtures/tiny-bert/model.safetensors"), "embeddings.word_embeddings.weight");
+        let after = weights(
+            &sandbox.path("artifacts/latest/model@mrpc/model.safetensors"),
+            "bert.embeddings.word_embeddings.weight",
+        );
+        assert_eq!(before != after, moves, "after {epochs} epochs");
+        let told =
+            "`unfreeze: gradual` takes 5 epochs to train all of 3 layers; after 4, the embeddings stay as they were";
+        assert_eq!(said.stderr.contains(told), !moves, "{}", said.stderr);
+    }
+}
+
+/// Patience has none with epochs in which layers are frozen.
+#[test]
+fn frozen_epochs_try_no_patience() {
+    let settings = |epochs: usize| {
+        [ONE_TASK.to_owned(), "stages.model@task.train.patience=1".to_owned(), format!("vars.epochs={epochs}")]
+    };
+    let of = |epochs: usize| {
+        let settings = settings(epochs);
+        run("ulmfit.yaml", &settings.each_ref().map(String::as_str), &["model@mrpc"]).remove(0)
+    };
+    // Of 40 rows in both orders an epoch is 2.5 steps: the fifth, the first that counts, ends with the 13th step at the earliest.
+    let early = of(30);
+    let stopped = early.split(", stopped after ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    assert!(stopped.is_some_and(|steps| (13..75).contains(&steps)), "{early}");
+    assert!(!of(4).contains("stopped after"));
+}
+
+/// The zip for the leaderboard, by the real binaries from test files of the official length. Five tasks are filled in.
+#[test]
+fn the_leaderboards_zip_is_made() {
+    let sandbox = Sandbox::new();
+    write_glue(&sandbox);
+    let recipe = fs::read_to_string(root().join("pipelines/glue.yaml")).unwrap();
+    assert_eq!(recipe.matches("\n  #+ ").count(), 7);
+    sandbox.write("recipe.yaml", &recipe.replace("\n  #+ ", "\n  "));
+    let rows = |header: &str, rows: usize, line: &dyn Fn(usize) -> String| {
+        format!("{header}\n") + &(0..rows).map(|row| line(row) + "\n").collect::<String>()
+    };
+    let pair = |row: usize| format!("house {row} is old\tthe dog sees house {}", row % 7);
+    sandbox.write("glue/CoLA/test.tsv", &rows("index\tsentence", 1063, &|row| format!("{row}\thouse {row} is old")));
+    sandbox.write("glue/STS-B/test.tsv", &rows("sentence1\tsentence2", 1379, &pair));
+    sandbox.write("glue/MNLI/test_matched.tsv", &rows("sentence1\tsentence2", 9796, &pair));
+    sandbox.write("glue/MNLI/test_mismatched.tsv", &rows("sentence1\tsentence2", 9847, &pair));
+    sandbox.write("glue/diagnostic/diagnostic.tsv", &rows("sentence1\tsentence2", 1104, &pair));
+    let settings = [
+        "for.task=[cola, stsb, mnli]",
+        "for.plain=[cola, stsb]",
+        "vars.epochs=1",
+        "vars.student_epochs=1",
+        "stages.submission.submit.filler=[sst2, mrpc, qqp, qnli, rte]",
+    ];
+    let said = bam(&sandbox, "run", &settings);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let summary = sandbox.manifest("submission")["summary"].as_str().unwrap().to_owned();
+    assert!(summary.starts_with("11 files, constant answers in "), "{summary}");
+    let made: Value = serde_json::from_str(&sandbox.read("artifacts/latest/submission/submission.json")).unwrap();
+    let filled = |answers: &&Value| answers["from"]["predictions"].is_null();
+    let answers = made["answers"].as_array().unwrap();
+    let filled: Vec<&str> = answers.iter().filter(filled).map(|answers| answers["file"].as_str().unwrap()).collect();
+    assert_eq!(filled, ["SST-2.tsv", "MRPC.tsv", "QQP.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv"]);
+    let zip = fs::read(sandbox.path("artifacts/latest/submission/submission.zip")).unwrap();
+    assert!(zip.starts_with(b"PK") && answers.len() == 11);
 }
 
 /// Each says of its methods that they were compared, the paper's with two seeds.

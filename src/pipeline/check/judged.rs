@@ -21,6 +21,7 @@ pub(super) fn check(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
 /// Methods are compared on dev rows of the same tasks.
 fn compared(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
     let mut by_method = BTreeMap::<&str, BTreeSet<&str>>::new();
+    let mut seen = BTreeSet::new();
     for edge in &stages.edges[at] {
         let Some((method, number)) = edge.slot.strip_prefix("methods.").and_then(|slot| slot.rsplit_once('.')) else {
             continue;
@@ -28,6 +29,11 @@ fn compared(at: usize, stages: &Stages<'_>, mistakes: &mut Mistakes) {
         if !may_predict(edge.stage, Split::Dev, stages) {
             let message = format!("compares `{}`, which predicts no dev rows", stages.name(edge.stage));
             let hint = "give that `predict` stage `splits: [dev]`";
+            add(at, &["methods", method, number], &message, Some(hint), stages, mistakes);
+        }
+        if !seen.insert((method, edge.stage)) {
+            let message = format!("has `{}` twice for method `{method}`", stages.name(edge.stage));
+            let hint = "each trial wants a training of its own, with a seed of its own";
             add(at, &["methods", method, number], &message, Some(hint), stages, mistakes);
         }
         let Some(task) = task(edge.stage, stages) else { return };

@@ -153,6 +153,13 @@ fn check_members(at: usize, ensemble: &EnsembleParams, stages: &Stages<'_>, mist
     let one = stages.name(first);
     for (position, member) in members.iter().copied().skip(1) {
         let other = stages.name(member);
+        // Of parts that are joined, the folds tell.
+        if !ensemble.join && members[..position].iter().any(|(_, earlier)| *earlier == member) {
+            let message = format!("stage `{stage}` has `{other}` twice");
+            let place = ["predictions", &position.to_string()];
+            stages.mistake(at, &place, message, Some("an ensemble is of different predictions"), mistakes);
+            continue;
+        }
         let mut say = |message: String, hint: &str| {
             stages.mistake(at, &["predictions", &position.to_string()], message, Some(hint), mistakes);
         };

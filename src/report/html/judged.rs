@@ -13,8 +13,8 @@ pub(super) fn scores(report: &Report) -> Option<Markup> {
     let pivot = Pivot::of(&report.scores);
     (!pivot.rows.is_empty()).then(|| html! {
         p.quiet {
-            "Dev metrics in points of 100; the best of a row is bold. In brackets 95% intervals over dev rows: Wilson's for accuracy, "
-            "the bootstrap's (b) for others where dev predictions are there. A cell of several models (seeds) is their mean."
+            "Dev metrics in points of 100; the best of a row is bold where its cells tell of as many models each. In brackets 95% intervals over dev rows: Wilson's for accuracy, "
+            "the bootstrap's (b) for others where dev predictions are there. A cell of several models (seeds) is their mean, with the least and the greatest of them."
         }
         (wide(&html! {
             table {
@@ -24,11 +24,11 @@ pub(super) fn scores(report: &Report) -> Option<Markup> {
                 } }
                 tbody {
                     @for row in &pivot.rows {
-                        @let best = row.cells.iter().flatten().map(|cell| cell.value).fold(f64::MIN, f64::max);
+                        @let best = row.best();
                         tr {
                             th scope="row" { (row.task) } td { (row.metric) } td.num { (count(row.rows as u64)) }
                             @for cell in &row.cells {
-                                td class=(if cell.as_ref().is_some_and(|cell| cell.value == best) { "num best" } else { "num" }) { (score(cell.as_ref())) }
+                                td class=(if cell.as_ref().is_some_and(|cell| Some(cell.value) == best) { "num best" } else { "num" }) { (score(cell.as_ref())) }
                             }
                         }
                     }
@@ -42,7 +42,11 @@ fn score(cell: Option<&Cell>) -> Markup {
     let Some(cell) = cell else { return html! { "–" } };
     html! {
         (points(cell.value))
-        @if cell.models > 1 { small { " of " (cell.models) } }
+        @if cell.models > 1 {
+            small { " of " (cell.models) }
+            br;
+            small { (points(cell.range[0])) " to " (points(cell.range[1])) }
+        }
         @if let Some(interval) = cell.interval {
             br;
             small {
@@ -88,9 +92,12 @@ fn comparison(comparison: &Comparison) -> Markup {
                 }
             }
         }))
+        p.quiet {
+            "Differences. Over rows: paired bootstrap of dev rows. Over seeds: Mann-Whitney U, two-sided, ≈ where it is the normal approximation. "
+            "Both after Holm-Bonferroni over all tests of the table."
+        }
         (wide(&html! {
             table {
-                caption { "Differences. Over rows: paired bootstrap of dev rows. Over seeds: Mann-Whitney U, two-sided, ≈ where it is the normal approximation. Both after Holm-Bonferroni over all tests of the table." }
                 thead { tr {
                     th scope="col" { "Task" } th scope="col" { "Compared" } th.num scope="col" { "Δ median" } th.num scope="col" { "95% over rows" }
                     th.num scope="col" { "p over rows" } th.num scope="col" { "Holm" } th.num scope="col" { "U" }
