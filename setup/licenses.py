@@ -17,10 +17,10 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Those that let a binary be passed on with the texts beside it.
+# Those that let a binary be passed on with the texts beside it; of MPL-2.0, files that are used as their authors publish them.
 PERMISSIVE = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0",
-    "Unicode-3.0", "Unlicense", "Zlib",
+    "MPL-2.0", "Unicode-3.0", "Unlicense", "Zlib",
 }
 TEXTS = re.compile(r"(un)?licen[cs]e|copying|copyright|notice", re.IGNORECASE)
 CODE = {".rs", ".c", ".h", ".cc", ".cpp", ".hpp", ".py", ".sh", ".pl", ".js", ".json", ".toml", ".yml", ".yaml", ".html"}
