@@ -67,9 +67,10 @@ pub(crate) struct Settings {
     /// How often the queue is asked; every 10 seconds by default.
     #[serde(default = "ten_seconds")]
     pub(crate) poll: Span,
-    /// What Ctrl-C does to jobs: they are cancelled, trainings keeping their state, or left, and the next run adopts them.
+    /// What Ctrl-C does to jobs: they are cancelled, trainings keeping their state, or left, and the next run adopts them. Without
+    /// it who sits at a terminal is asked, and elsewhere they are cancelled.
     #[serde(default)]
-    pub(crate) on_interrupt: OnInterrupt,
+    pub(crate) on_interrupt: Option<OnInterrupt>,
 }
 
 /// What a stage of a kind is given.
@@ -102,11 +103,10 @@ pub(crate) enum Engine {
 }
 
 /// What becomes of jobs when a run is interrupted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnInterrupt {
     /// Trainings keep their state and end; what waits is taken out of the queue.
-    #[default]
     Cancel,
     /// They stay in the queue; `bam run` started again adopts them.
     Leave,

@@ -59,7 +59,7 @@ struct UnderWay {
 
 impl Story {
     pub(crate) fn new() -> Self {
-        let live = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        let live = MultiProgress::with_draw_target(live_target());
         Self {
             stages: 0,
             name_width: 0,
@@ -386,7 +386,15 @@ impl Observer for Story {
                 let why = needs.map_or_else(|| NOT_STARTED.to_owned(), |needs| format!("needs {needs}"));
                 self.line(&head, &why, "");
             }
+            // Live lines would be drawn over the question, and over its answer.
+            RunEvent::Asking { .. } => {
+                _ = self.live.clear();
+                self.live.set_draw_target(ProgressDrawTarget::hidden());
+            }
             RunEvent::Stopping { stages } => {
+                if self.live.is_hidden() {
+                    self.live.set_draw_target(live_target());
+                }
                 let (first, more) = (stages[0], stages.len() - 1);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));
@@ -405,6 +413,11 @@ impl Observer for Story {
             RunEvent::Finished { seconds, tally } => self.summary(*seconds, tally),
         }
     }
+}
+
+/// Hidden where there is no terminal.
+fn live_target() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
 }
 
 fn stderr() -> Style {
