@@ -61,8 +61,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     }
     read_all(&pipeline, store)?;
     warn_of_branches(&pipeline);
-    let options =
-        Options { limits, forced, fail_fast: args.failure.fail_fast, on_interrupt, remote: remote.as_ref() };
+    let options = Options { limits, forced, fail_fast: args.failure.fail_fast, on_interrupt, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, executor.as_ref(), options, (sender, messages), observers);
     if let Err(error) = record.save(outcome.name()) {
         ui::error::warn(&error);

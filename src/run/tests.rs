@@ -219,7 +219,8 @@ impl Bench {
             device: "cpu".to_owned(),
             cluster: None,
         };
-        let options = Options { limits, forced: forced.clone(), fail_fast: false, on_interrupt: Interrupt::Stop, remote };
+        let options =
+            Options { limits, forced: forced.clone(), fail_fast: false, on_interrupt: Interrupt::Stop, remote };
         let plan = Planner::new(&pipeline, &store, forced).with_remote(remote).plan().unwrap();
         let mut seen = Seen::default();
         let outcome = run(&pipeline, &store, executor, options, mpsc::sync_channel(MOST_WAITING), &mut [&mut seen]);

@@ -73,7 +73,8 @@ impl Store {
         };
         let ended = [FAILED, STOPPED].into_iter().flat_map(|folder| self.owners_in(folder)).flat_map(below);
         let records = below(self.root.join("runs")).filter(|record| !is_held(record));
-        let begins = |entry: &fs::DirEntry, with: &str| entry.file_name().as_encoded_bytes().starts_with(with.as_bytes());
+        let begins =
+            |entry: &fs::DirEntry, with: &str| entry.file_name().as_encoded_bytes().starts_with(with.as_bytes());
         let said = entries(ATTEMPTS).filter(|entry| begins(entry, SAID)).map(|entry| entry.path());
         for path in ended.chain(below(self.root.join("damaged"))).chain(records).chain(said) {
             if is_old(&path) {

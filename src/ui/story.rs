@@ -312,7 +312,11 @@ impl Observer for Story {
             | RunEvent::Awaiting { .. }
             | RunEvent::Abandoned
             | RunEvent::Downloaded { .. } => self.tell_of_hub(event),
-            RunEvent::Adopted { .. } | RunEvent::Queued { .. } | RunEvent::Requeued { .. } | RunEvent::Left { .. } => {
+            RunEvent::Adopted { .. }
+            | RunEvent::Queued { .. }
+            | RunEvent::Requeued { .. }
+            | RunEvent::Left { .. }
+            | RunEvent::Asking { .. } => {
                 self.tell_of_job(event);
             }
             RunEvent::Started { pipeline, stages } => {
@@ -386,15 +390,8 @@ impl Observer for Story {
                 let why = needs.map_or_else(|| NOT_STARTED.to_owned(), |needs| format!("needs {needs}"));
                 self.line(&head, &why, "");
             }
-            // Live lines would be drawn over the question, and over its answer.
-            RunEvent::Asking { .. } => {
-                _ = self.live.clear();
-                self.live.set_draw_target(ProgressDrawTarget::hidden());
-            }
             RunEvent::Stopping { stages } => {
-                if self.live.is_hidden() {
-                    self.live.set_draw_target(live_target());
-                }
+                self.after_question();
                 let (first, more) = (stages[0], stages.len() - 1);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));

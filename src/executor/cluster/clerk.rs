@@ -168,7 +168,12 @@ impl Clerk {
                     }
                     self.ask_at = self.ask_at.min(now + ASK_SOON);
                 }
-                Err(refusal) => stages.iter().for_each(|stage| self.refused(*stage, &refusal)),
+                Err(refusal) => {
+                    let put_off: Vec<bool> = stages.iter().map(|stage| self.is_put_off(*stage, &refusal)).collect();
+                    if put_off[0] {
+                        self.warn_of(stages[0], &refusal.error);
+                    }
+                }
             }
         }
     }
@@ -197,26 +202,31 @@ impl Clerk {
         self.queue.submit(&name, &stages.iter().map(member).collect::<Vec<_>>())
     }
 
-    /// Puts off a stage whose job was not taken, or fails it.
-    fn refused(&mut self, stage: usize, refusal: &Refusal) {
+    /// Tells of jobs that were not taken and may be yet, by the first of those that were submitted together.
+    fn warn_of(&self, first: usize, error: &anyhow::Error) {
+        let tracked = &self.jobs[&first];
+        let what = format!("the job of `{}` was not taken: {error:#}", tracked.ask.stage);
+        tracked.tell(Message::Trouble(Fault::new(what, "it is submitted again, unless the queue has it").into()));
+    }
+
+    /// Puts off a stage whose job was not taken, or else fails it.
+    fn is_put_off(&mut self, stage: usize, refusal: &Refusal) -> bool {
         let tracked = self.jobs.get_mut(&stage).expect("it was just there");
-        let Phase::Submit { tries, .. } = tracked.phase else { return };
-        let text = format!("{:#}", refusal.error);
+        let Phase::Submit { tries, .. } = tracked.phase else { return false };
         let has_tries = match refusal.again {
             Again::Never => false,
             Again::SomeTimes => tries + 1 < MOST_TRIES,
             Again::UntilThereIsRoom => true,
         };
         if !has_tries {
-            tracked.tell_end(Some(text), hint_of(&refusal.error).map(ToOwned::to_owned));
+            tracked.tell_end(Some(format!("{:#}", refusal.error)), hint_of(&refusal.error).map(ToOwned::to_owned));
             self.jobs.remove(&stage);
-            return;
+            return false;
         }
         // It may have been taken all the same.
         (tracked.phase, tracked.since) = (Phase::Find { tries: tries + 1 }, Instant::now());
         self.ask_at = self.ask_at.min(tracked.since + ASK_SOON);
-        let what = format!("the job of `{}` was not taken: {text}", tracked.ask.stage);
-        tracked.tell(Message::Trouble(Fault::new(what, "it is submitted again, unless the queue has it").into()));
+        true
     }
 
     /// Hears workers, and of their ends.

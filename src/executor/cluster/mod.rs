@@ -95,7 +95,9 @@ impl Cluster {
             tracked.phase = if tracked.note.job.is_some() { Phase::Watch } else { Phase::Find { tries: 0 } };
             tracked.replay();
         }
-        self.requests.send(Request::Track(Box::new(tracked))).context("the thread that talks to the queue has ended")?;
+        self.requests
+            .send(Request::Track(Box::new(tracked)))
+            .context("the thread that talks to the queue has ended")?;
         Ok(Box::new(ClusterWorker { stage: launch.stage, requests: self.requests.clone() }))
     }
 }

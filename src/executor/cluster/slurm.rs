@@ -89,9 +89,8 @@ impl Slurm {
         // `7`, or `7;cluster`.
         let said = answer.text();
         let number = said.split(';').next().and_then(|number| number.parse::<u64>().ok());
-        let number = number.ok_or_else(|| {
-            Fault::new(format!("`sbatch` named no job, but said: {said}"), "is it Slurm's own?")
-        })?;
+        let number = number
+            .ok_or_else(|| Fault::new(format!("`sbatch` named no job, but said: {said}"), "is it Slurm's own?"))?;
         let members = 0..members.len() as u64;
         Ok(if is_array { members.map(|index| JobId::member(number, index)).collect() } else { vec![number.into()] })
     }
@@ -103,12 +102,11 @@ impl Queue for Slurm {
         let (mut alike, mut submissions) = (HashMap::new(), Vec::<Vec<usize>>::new());
         for (at, ask) in asks.iter().enumerate() {
             let open = alike.entry((&ask.kind, arguments::of(ask, &self.settings))).or_insert(usize::MAX);
-            match submissions.get_mut(*open).filter(|members| members.len() < self.most) {
-                Some(members) => members.push(at),
-                None => {
-                    *open = submissions.len();
-                    submissions.push(vec![at]);
-                }
+            if let Some(members) = submissions.get_mut(*open).filter(|members| members.len() < self.most) {
+                members.push(at);
+            } else {
+                *open = submissions.len();
+                submissions.push(vec![at]);
             }
         }
         submissions

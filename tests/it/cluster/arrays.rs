@@ -25,8 +25,8 @@ fn of_steps(cluster: &Cluster, steps: u32) {
 }
 
 fn until_all_are_at_it(cluster: &Cluster) {
-    let is_at_it = |teacher: &&str| cluster.sandbox.path(&format!("at-step-{teacher}")).exists();
-    until("all trainings are at it", || TEACHERS.iter().all(|teacher| is_at_it(&teacher)));
+    let is_at_it = |teacher: &str| cluster.sandbox.path(&format!("at-step-{teacher}")).exists();
+    until("all trainings are at it", || TEACHERS.iter().all(|teacher| is_at_it(teacher)));
 }
 
 /// The bounds of the arrays that were submitted, in the order of the calls of `sbatch`; `alone` for those that were none.
@@ -81,7 +81,7 @@ fn stages_that_ask_for_something_else_are_no_members() {
     cluster.sandbox.edit(
         "pipeline.yaml",
         "learning_rate: 5e-5 } }",
-        "learning_rate: 5e-5 } }\n  other: { train: { tokens: [tokens@sentiment], encoder: $encoder }, resources: { threads: 2 } }",
+        "learning_rate: 5e-5 } }\n  other: { train: { tokens: [tokens@sentiment], encoder: $encoder, epochs: 2 }, resources: { threads: 2 } }",
     );
     let run = cluster.run(&["pipeline.yaml", "teacher", "other"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -125,7 +125,9 @@ fn members_are_adopted_one_by_one() {
     engine.kill().unwrap();
     engine.wait().unwrap();
     let status = crate::support::said(&mut cluster.command(&["status"])).stdout;
-    let running = status.lines().filter(|line| line.starts_with("teacher@") && line.contains("_") && line.contains(" running on "));
+    let running = status
+        .lines()
+        .filter(|line| line.starts_with("teacher@") && line.contains('_') && line.contains(" running on "));
     assert_eq!(running.count(), 4, "{status}");
 
     let again = cluster.run(&TARGET);

@@ -81,11 +81,7 @@ fn a_job_that_vanishes_is_submitted_again_and_not_forever() {
     stand_in(&sandbox, "sbatch", "echo submitted >> submitted; wc -l < submitted");
     let said = run(&sandbox);
     assert_eq!(said.code, 1, "{}", said.stderr);
-    assert!(
-        said.stderr.contains("error: job 4 is gone from the queue, as 3 before it were lost\n"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("error: job 4 is gone from the queue, as 3 before it were lost\n"), "{}", said.stderr);
     assert_eq!(said.stages("REQUEUED").len(), 3, "{}", said.stderr);
     assert_eq!(sandbox.read("submitted").lines().count(), 4);
 }
