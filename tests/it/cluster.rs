@@ -2,6 +2,7 @@
 //! programs that stand in for Slurm's when it is to misbehave.
 
 mod arrays;
+mod command;
 mod faults;
 mod interrupt;
 mod lasting;

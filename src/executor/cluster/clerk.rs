@@ -193,7 +193,9 @@ impl Clerk {
             tracked.note.write(&tracked.folder)?;
             let own = [tracked.folder.display().to_string(), tracked.note.number.to_string()];
             let words: Vec<String> = self.words.iter().chain(&own).cloned().collect();
-            tracked.files().prepare(&tracked.call, &script::script(&tracked.ask.stage, &self.settings, &words))?;
+            let prelude = self.queue.prelude(&tracked.files());
+            let script = script::script(&tracked.ask.stage, &prelude, &self.settings, &words);
+            tracked.files().prepare(&tracked.call, &script)?;
         }
         let member = |stage| {
             let tracked: &Tracked = &self.jobs[stage];
@@ -290,7 +292,9 @@ impl Clerk {
     /// Takes in an answer of the queue to a question of `since`.
     fn take_in(&mut self, jobs: &[QueueJob], since: Instant) {
         let by_id: BTreeMap<&JobId, &QueueJob> = jobs.iter().map(|job| (&job.queued.job, job)).collect();
-        let by_name: HashMap<&str, &QueueJob> = jobs.iter().map(|job| (job.name.as_str(), job)).collect();
+        // A queue that tells no names has none found by them.
+        let named = jobs.iter().filter(|job| !job.name.is_empty());
+        let by_name: HashMap<&str, &QueueJob> = named.map(|job| (job.name.as_str(), job)).collect();
         let mut to_stop = Vec::new();
         for tracked in self.jobs.values_mut().filter(|tracked| tracked.since < since) {
             match tracked.phase {

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::super::{SAID, SUBMITTED};
 use super::job::JobId;
+use crate::profile::Engine;
 
 /// What Slurm says on a node where memory was short, by way of cgroups and without.
 const SHORT_OF_MEMORY: [&str; 3] = ["oom-kill", "oom_kill", "exceeded memory limit"];
@@ -31,6 +32,9 @@ pub(super) struct Files {
 /// What the engine notes of an attempt before it submits anything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Note {
+    /// What queue it was submitted to.
+    #[serde(default)]
+    pub(super) engine: Engine,
     /// The stage's name.
     pub(super) stage: String,
     /// Which submission is the last, from 1.

@@ -13,6 +13,7 @@ mod queue;
 mod script;
 mod slurm;
 mod survey;
+mod template;
 mod tracked;
 mod verdict;
 
@@ -24,6 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 
 use super::{Executor, Launch, Local, Message, Queued, Reins, Worker};
@@ -33,6 +35,7 @@ use clerk::{Clerk, Request};
 use files::{Call, Note};
 use queue::Queue;
 use slurm::Slurm;
+use template::Template;
 use tracked::{Phase, Tracked};
 
 pub(crate) use job::JobId;
@@ -40,6 +43,7 @@ pub(crate) use node::{ATTENDANT, attend};
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    engine: Engine,
     requests: Sender<Request>,
     /// Whether a second Ctrl-C ends jobs, as the first one does; or both leave them.
     cancels: bool,
@@ -60,11 +64,13 @@ impl Cluster {
         settings.environment.entry("BAM_STAGE".to_owned()).or_insert(program);
         let queue: Box<dyn Queue> = match settings.executor {
             Engine::Slurm => Box::new(Slurm::begin(profile, settings.clone())?),
+            Engine::Command => Box::new(Template::begin(profile)?),
         };
+        let engine = settings.executor;
         let (requests, receiver) = mpsc::channel();
         let clerk = Clerk::new(queue, settings, vec![own, ATTENDANT.to_owned()], receiver);
         thread::Builder::new().name("clerk".to_owned()).spawn(|| clerk.work()).context("starting a thread")?;
-        Ok(Self { requests, cancels })
+        Ok(Self { engine, requests, cancels })
     }
 
     fn track(&self, launch: &Launch<'_>, messages: SyncSender<Message>, note: Option<Note>) -> Result<Box<dyn Worker>> {
@@ -86,7 +92,12 @@ impl Cluster {
             sees_gpus: launch.needs.gpus > 0,
         };
         let adopted = note.is_some();
-        let note = note.unwrap_or_else(|| Note { stage: ask.stage.clone(), number: 1, ..Note::default() });
+        let note = note.unwrap_or_else(|| Note {
+            engine: self.engine,
+            stage: ask.stage.clone(),
+            number: 1,
+            ..Note::default()
+        });
         // Before anything is submitted: a run that comes after this one then knows of it.
         note.write(folder)?;
         let mut tracked = Tracked::new(launch.stage, folder.to_owned(), (ask, call, note), job.resume, messages);
@@ -109,7 +120,12 @@ impl Executor for Cluster {
 
     fn adopt(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let folder = launch.job.parent().expect("a job file lies in an attempt's folder");
-        self.track(launch, messages, Some(Note::read(folder)?))
+        let note = Note::read(folder)?;
+        if note.engine != self.engine {
+            let hint = "`bam run --profile FILE` with the profile that it was submitted with goes on with it";
+            return Err(Fault::new("a job of another queue than the profile's makes it, or has made it", hint).into());
+        }
+        self.track(launch, messages, Some(note))
     }
 
     fn all_started(&self) {
@@ -169,7 +185,18 @@ pub(crate) fn jobs_of(attempts: &[PathBuf]) -> BTreeMap<PathBuf, Queued> {
     if noted.is_empty() {
         return BTreeMap::new();
     }
-    let jobs = slurm::all_jobs(SOON).unwrap_or_default();
-    let of = |note: &Note| jobs.iter().find(|job| note.job.as_ref() == Some(&job.queued.job) || note.name == job.name);
-    noted.into_iter().filter_map(|(attempt, note)| Some((attempt.clone(), of(&note)?.queued.clone()))).collect()
+    let is_any_slurms = noted.iter().any(|(_, note)| note.engine == Engine::Slurm);
+    let jobs = if is_any_slurms { slurm::all_jobs(SOON).unwrap_or_default() } else { Vec::new() };
+    let of = |note: &Note| match note.engine {
+        Engine::Slurm => {
+            let mut found =
+                jobs.iter().filter(|job| note.job.as_ref() == Some(&job.queued.job) || note.name == job.name);
+            found.next().map(|job| job.queued.clone())
+        }
+        // Only its profile says how to ask.
+        Engine::Command => {
+            note.job.clone().map(|job| Queued { job, state: "submitted".to_owned(), reason: None, node: None })
+        }
+    };
+    noted.into_iter().filter_map(|(attempt, note)| Some((attempt.clone(), of(&note)?))).collect()
 }

@@ -15,6 +15,11 @@ pub(super) trait Queue: Send {
     /// Submits jobs in one go, under a name that nothing else has. Says by what each is known, in their order.
     fn submit(&self, name: &str, members: &[Member<'_>]) -> Result<Vec<JobId>, Refusal>;
 
+    /// What a job's script begins with.
+    fn prelude(&self, _: &Files) -> String {
+        String::new()
+    }
+
     /// What is run to learn how these jobs stand.
     fn questions(&self, jobs: &[JobId]) -> Vec<Words>;
 

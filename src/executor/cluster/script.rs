@@ -3,9 +3,9 @@
 use super::files::Files;
 use crate::profile::Settings;
 
-/// What the profile sets up, and then `words` in the place of the shell, so that signals reach them.
-pub(super) fn script(stage: &str, settings: &Settings, words: &[String]) -> String {
-    let mut text = head(&format!("The stage {}, submitted by bam.", stage.escape_debug()));
+/// What the queue and the profile set up, and then `words` in the place of the shell, so that signals reach them.
+pub(super) fn script(stage: &str, prelude: &str, settings: &Settings, words: &[String]) -> String {
+    let mut text = head(&format!("The stage {}, submitted by bam.", stage.escape_debug())) + prelude;
     for line in &settings.setup {
         text += &format!("{line}\n");
     }

@@ -8,7 +8,7 @@ use crate::run::RunEvent;
 use crate::ui::story;
 
 /// States in which a job has not started.
-const WAITS: [&str; 3] = ["pending", "configuring", "requeued"];
+const WAITS: [&str; 5] = ["pending", "configuring", "requeued", "queued", "submitted"];
 /// And those in which it goes on; by any other its end is near, which is told when it is known.
 const GOES_ON: [&str; 2] = ["running", "suspended"];
 
