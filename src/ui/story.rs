@@ -251,6 +251,13 @@ impl Story {
         }
     }
 
+    fn stopping(&self, stages: &[&str]) {
+        self.after_question();
+        let (first, more) = (stages[0], stages.len() - 1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));
+    }
+
     fn summary(&mut self, seconds: f64, tally: &Tally) {
         let counted = |counts: &[(usize, &str)]| -> Vec<String> {
             let some = counts.iter().filter(|(number, _)| *number > 0);
@@ -390,12 +397,7 @@ impl Observer for Story {
                 let why = needs.map_or_else(|| NOT_STARTED.to_owned(), |needs| format!("needs {needs}"));
                 self.line(&head, &why, "");
             }
-            RunEvent::Stopping { stages } => {
-                self.after_question();
-                let (first, more) = (stages[0], stages.len() - 1);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));
-            }
+            RunEvent::Stopping { stages } => self.stopping(stages),
             RunEvent::Stopped { stage, index, kept } => {
                 self.settle(*index);
                 let head = self.head("STOPPED", &stderr().yellow(), "", *index, stage);
