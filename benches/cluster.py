@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What many stages cost the engine and a cluster, with a Slurm that only pretends: `sbatch` leaves at once what a node would.
 
-Prints the time and memory of planning and of running so many stages, and how often the queue was asked.
+Prints the time and memory of planning and of running so many stages, and how often stages were submitted and the queue was asked.
 """
 
 import argparse
@@ -12,12 +12,16 @@ import tempfile
 import time
 
 SBATCH = """#!/bin/sh
-for word; do case $word in --output=*) out=${word#--output=};; esac; done
-at=${out%/*}
-for name in train dev; do printf '%s' "$at" > "$at/output.1/$name.parquet"; done
-printf '%s\\n' '{"event": "done", "summary": "made", "provenance": {}}' > "$at/events.1.jsonl"
-printf '%s' '{"trouble": null, "peak_memory_bytes": 1, "wall_secs": 1.0, "host": "n", "is_signalled": false}' > "$at/end"
-mv "$at/end" "$at/end.1.json"
+for word; do case $word in --array=*) array=yes;; esac; done
+leave() {
+  at=${1%/*}
+  for name in train dev; do printf '%s' "$at" > "$at/output.1/$name.parquet"; done
+  printf '%s\\n' '{"event": "done", "summary": "made", "provenance": {}}' > "$at/events.1.jsonl"
+  printf '%s' '{"trouble": null, "peak_memory_bytes": 1, "wall_secs": 1.0, "host": "n", "is_signalled": false}' > "$at/end"
+  mv "$at/end" "$at/end.1.json"
+}
+echo submitted >> submitted
+if test "$array"; then grep '^/' "$word" | while read -r script; do leave "$script"; done; else leave "$word"; fi
 echo $$
 """
 SQUEUE = """#!/bin/sh
@@ -50,17 +54,19 @@ def main():
         )
         (folder / "cluster.yaml").write_text(f"executor: slurm\nmax_jobs: {args.jobs}\n")
         (folder / "bin").mkdir()
-        for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scancel", "#!/bin/sh\n"), ("sacct", "#!/bin/sh\nexit 1\n")):
+        for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scancel", "#!/bin/sh\n"), ("sacct", "#!/bin/sh\nexit 1\n"), ("scontrol", "#!/bin/sh\nexit 1\n")):
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
         environment = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
         plan = timed([bam, "plan"], folder, environment)
         run = timed([bam, "run", "--profile", "cluster.yaml"], folder, environment)
         again = timed([bam, "run", "--profile", "cluster.yaml"], folder, environment)
-        asked = len((folder / "asked").read_text().splitlines()) if (folder / "asked").exists() else 0
+        asked, submitted = (
+            len((folder / name).read_text().splitlines()) if (folder / name).exists() else 0 for name in ("asked", "submitted")
+        )
         for what, (seconds, mebibytes) in (("plan", plan), ("run", run), ("nothing to do", again)):
             print(f"{what:<14} {seconds:7.2f} s  {mebibytes:7.1f} MiB")
-        print(f"{args.stages / run[0]:.0f} stages a second, {args.jobs} jobs at a time; the queue was asked {asked} times")
+        print(f"{args.stages / run[0]:.0f} stages a second, {args.jobs} jobs at a time; {submitted} calls of sbatch; the queue was asked {asked} times")
 
 
 main()

@@ -194,7 +194,7 @@ pub(crate) struct ElsewhereArgs {
     #[arg(long, value_name = "FILE", env = "BAM_PROFILE")]
     pub(crate) profile: Option<PathBuf>,
 
-    /// What Ctrl-C does to jobs of a cluster [default: the profile's `on_interrupt`, or cancel]
+    /// What Ctrl-C does to jobs of a cluster [default: the profile's `on_interrupt`; else a terminal is asked, or cancel]
     #[arg(long, value_enum, requires = "profile")]
     pub(crate) on_interrupt: Option<OnInterrupt>,
 }

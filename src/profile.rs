@@ -3,6 +3,7 @@
 //! It is no part of any key: the same pipeline has the same fingerprints wherever its stages run.
 
 mod schema;
+mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pipeline::{Gpus, Mistakes, Place, Resources, did_you_mean, plain};
 pub(crate) use schema::schema;
+pub(crate) use template::{Templates, fill};
 
 /// A profile, proved sound as far as it can be without asking the cluster.
 #[derive(Debug)]
@@ -61,15 +63,19 @@ pub(crate) struct Settings {
     /// More options of `sbatch`, as they are, such as `--constraint=a100`.
     #[serde(default)]
     pub(crate) options: Vec<String>,
+    /// The calls that `executor: command` makes.
+    #[serde(default)]
+    pub(crate) command: Option<Templates>,
     /// How long before a job's time limit a training is asked to keep its state; 2 minutes by default.
     #[serde(default = "two_minutes")]
     pub(crate) grace: Span,
     /// How often the queue is asked; every 10 seconds by default.
     #[serde(default = "ten_seconds")]
     pub(crate) poll: Span,
-    /// What Ctrl-C does to jobs: they are cancelled, trainings keeping their state, or left, and the next run adopts them.
+    /// What Ctrl-C does to jobs: they are cancelled, trainings keeping their state, or left, and the next run adopts them. Without
+    /// it who sits at a terminal is asked, and elsewhere they are cancelled.
     #[serde(default)]
-    pub(crate) on_interrupt: OnInterrupt,
+    pub(crate) on_interrupt: Option<OnInterrupt>,
 }
 
 /// What a stage of a kind is given.
@@ -95,18 +101,20 @@ pub(crate) struct Limit {
 }
 
 /// What can run stages elsewhere.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Engine {
+    #[default]
     Slurm,
+    /// Another queue, by the calls under `command`.
+    Command,
 }
 
 /// What becomes of jobs when a run is interrupted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnInterrupt {
     /// Trainings keep their state and end; what waits is taken out of the queue.
-    #[default]
     Cancel,
     /// They stay in the queue; `bam run` started again adopts them.
     Leave,
@@ -202,15 +210,17 @@ impl Profile {
         self.settings.limits.iter().map(|(kind, limit)| (kind.clone(), given(limit))).collect()
     }
 
+    /// Where an entry's value stands.
+    pub(crate) fn place_of(&self, path: &[&str]) -> Place {
+        self.mistakes.source.value(&entry(path))
+    }
+
     /// The partitions that jobs may go to, with the places where they are named.
     pub(crate) fn partitions(&self) -> Vec<(&str, Place)> {
-        let place = |path: &[&str]| self.mistakes.source.value(&entry(path));
-        let own = self.settings.partition.iter().map(|name| (name.as_str(), place(&["partition"])));
-        let of_kinds = self
-            .settings
-            .limits
-            .iter()
-            .filter_map(|(kind, limit)| Some((limit.partition.as_deref()?, place(&["limits", kind, "partition"]))));
+        let own = self.settings.partition.iter().map(|name| (name.as_str(), self.place_of(&["partition"])));
+        let of_kinds = self.settings.limits.iter().filter_map(|(kind, limit)| {
+            Some((limit.partition.as_deref()?, self.place_of(&["limits", kind, "partition"])))
+        });
         own.chain(of_kinds).collect()
     }
 
@@ -269,6 +279,9 @@ fn check(settings: &Settings, mistakes: &mut Mistakes) {
             }
             _ => {}
         }
+    }
+    for (path, in_name, message, hint) in template::flaws(settings) {
+        add(&path.iter().map(String::as_str).collect::<Vec<_>>(), in_name, message, hint);
     }
     let is_name = |name: &str| {
         name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) && !name.starts_with(|c: char| c.is_ascii_digit())

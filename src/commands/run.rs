@@ -19,12 +19,12 @@ use super::fetch::{fetch, read_all, warn_of_branches};
 use super::remote::remote;
 use super::signals;
 use crate::cli::{ChoiceArgs, LimitArgs, PipelineArgs, RunArgs};
-use crate::executor::{Executor, Local, MOST_WAITING, Slurm};
+use crate::executor::{Cluster, Executor, Local, MOST_WAITING};
 use crate::hub::Hub;
 use crate::machine;
 use crate::pipeline::{Pipeline, Stage};
-use crate::profile::{Engine, OnInterrupt, Profile};
-use crate::run::{self, Limits, Observer, Options, Outcome, PLENTY, RunEvent};
+use crate::profile::{OnInterrupt, Profile};
+use crate::run::{self, Interrupt, Limits, Observer, Options, Outcome, PLENTY, RunEvent};
 use crate::store::{RUNNING, Store};
 use crate::ui;
 
@@ -41,13 +41,9 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         super::plan::tell(&pipeline, store, remote.as_ref(), forced, &limits, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let on_interrupt = args.elsewhere.on_interrupt;
-    let on_interrupt = profile.as_ref().map(|profile| on_interrupt.unwrap_or(profile.settings.on_interrupt));
-    let leaves_workers = on_interrupt == Some(OnInterrupt::Leave);
+    let on_interrupt = on_interrupt(args, profile.as_ref());
     let executor: Box<dyn Executor> = match profile {
-        Some(profile) => match profile.settings.executor {
-            Engine::Slurm => Box::new(Slurm::begin(profile, !leaves_workers)?),
-        },
+        Some(profile) => Box::new(Cluster::begin(profile, !matches!(on_interrupt, Interrupt::Leave))?),
         None => Box::new(Local::find()?),
     };
     let mut record = Record::new(args, &pipeline, &limits, store);
@@ -65,8 +61,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     }
     read_all(&pipeline, store)?;
     warn_of_branches(&pipeline);
-    let options =
-        Options { limits, forced, fail_fast: args.failure.fail_fast, leaves_workers, remote: remote.as_ref() };
+    let options = Options { limits, forced, fail_fast: args.failure.fail_fast, on_interrupt, remote: remote.as_ref() };
     let outcome = run::run(&pipeline, store, executor.as_ref(), options, (sender, messages), observers);
     if let Err(error) = record.save(outcome.name()) {
         ui::error::warn(&error);
@@ -77,6 +72,16 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
         Outcome::Failed => ExitCode::from(1),
         Outcome::Interrupted => ExitCode::from(INTERRUPTED),
     })
+}
+
+/// What Ctrl-C does to workers: as the user says, or the profile; else who sits at a terminal is asked about jobs.
+fn on_interrupt(args: &RunArgs, profile: Option<&Profile>) -> Interrupt {
+    let Some(profile) = profile else { return Interrupt::Stop };
+    match args.elsewhere.on_interrupt.or(profile.settings.on_interrupt) {
+        Some(OnInterrupt::Leave) => Interrupt::Leave,
+        None if !args.json && ui::ask::is_possible() => Interrupt::Ask(ui::ask::leave_or_cancel),
+        Some(OnInterrupt::Cancel) | None => Interrupt::Stop,
+    }
 }
 
 /// The stages asked for with all they need, and those of them that are forced.

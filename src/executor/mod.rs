@@ -1,8 +1,8 @@
 //! Where stages are computed.
 
+mod cluster;
 mod groups;
 mod local;
-mod slurm;
 
 use anyhow::Result;
 use bam_contract::digest::Fingerprint;
@@ -14,16 +14,20 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::profile::OnInterrupt;
 use crate::remote::{Pushed, Trouble};
+pub(crate) use cluster::{ATTENDANT, Cluster, JobId, attend, jobs_of};
 pub(crate) use groups::{GUARDIAN, guard};
 pub(crate) use local::Local;
-pub(crate) use slurm::{ATTENDANT, Slurm, attend, jobs_of};
 
 /// Messages that wait for the loop; who has more to say waits too.
 pub(crate) const MOST_WAITING: usize = 4096;
 
 /// The file in an attempt's folder that says of what outlives the engine: a job that was submitted to a cluster.
 pub(crate) const SUBMITTED: &str = "submitted.json";
+
+/// How the names of files beside attempts begin that hold what members of an array printed.
+pub(crate) const SAID: &str = "said.";
 
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
 pub(crate) trait Executor {
@@ -33,10 +37,13 @@ pub(crate) trait Executor {
     fn adopt(&self, launch: &Launch<'_>, _: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let attempt = launch.job.parent().unwrap_or(launch.job).display();
         let hint = format!(
-            "`bam run --profile FILE` goes on with it; or, once `squeue --me` doesn't list it any more, remove `{attempt}`"
+            "`bam run --profile FILE` goes on with it; or, once the queue doesn't list it any more, remove `{attempt}`"
         );
         Err(Fault::new("a job of a cluster makes it, or has made it, for a run that is gone", hint).into())
     }
+
+    /// Told when all that can be started now has been: what an executor does for several at once it does then.
+    fn all_started(&self) {}
 
     /// Whether workers outlive the engine.
     fn outlives(&self) -> bool {
@@ -90,6 +97,9 @@ pub(crate) trait Worker {
 
     /// Ends it at once. [`Message::Ended`] still follows.
     fn kill(&self);
+
+    /// Leaves it to another engine, where it outlives this one.
+    fn leave(&self) {}
 }
 
 #[derive(Debug)]
@@ -127,12 +137,14 @@ pub(crate) enum Message {
     Trouble(anyhow::Error),
     /// The user, or the system, wants the run to stop.
     Interrupted,
+    /// What the user then wants of workers that can outlive the run.
+    Answered(OnInterrupt),
 }
 
 /// A job, as its queue has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Queued {
-    pub(crate) job: u64,
+    pub(crate) job: JobId,
     /// `pending`, `running` … in the queue's own words.
     pub(crate) state: String,
     /// Why it waits.
@@ -159,5 +171,5 @@ pub(crate) struct Elsewhere {
     pub(crate) host: String,
     pub(crate) wall_secs: f64,
     /// The jobs that it took.
-    pub(crate) jobs: Vec<u64>,
+    pub(crate) jobs: Vec<JobId>,
 }

@@ -165,6 +165,10 @@ pub(crate) enum RunEvent<'a> {
         index: usize,
         needs: Option<&'a str>,
     },
+    /// The user is asked what is to become of so many jobs.
+    Asking {
+        jobs: usize,
+    },
     /// Stages under way were asked to stop.
     Stopping {
         stages: &'a [&'a str],

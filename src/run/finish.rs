@@ -96,7 +96,8 @@ impl Run<'_, '_> {
             }
         };
         if let Some(elsewhere) = elsewhere {
-            facts.insert("jobs".to_owned(), elsewhere.jobs.clone().into());
+            let jobs: Vec<String> = elsewhere.jobs.iter().map(ToString::to_string).collect();
+            facts.insert("jobs".to_owned(), jobs.into());
         }
         let device = facts.get("device").and_then(|device| device.as_str()).unwrap_or("cpu");
         let provenance = Provenance {

@@ -16,6 +16,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -31,6 +32,7 @@ use crate::executor::{Executor, Message, Worker};
 use crate::fingerprint::Stamp;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
+use crate::profile::OnInterrupt;
 use crate::reason::Reason;
 use crate::remote::Remote;
 use crate::store::{Lock, Owner, Pending, Store};
@@ -48,10 +50,20 @@ pub(crate) struct Options<'a> {
     pub(crate) forced: BTreeSet<usize>,
     /// Whether the first failure stops the others.
     pub(crate) fail_fast: bool,
-    /// Whether an interrupted run leaves its workers to another one, where they outlive it.
-    pub(crate) leaves_workers: bool,
+    pub(crate) on_interrupt: Interrupt,
     /// Where artifacts are shared.
     pub(crate) remote: Option<&'a Remote>,
+}
+
+/// What becomes of workers when the run is interrupted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Interrupt {
+    /// They are asked to stop.
+    Stop,
+    /// They are left to another run, where they outlive this one.
+    Leave,
+    /// As this says, given their number.
+    Ask(fn(usize) -> OnInterrupt),
 }
 
 /// Runs a pipeline, telling `observers` of all that happens. [`Message::Interrupted`], sent from outside, stops it; sent
@@ -88,7 +100,7 @@ pub(crate) fn run(
         pushing: BTreeSet::new(),
         pushes_failed: false,
         fail_fast: options.fail_fast,
-        leaves_workers: options.leaves_workers,
+        on_interrupt: options.on_interrupt,
         stopping: None,
         tally: Tally::default(),
         git_revision: OnceCell::new(),
@@ -133,7 +145,7 @@ struct Run<'a, 'o> {
     pushing: BTreeSet<Fingerprint>,
     pushes_failed: bool,
     fail_fast: bool,
-    leaves_workers: bool,
+    on_interrupt: Interrupt,
     stopping: Option<Outcome>,
     tally: Tally,
     git_revision: OnceCell<Option<String>>,
@@ -262,6 +274,7 @@ impl Run<'_, '_> {
                     self.interrupt();
                     waits_for_others = false;
                 }
+                Ok(Message::Answered(answer)) => self.answered(answer),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this run holds a sender itself"),
             }
@@ -295,6 +308,7 @@ impl Run<'_, '_> {
                 break;
             }
         }
+        self.executor.all_started();
         waits_for_others && self.stopping.is_none()
     }
 
@@ -372,19 +386,38 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// The first time workers are asked to stop, then they are ended; or they are left.
+    /// The first time workers are asked to stop, or are left, or it is asked which; then they are ended.
     fn interrupt(&mut self) {
-        if self.leaves_workers {
-            self.stopping = Some(Outcome::Interrupted);
-            for (at, working) in std::mem::take(&mut self.working) {
-                working.pending.leave(true);
-                self.states[at] = State::Stopped;
-                self.tell(&RunEvent::Left { stage: &self.pipeline.stages[at].name, index: at });
+        match self.on_interrupt {
+            Interrupt::Leave => self.leave(),
+            Interrupt::Ask(ask) if self.stopping.is_none() && !self.working.is_empty() => {
+                // Nothing more starts meanwhile.
+                self.stopping = Some(Outcome::Interrupted);
+                let (jobs, sender) = (self.working.len(), self.sender.clone());
+                self.tell(&RunEvent::Asking { jobs });
+                thread::spawn(move || drop(sender.send(Message::Answered(ask(jobs)))));
             }
-        } else if self.stopping == Some(Outcome::Interrupted) {
-            self.working.values().for_each(|working| working.worker.kill());
-        } else {
-            self.stop(Outcome::Interrupted);
+            _ if self.stopping == Some(Outcome::Interrupted) => {
+                self.working.values().for_each(|working| working.worker.kill());
+            }
+            _ => self.stop(Outcome::Interrupted),
+        }
+    }
+
+    fn answered(&mut self, answer: OnInterrupt) {
+        match answer {
+            OnInterrupt::Leave => self.leave(),
+            OnInterrupt::Cancel => self.stop(Outcome::Interrupted),
+        }
+    }
+
+    fn leave(&mut self) {
+        self.stopping = Some(Outcome::Interrupted);
+        for (at, working) in std::mem::take(&mut self.working) {
+            working.pending.leave(true);
+            working.worker.leave();
+            self.states[at] = State::Stopped;
+            self.tell(&RunEvent::Left { stage: &self.pipeline.stages[at].name, index: at });
         }
     }
 

@@ -13,7 +13,7 @@ use bam_contract::event::Event;
 use bam_contract::job::Job;
 use proptest::prelude::*;
 
-use super::{Limits, Observer, Options, Outcome, RunEvent, run};
+use super::{Interrupt, Limits, Observer, Options, Outcome, RunEvent, run};
 use crate::executor::{End, Executor, Launch, MOST_WAITING, Message, Reins, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Needed, Planner};
@@ -219,7 +219,8 @@ impl Bench {
             device: "cpu".to_owned(),
             cluster: None,
         };
-        let options = Options { limits, forced: forced.clone(), fail_fast: false, leaves_workers: false, remote };
+        let options =
+            Options { limits, forced: forced.clone(), fail_fast: false, on_interrupt: Interrupt::Stop, remote };
         let plan = Planner::new(&pipeline, &store, forced).with_remote(remote).plan().unwrap();
         let mut seen = Seen::default();
         let outcome = run(&pipeline, &store, executor, options, mpsc::sync_channel(MOST_WAITING), &mut [&mut seen]);

@@ -15,6 +15,7 @@ use super::ended::{FAILED, STOPPED};
 use super::records::is_held;
 use super::resume::NOTE;
 use super::{Asked, LAST, LATEST, Owner, Store, read_manifest};
+use crate::executor::SAID;
 
 /// A small file that is younger may still be in the making.
 const UNFINISHED: Duration = Duration::from_hours(1);
@@ -62,7 +63,7 @@ impl Store {
 
     /// What lies beside the artifacts and can go: states of stages that are done, artifacts without a manifest, and files that
     /// were being written by processes that are gone; and from before `since`, logs of what failed or was stopped, damaged artifacts, records of
-    /// runs, attempts that were submitted to a cluster, and states of stages that are not done.
+    /// runs, attempts that were submitted to a cluster and what was printed there, and states of stages that are not done.
     pub(crate) fn leftovers(&self, since: Option<SystemTime>) -> Vec<Leftover> {
         let entries = |folder: &str| fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let is_old = |path: &Path| since.is_some_and(|since| newest(path).is_some_and(|newest| newest < since));
@@ -72,7 +73,10 @@ impl Store {
         };
         let ended = [FAILED, STOPPED].into_iter().flat_map(|folder| self.owners_in(folder)).flat_map(below);
         let records = below(self.root.join("runs")).filter(|record| !is_held(record));
-        for path in ended.chain(below(self.root.join("damaged"))).chain(records) {
+        let begins =
+            |entry: &fs::DirEntry, with: &str| entry.file_name().as_encoded_bytes().starts_with(with.as_bytes());
+        let said = entries(ATTEMPTS).filter(|entry| begins(entry, SAID)).map(|entry| entry.path());
+        for path in ended.chain(below(self.root.join("damaged"))).chain(records).chain(said) {
             if is_old(&path) {
                 add(path, None);
             }
@@ -86,8 +90,7 @@ impl Store {
                 add(folder, Some(fingerprint));
             }
         }
-        let begins = |entry: &fs::DirEntry, with: &[u8]| entry.file_name().as_encoded_bytes().starts_with(with);
-        let files = entries(".").filter(|entry| begins(entry, b".tmp"));
+        let files = entries(".").filter(|entry| begins(entry, ".tmp"));
         let links = self.owners_in(LAST).chain([self.root.join(LATEST)]).flat_map(below);
         let links = links.filter(|link| link.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
         for path in files.map(|entry| entry.path()).chain(links) {
@@ -136,7 +139,7 @@ impl Store {
             held => held,
         };
         let path = &leftover.path;
-        if path.starts_with(self.root.join(ATTEMPTS)) {
+        if leftover.fingerprint.is_some() && path.starts_with(self.root.join(ATTEMPTS)) {
             let ending = || format!("removing `{}`", self.shown(path).display());
             self.end_attempt(path).with_context(ending)?;
             return Ok(true);

@@ -1,5 +1,6 @@
 //! All that is printed. The story of a run goes to stderr, data to stdout; colour only underlines what words say.
 
+pub(crate) mod ask;
 pub(crate) mod comparison;
 pub(crate) mod error;
 pub(crate) mod graph;

@@ -59,7 +59,7 @@ struct UnderWay {
 
 impl Story {
     pub(crate) fn new() -> Self {
-        let live = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        let live = MultiProgress::with_draw_target(live_target());
         Self {
             stages: 0,
             name_width: 0,
@@ -251,6 +251,13 @@ impl Story {
         }
     }
 
+    fn stopping(&self, stages: &[&str]) {
+        self.after_question();
+        let (first, more) = (stages[0], stages.len() - 1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));
+    }
+
     fn summary(&mut self, seconds: f64, tally: &Tally) {
         let counted = |counts: &[(usize, &str)]| -> Vec<String> {
             let some = counts.iter().filter(|(number, _)| *number > 0);
@@ -312,7 +319,11 @@ impl Observer for Story {
             | RunEvent::Awaiting { .. }
             | RunEvent::Abandoned
             | RunEvent::Downloaded { .. } => self.tell_of_hub(event),
-            RunEvent::Adopted { .. } | RunEvent::Queued { .. } | RunEvent::Requeued { .. } | RunEvent::Left { .. } => {
+            RunEvent::Adopted { .. }
+            | RunEvent::Queued { .. }
+            | RunEvent::Requeued { .. }
+            | RunEvent::Left { .. }
+            | RunEvent::Asking { .. } => {
                 self.tell_of_job(event);
             }
             RunEvent::Started { pipeline, stages } => {
@@ -386,11 +397,7 @@ impl Observer for Story {
                 let why = needs.map_or_else(|| NOT_STARTED.to_owned(), |needs| format!("needs {needs}"));
                 self.line(&head, &why, "");
             }
-            RunEvent::Stopping { stages } => {
-                let (first, more) = (stages[0], stages.len() - 1);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                self.say(&format!("stopping {first}{more}; Ctrl-C again ends at once"));
-            }
+            RunEvent::Stopping { stages } => self.stopping(stages),
             RunEvent::Stopped { stage, index, kept } => {
                 self.settle(*index);
                 let head = self.head("STOPPED", &stderr().yellow(), "", *index, stage);
@@ -405,6 +412,11 @@ impl Observer for Story {
             RunEvent::Finished { seconds, tally } => self.summary(*seconds, tally),
         }
     }
+}
+
+/// Hidden where there is no terminal.
+fn live_target() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
 }
 
 fn stderr() -> Style {

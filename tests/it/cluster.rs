@@ -1,12 +1,17 @@
 //! Stages as jobs of a cluster: against a Slurm of one node that the tests start themselves, where it is installed, and against
 //! programs that stand in for Slurm's when it is to misbehave.
 
+mod arrays;
+mod command;
 mod faults;
+mod interrupt;
 mod lasting;
 mod profile;
 mod slurm;
 mod work;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -45,6 +50,7 @@ impl Cluster {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
         command.env("SLURM_CONF", &self.settings).env_remove("BAM_JOBS");
+        before_others(&mut command, &self.sandbox);
         command
     }
 
@@ -79,6 +85,38 @@ impl Cluster {
     fn slurm(&self, program: &str, args: &[&str]) -> String {
         slurm::said(&self.settings, program, args)
     }
+}
+
+/// A program that stands in for one of a queue's in a sandbox's folder `bin`.
+fn stand_in(sandbox: &Sandbox, program: &str, script: &str) {
+    let name = format!("bin/{program}");
+    sandbox.write(&name, &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(sandbox.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Programs of the folder `bin` are found before all others.
+fn before_others(command: &mut Command, sandbox: &Sandbox) {
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", sandbox.path("bin").display()));
+}
+
+/// Without Slurm, a sandbox and stand-ins of which `sbatch` runs the job at once, and the queue says what it is told to.
+fn of_stand_ins(squeue: &str) -> Sandbox {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write("cluster.yaml", "executor: slurm\npoll: 1s\n");
+    stand_in(&sandbox, "sbatch", "for script; do :; done\nbash \"$script\" >/dev/null 2>&1 &\necho 7");
+    stand_in(&sandbox, "squeue", squeue);
+    stand_in(&sandbox, "scancel", "");
+    stand_in(&sandbox, "sacct", "exit 1");
+    stand_in(&sandbox, "scontrol", "exit 1");
+    sandbox
+}
+
+/// `bam run` of a stage, or of a family of them, with stand-ins.
+fn run_with_stand_ins(sandbox: &Sandbox, stage: &str) -> Said {
+    let mut command = sandbox.command(&["run", "--profile", "cluster.yaml", "pipeline.yaml", stage]);
+    before_others(&mut command, sandbox);
+    said(command.env_remove("BAM_JOBS"))
 }
 
 /// What a child said on standard error, and its exit code.

@@ -1,12 +1,14 @@
 //! The story of stages that are jobs of a cluster.
 
-use super::{Story, UnderWay, dim, stderr};
+use indicatif::ProgressDrawTarget;
+
+use super::{Story, UnderWay, dim, live_target, stderr};
 use crate::executor::Queued;
 use crate::run::RunEvent;
 use crate::ui::story;
 
 /// States in which a job has not started.
-const WAITS: [&str; 3] = ["pending", "configuring", "requeued"];
+const WAITS: [&str; 5] = ["pending", "configuring", "requeued", "queued", "submitted"];
 /// And those in which it goes on; by any other its end is near, which is told when it is known.
 const GOES_ON: [&str; 2] = ["running", "suspended"];
 
@@ -27,7 +29,19 @@ impl Story {
                 let head = self.head("LEFT", &stderr().yellow(), "", *index, stage);
                 self.line(&head, "its job goes on; `bam run` started again adopts it", "");
             }
+            // Live lines would be drawn over the question, and over its answer.
+            RunEvent::Asking { .. } => {
+                _ = self.live.clear();
+                self.live.set_draw_target(ProgressDrawTarget::hidden());
+            }
             _ => {}
+        }
+    }
+
+    /// Shows live lines again, where there is a terminal.
+    pub(super) fn after_question(&self) {
+        if self.live.is_hidden() {
+            self.live.set_draw_target(live_target());
         }
     }
 

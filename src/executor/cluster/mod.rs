@@ -1,14 +1,19 @@
-//! Stages as jobs of Slurm: one `sbatch` for each, whose command runs the worker on a node just as the engine would here.
+//! Stages as jobs of a queue, whose command runs the worker on a node just as the engine would here.
 //!
 //! All that a job needs and says lies in its attempt's folder, in the store, which the nodes share: so jobs outlive the
-//! engine, and another one goes on with them. Slurm's own word is asked for by `squeue` and settles what files can't.
+//! engine, and another one goes on with them. The queue's own word is asked for and settles what files can't.
 
+mod ask;
 mod clerk;
 mod files;
+mod job;
 mod node;
 mod program;
 mod queue;
 mod script;
+mod slurm;
+mod survey;
+mod template;
 mod tracked;
 mod verdict;
 
@@ -20,52 +25,52 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bam_contract::fault::{Fault, closest};
+use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 
 use super::{Executor, Launch, Local, Message, Queued, Reins, Worker};
-use crate::pipeline::did_you_mean;
-use crate::profile::{KEEP_STATE, Profile};
+use crate::profile::{Engine, KEEP_STATE, Profile};
+use ask::Ask;
 use clerk::{Clerk, Request};
 use files::{Call, Note};
-use script::Ask;
+use queue::Queue;
+use slurm::Slurm;
+use template::Template;
 use tracked::{Phase, Tracked};
 
+pub(crate) use job::JobId;
 pub(crate) use node::{ATTENDANT, attend};
 
-/// Slurm's programs that are used.
-const PROGRAMS: [&str; 3] = ["sbatch", "squeue", "scancel"];
-
 #[derive(Debug)]
-pub(crate) struct Slurm {
+pub(crate) struct Cluster {
+    engine: Engine,
     requests: Sender<Request>,
     /// Whether a second Ctrl-C ends jobs, as the first one does; or both leave them.
     cancels: bool,
 }
 
-impl Slurm {
-    /// Begins to talk to the cluster of a profile.
+impl Cluster {
+    /// Begins to talk to the queue of a profile.
     ///
     /// # Errors
-    /// When Slurm isn't there, or has no such partitions.
+    /// When it isn't there, or hasn't what the profile names.
     pub(crate) fn begin(profile: Profile, cancels: bool) -> Result<Self> {
         let worker = Local::find()?;
-        if let Some(missing) = PROGRAMS.into_iter().find(|program| !is_on_path(program)) {
-            let hint =
-                "run `bam` where jobs are submitted, a login node mostly, or without `--profile` to run stages here";
-            return Err(Fault::new(format!("`{missing}` is not on the `PATH`: no Slurm here"), hint).into());
-        }
         let mut settings = profile.settings.clone();
-        check_partitions(profile)?;
         let program = worker.program().to_str().context("the worker program's path is not UTF-8")?.to_owned();
         let own = std::env::current_exe().context("finding `bam` itself")?;
         let own = own.to_str().context("the path of `bam` is not UTF-8")?.to_owned();
         // The node finds the worker where it was found here.
         settings.environment.entry("BAM_STAGE".to_owned()).or_insert(program);
+        let queue: Box<dyn Queue> = match settings.executor {
+            Engine::Slurm => Box::new(Slurm::begin(profile, settings.clone())?),
+            Engine::Command => Box::new(Template::begin(profile)?),
+        };
+        let engine = settings.executor;
         let (requests, receiver) = mpsc::channel();
-        let clerk = Clerk::new(settings, vec![own, ATTENDANT.to_owned()], receiver);
-        thread::Builder::new().name("slurm".to_owned()).spawn(|| clerk.work()).context("starting a thread")?;
-        Ok(Self { requests, cancels })
+        let clerk = Clerk::new(queue, settings, vec![own, ATTENDANT.to_owned()], receiver);
+        thread::Builder::new().name("clerk".to_owned()).spawn(|| clerk.work()).context("starting a thread")?;
+        Ok(Self { engine, requests, cancels })
     }
 
     fn track(&self, launch: &Launch<'_>, messages: SyncSender<Message>, note: Option<Note>) -> Result<Box<dyn Worker>> {
@@ -87,7 +92,12 @@ impl Slurm {
             sees_gpus: launch.needs.gpus > 0,
         };
         let adopted = note.is_some();
-        let note = note.unwrap_or_else(|| Note { stage: ask.stage.clone(), number: 1, ..Note::default() });
+        let note = note.unwrap_or_else(|| Note {
+            engine: self.engine,
+            stage: ask.stage.clone(),
+            number: 1,
+            ..Note::default()
+        });
         // Before anything is submitted: a run that comes after this one then knows of it.
         note.write(folder)?;
         let mut tracked = Tracked::new(launch.stage, folder.to_owned(), (ask, call, note), job.resume, messages);
@@ -96,19 +106,30 @@ impl Slurm {
             tracked.phase = if tracked.note.job.is_some() { Phase::Watch } else { Phase::Find { tries: 0 } };
             tracked.replay();
         }
-        self.requests.send(Request::Track(Box::new(tracked))).context("the thread that talks to Slurm has ended")?;
-        Ok(Box::new(SlurmWorker { stage: launch.stage, requests: self.requests.clone() }))
+        self.requests
+            .send(Request::Track(Box::new(tracked)))
+            .context("the thread that talks to the queue has ended")?;
+        Ok(Box::new(ClusterWorker { stage: launch.stage, requests: self.requests.clone() }))
     }
 }
 
-impl Executor for Slurm {
+impl Executor for Cluster {
     fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         self.track(launch, messages, None)
     }
 
     fn adopt(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let folder = launch.job.parent().expect("a job file lies in an attempt's folder");
-        self.track(launch, messages, Some(Note::read(folder)?))
+        let note = Note::read(folder)?;
+        if note.engine != self.engine {
+            let hint = "`bam run --profile FILE` with the profile that it was submitted with goes on with it";
+            return Err(Fault::new("a job of another queue than the profile's makes it, or has made it", hint).into());
+        }
+        self.track(launch, messages, Some(note))
+    }
+
+    fn all_started(&self) {
+        _ = self.requests.send(Request::Submit);
     }
 
     fn outlives(&self) -> bool {
@@ -116,16 +137,16 @@ impl Executor for Slurm {
     }
 
     fn reins(&self) -> Box<dyn Reins> {
-        Box::new(SlurmReins { requests: self.requests.clone(), cancels: self.cancels })
+        Box::new(ClusterReins { requests: self.requests.clone(), cancels: self.cancels })
     }
 }
 
-struct SlurmWorker {
+struct ClusterWorker {
     stage: usize,
     requests: Sender<Request>,
 }
 
-impl Worker for SlurmWorker {
+impl Worker for ClusterWorker {
     fn stop(&self) {
         _ = self.requests.send(Request::Stop(self.stage));
     }
@@ -133,14 +154,18 @@ impl Worker for SlurmWorker {
     fn kill(&self) {
         _ = self.requests.send(Request::Kill(self.stage));
     }
+
+    fn leave(&self) {
+        _ = self.requests.send(Request::Leave(self.stage));
+    }
 }
 
-struct SlurmReins {
+struct ClusterReins {
     requests: Sender<Request>,
     cancels: bool,
 }
 
-impl Reins for SlurmReins {
+impl Reins for ClusterReins {
     /// The loop does it, which knows whether jobs are to be left.
     fn stop(&self) {}
 
@@ -160,36 +185,18 @@ pub(crate) fn jobs_of(attempts: &[PathBuf]) -> BTreeMap<PathBuf, Queued> {
     if noted.is_empty() {
         return BTreeMap::new();
     }
-    let arguments = queue::ARGUMENTS.map(ToOwned::to_owned);
-    let answer = program::ask("squeue", &arguments, SOON).ok().filter(|answer| answer.trouble.is_none());
-    let jobs = answer.and_then(|answer| queue::read(&answer.stdout).ok()).unwrap_or_default();
-    let of = |note: &Note| jobs.values().find(|job| note.job == Some(job.queued.job) || note.name == job.name);
-    noted.into_iter().filter_map(|(attempt, note)| Some((attempt.clone(), of(&note)?.queued.clone()))).collect()
-}
-
-/// A profile's partitions are there, by `sinfo`; where that says nothing, `sbatch` will.
-fn check_partitions(profile: Profile) -> Result<()> {
-    if profile.partitions().is_empty() {
-        return Ok(());
-    }
-    let arguments = ["--noheader", "--format=%R"].map(ToOwned::to_owned);
-    let answer = program::ask("sinfo", &arguments, program::PATIENCE);
-    let Some(said) = answer.ok().filter(|answer| answer.trouble.is_none()) else { return Ok(()) };
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let known: Vec<&str> = said.split_whitespace().collect();
-    let unknown =
-        profile.partitions().into_iter().filter(|(name, _)| name.split(',').any(|name| !known.contains(&name)));
-    let mistakes: Vec<_> = unknown
-        .map(|(name, place)| {
-            let hint = closest(name, known.iter().copied()).map(did_you_mean);
-            let hint = hint.or_else(|| Some(format!("known: {}", known.join(", "))));
-            (place, format!("the cluster has no partition `{name}`"), hint)
-        })
-        .collect();
-    if mistakes.is_empty() { Ok(()) } else { Err(profile.refuse(mistakes).into()) }
-}
-
-fn is_on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    let is_any_slurms = noted.iter().any(|(_, note)| note.engine == Engine::Slurm);
+    let jobs = if is_any_slurms { slurm::all_jobs(SOON).unwrap_or_default() } else { Vec::new() };
+    let of = |note: &Note| match note.engine {
+        Engine::Slurm => {
+            let mut found =
+                jobs.iter().filter(|job| note.job.as_ref() == Some(&job.queued.job) || note.name == job.name);
+            found.next().map(|job| job.queued.clone())
+        }
+        // Only its profile says how to ask.
+        Engine::Command => {
+            note.job.clone().map(|job| Queued { job, state: "submitted".to_owned(), reason: None, node: None })
+        }
+    };
+    noted.into_iter().filter_map(|(attempt, note)| Some((attempt.clone(), of(&note)?))).collect()
 }

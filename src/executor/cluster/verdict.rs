@@ -1,12 +1,12 @@
-//! What becomes of a stage whose job has ended, or is gone: by what its node said, what the worker said, and what Slurm says.
+//! What becomes of a stage whose job has ended, or is gone: by what its node said, what the worker said, and what the queue says.
 
 use std::time::Duration;
 
 use bam_contract::event::Event;
 
+use super::ask::Ask;
 use super::files::{NodeEnd, Note};
 use super::queue::QueueJob;
-use super::script::Ask;
 use crate::profile::{Settings, Span};
 use crate::ui::units::bytes;
 
@@ -32,7 +32,7 @@ pub(super) struct Known<'a> {
     /// What the worker said last.
     pub(super) last: Option<&'a Event>,
     pub(super) end: Option<&'a NodeEnd>,
-    pub(super) slurm: Standing<'a>,
+    pub(super) standing: Standing<'a>,
     /// How long its end is known.
     pub(super) waited: Duration,
     pub(super) watched: Watched,
@@ -80,7 +80,7 @@ pub(super) enum Verdict {
 
 impl Known<'_> {
     pub(super) fn verdict(&self) -> Verdict {
-        let is_settled = !matches!(self.slurm, Standing::Open);
+        let is_settled = !matches!(self.standing, Standing::Open);
         match self.end {
             Some(end) => {
                 let is_stopped = matches!(self.last, Some(Event::Stopped { .. }));
@@ -105,7 +105,7 @@ impl Known<'_> {
     }
 
     fn state(&self) -> &str {
-        match self.slurm {
+        match self.standing {
             Standing::Open => "",
             Standing::Ended(job) => &job.state,
             Standing::Gone(state) => state.unwrap_or(GONE),
@@ -147,7 +147,8 @@ impl Known<'_> {
                 Verdict::Again { why, is_lost: false }
             }
             "TIMEOUT" | "DEADLINE" => self.out_of_time(),
-            "BOOT_FAIL" | "CANCELLED" | "LAUNCH_FAILED" | "NODE_FAIL" | "PREEMPTED" | "REVOKED" | GONE => self.lost(),
+            "BOOT_FAIL" | "CANCELLED" | "LAUNCH_FAILED" | "NODE_FAIL" | "PREEMPTED" | "REVOKED" => self.lost(),
+            GONE if self.end.is_none() => self.lost(),
             _ => match self.end {
                 Some(end) if end.is_signalled && self.is_near_its_limit(end.wall_secs) => self.out_of_time(),
                 Some(end) if end.is_signalled => self.lost(),
@@ -177,7 +178,7 @@ impl Known<'_> {
     /// About a job that left no word of a worker.
     fn without_a_word(&self) -> Verdict {
         let job = self.job();
-        let (trouble, hint) = match self.slurm {
+        let (trouble, hint) = match self.standing {
             Standing::Ended(QueueJob { exit_code, state, .. }) if state == "FAILED" => (
                 format!("{job} ended with exit code {exit_code} before the worker did"),
                 "its log has what `setup` and Slurm said; without one, do the nodes see the store and `bam` at the same paths?",
@@ -197,7 +198,7 @@ impl Known<'_> {
             "NODE_FAIL" => "lost its node",
             "BOOT_FAIL" | "LAUNCH_FAILED" => "did not start on its node",
             "CANCELLED" | "REVOKED" => "was cancelled",
-            GONE => "is no longer known to Slurm",
+            GONE if self.end.is_none() => "is gone from the queue",
             _ if self.end.is_some_and(|end| self.is_near_its_limit(end.wall_secs)) => "came to its time limit",
             _ => "was asked to end",
         }
@@ -210,7 +211,7 @@ impl Known<'_> {
     }
 
     fn job(&self) -> String {
-        match (self.note.job, self.end) {
+        match (&self.note.job, self.end) {
             (Some(job), Some(end)) => format!("job {job} on {}", end.host),
             (Some(job), None) => format!("job {job}"),
             (None, _) => "its job".to_owned(),
@@ -218,7 +219,7 @@ impl Known<'_> {
     }
 }
 
-/// Stands for the state of a job that Slurm no longer knows.
+/// Stands for the state of a job that the queue no longer knows.
 const GONE: &str = "GONE";
 
 #[cfg(test)]
@@ -243,12 +244,12 @@ mod tests {
             gpus: 0,
             keeps_state: true,
         };
-        let note = Note { job: Some(7), stopped_at: Some("step 4".to_owned()), ..Note::default() };
+        let note = Note { job: Some(7.into()), stopped_at: Some("step 4".to_owned()), ..Note::default() };
         let job = state.map(|state| QueueJob {
             name: String::new(),
             state: state.to_owned(),
             exit_code: 3,
-            queued: Queued { job: 7, state: state.to_lowercase(), reason: None, node: None },
+            queued: Queued { job: 7.into(), state: state.to_lowercase(), reason: None, node: None },
         });
         let mut known = Known {
             ask: &ask,
@@ -256,7 +257,7 @@ mod tests {
             note: &note,
             last,
             end,
-            slurm: job.as_ref().map_or(Standing::Open, Standing::Ended),
+            standing: job.as_ref().map_or(Standing::Open, Standing::Ended),
             waited: SETTLE,
             watched: Watched::Throughout,
             has_kept_state: false,
@@ -319,10 +320,13 @@ mod tests {
     fn a_lost_job_is_submitted_again() {
         assert_eq!(verdict(Some("NODE_FAIL"), None, None, |_| ()), again("job 7 lost its node", true));
         assert_eq!(verdict(Some("NODE_FAIL"), None, None, |known| known.waited = Duration::ZERO), Verdict::Wait);
-        let gone = verdict(None, None, None, |known| known.slurm = Standing::Gone(None));
-        assert_eq!(gone, again("job 7 is no longer known to Slurm", true));
+        let gone = verdict(None, None, None, |known| known.standing = Standing::Gone(None));
+        assert_eq!(gone, again("job 7 is gone from the queue", true));
         let unwatched = verdict(Some("CANCELLED"), None, None, |known| known.watched = Watched::Adopted);
         assert_eq!(unwatched, again("job 7 was cancelled", true));
+        let failed = end(Some("exit code 3"), 0.0);
+        let forgotten = verdict(None, None, Some(&failed), |known| known.standing = Standing::Gone(None));
+        assert_eq!(forgotten, Verdict::Ended, "a worker that failed was not lost, though the queue forgot its job");
     }
 
     #[test]

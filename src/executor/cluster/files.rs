@@ -3,6 +3,7 @@
 //! An attempt takes more than one submission where a job ends before its stage is done. Each submission has files and an
 //! output folder of its own: what is left of one on a node that was given up may go on writing, and harms no other.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +13,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::SUBMITTED;
+use super::super::{SAID, SUBMITTED};
+use super::job::JobId;
+use crate::profile::Engine;
 
 /// What Slurm says on a node where memory was short, by way of cgroups and without.
 const SHORT_OF_MEMORY: [&str; 3] = ["oom-kill", "oom_kill", "exceeded memory limit"];
@@ -22,21 +25,29 @@ const SHORT_OF_MEMORY: [&str; 3] = ["oom-kill", "oom_kill", "exceeded memory lim
 pub(super) struct Files {
     folder: PathBuf,
     number: u32,
+    /// Where what the queue and `setup` print goes, if not into the folder.
+    said: Option<PathBuf>,
 }
 
 /// What the engine notes of an attempt before it submits anything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Note {
+    /// What queue it was submitted to.
+    #[serde(default)]
+    pub(super) engine: Engine,
     /// The stage's name.
     pub(super) stage: String,
     /// Which submission is the last, from 1.
     pub(super) number: u32,
     /// By which the job is known in the queue before its number is known here.
     pub(super) name: String,
-    /// The number of the last submission's job, once it is known.
-    pub(super) job: Option<u64>,
+    /// The last submission's job, once it is known.
+    pub(super) job: Option<JobId>,
     /// The jobs of those before.
-    pub(super) earlier: Vec<u64>,
+    pub(super) earlier: Vec<JobId>,
+    /// Where what the last one prints goes, if not into the attempt's folder.
+    #[serde(default)]
+    pub(super) said: Option<PathBuf>,
     /// Submissions that were lost through no fault of the stage, since it last made headway.
     pub(super) lost: u32,
     /// How far it came when it last stopped.
@@ -65,7 +76,12 @@ pub(super) struct NodeEnd {
 
 impl Files {
     pub(super) fn new(folder: &Path, number: u32) -> Self {
-        Self { folder: folder.to_owned(), number }
+        Self { folder: folder.to_owned(), number, said: None }
+    }
+
+    /// Of an attempt's last submission.
+    pub(super) fn of(folder: &Path, note: &Note) -> Self {
+        Self { said: note.said.clone(), ..Self::new(folder, note.number) }
     }
 
     fn numbered(&self, name: &str, ending: &str) -> PathBuf {
@@ -96,9 +112,21 @@ impl Files {
         self.numbered("end", ".json")
     }
 
-    /// What Slurm and the lines of `setup` print.
-    pub(super) fn slurm(&self) -> PathBuf {
-        self.numbered("slurm", ".txt")
+    /// What the queue and the lines of `setup` print.
+    pub(super) fn said(&self) -> PathBuf {
+        self.said.clone().unwrap_or_else(|| self.numbered("said", ".txt"))
+    }
+
+    /// The same of a member of an array of which this is the first. One pattern must do for all of them, and folders of attempts
+    /// have none; so it lies beside those.
+    pub(super) fn said_of_array(&self, index: impl Display) -> PathBuf {
+        let attempt = self.folder.file_name().unwrap_or_default().display();
+        self.folder.with_file_name(format!("{SAID}{attempt}.{}_{index}.txt", self.number))
+    }
+
+    /// The script of an array of which this is the first.
+    pub(super) fn array_script(&self) -> PathBuf {
+        self.numbered("array", ".sh")
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -126,7 +154,7 @@ impl Files {
 
     /// Whether Slurm said on the node that memory was short: the queue may have only that the job failed.
     pub(super) fn tells_of_memory(&self) -> bool {
-        let said = fs::read(self.slurm()).unwrap_or_default();
+        let said = fs::read(self.said()).unwrap_or_default();
         let said = String::from_utf8_lossy(&said).into_owned();
         said.lines()
             .any(|line| line.starts_with("slurmstepd") && SHORT_OF_MEMORY.iter().any(|sign| line.contains(sign)))
@@ -142,13 +170,17 @@ impl Files {
         fs::rename(self.output(), place)
     }
 
-    /// Adds what Slurm and `setup` printed to the stage's log. Without it a log says less, which is no failure.
+    /// Adds what the queue and `setup` printed to the stage's log. Without it a log says less, which is no failure.
     pub(super) fn settle_log(&self) {
-        if let Ok(said) = fs::read(self.slurm())
+        if let Ok(said) = fs::read(self.said())
             && !said.is_empty()
             && let Ok(mut log) = File::options().create(true).append(true).open(self.log())
         {
             _ = log.write_all(&said);
+        }
+        // The folder takes what is in it along when it goes.
+        if let Some(said) = &self.said {
+            _ = fs::remove_file(said);
         }
     }
 }
@@ -166,8 +198,8 @@ impl Note {
     }
 
     /// All jobs of the attempt, in their order.
-    pub(super) fn jobs(&self) -> Vec<u64> {
-        self.earlier.iter().copied().chain(self.job).collect()
+    pub(super) fn jobs(&self) -> Vec<JobId> {
+        self.earlier.iter().chain(&self.job).cloned().collect()
     }
 }
 

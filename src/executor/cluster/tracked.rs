@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bam_contract::event::Event;
 
 use super::super::{Elsewhere, End, Message, Queued};
+use super::ask::Ask;
 use super::files::{Call, Files, NodeEnd, Note};
 use super::queue::QueueJob;
-use super::script::Ask;
 use super::verdict::{Known, Standing, Verdict, Watched};
 use crate::profile::Settings;
 
@@ -95,7 +95,7 @@ impl Tracked {
     }
 
     pub(super) fn files(&self) -> Files {
-        Files::new(&self.folder, self.note.number)
+        Files::of(&self.folder, &self.note)
     }
 
     /// Says something to the run; it is gone only when the engine is ending.
@@ -153,7 +153,7 @@ impl Tracked {
         self.end.is_some()
     }
 
-    /// Whether Slurm's word would help to judge an end that the node told of.
+    /// Whether the queue's word would help to judge an end that the node told of.
     pub(super) fn wants_word(&self) -> bool {
         self.is_asked || self.ended_at.is_some()
     }
@@ -187,11 +187,11 @@ impl Tracked {
 
     /// Whether something of this submission's job is there, so that it must have run.
     pub(super) fn has_run(&self) -> bool {
-        self.end.is_some() || self.files().events().exists() || self.files().slurm().exists()
+        self.end.is_some() || self.files().events().exists() || self.files().said().exists()
     }
 
     pub(super) fn verdict(&self, settings: &Settings) -> Verdict {
-        let slurm = match &self.in_queue {
+        let standing = match &self.in_queue {
             Some(job) if job.has_ended() => Standing::Ended(job),
             _ if self.missing >= MOST_MISSING => Standing::Gone(self.accounted.as_deref()),
             _ => Standing::Open,
@@ -202,7 +202,7 @@ impl Tracked {
             note: &self.note,
             last: self.last.as_ref(),
             end: self.end.as_ref(),
-            slurm,
+            standing,
             waited: self.ended_at.map_or(Duration::ZERO, |at| at.elapsed()),
             watched: match (self.is_asked, self.is_adopted) {
                 (true, _) => Watched::ToItsEnd,
@@ -248,12 +248,20 @@ impl Tracked {
         self.tell(Message::Ended { stage: self.stage, end });
     }
 
+    /// Has it submitted anew, under another number: should a job of the one it had have been taken all the same, that has files
+    /// of its own.
+    pub(super) fn renumber(&mut self, at: Instant, tries: u32) {
+        self.note.number += 1;
+        self.phase = Phase::Submit { at, tries };
+    }
+
     /// Makes it ready for another submission.
     pub(super) fn again(&mut self, why: String, is_lost: bool) -> anyhow::Result<()> {
         self.files().settle_log();
         let note = &mut self.note;
         note.number += 1;
         note.earlier.extend(note.job.take());
+        note.said = None;
         note.lost = if is_lost { note.lost + 1 } else { 0 };
         if let Some(Event::Stopped { summary }) = self.last.take() {
             note.stopped_at = Some(summary);

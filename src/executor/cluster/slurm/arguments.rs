@@ -1,0 +1,35 @@
+//! The arguments of `sbatch` that stand for what a stage needs. Jobs of which they are the same may go as an array.
+
+use super::super::ask::Ask;
+use crate::profile::{Settings, Span};
+
+pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
+    let mut arguments = vec![
+        "--open-mode=append".to_owned(),
+        "--input=/dev/null".to_owned(),
+        // A job that is lost is submitted anew, with files of its own.
+        "--no-requeue".to_owned(),
+        "--nodes=1".to_owned(),
+        "--ntasks=1".to_owned(),
+        format!("--cpus-per-task={}", ask.cpus),
+        format!("--mem={}M", ask.memory_mib()),
+    ];
+    if ask.gpus > 0 {
+        arguments.push(format!("--gres=gpu:{}", ask.gpus));
+    }
+    if let Some(Span(time)) = ask.time(settings) {
+        arguments.push(format!("--time={}", time.as_secs().div_ceil(60)));
+    }
+    if ask.keeps_state {
+        arguments.push(format!("--signal=B:TERM@{}", settings.grace.0.as_secs()));
+    }
+    let partition = settings.limits.get(&ask.kind).and_then(|limit| limit.partition.as_ref());
+    let named = [
+        ("partition", partition.or(settings.partition.as_ref())),
+        ("account", settings.account.as_ref()),
+        ("qos", settings.qos.as_ref()),
+    ];
+    arguments.extend(named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))));
+    arguments.extend(settings.options.iter().cloned());
+    arguments
+}

@@ -1,0 +1,29 @@
+//! Whether a cluster has the partitions that a profile names.
+
+use anyhow::Result;
+use bam_contract::fault::closest;
+
+use super::super::program::{PATIENCE, ask, words};
+use crate::pipeline::did_you_mean;
+use crate::profile::Profile;
+
+/// By `sinfo`; where that says nothing, `sbatch` will.
+pub(super) fn check(profile: Profile) -> Result<()> {
+    if profile.partitions().is_empty() {
+        return Ok(());
+    }
+    let answer = ask(&words(["sinfo", "--noheader", "--format=%R"]), PATIENCE);
+    let Some(said) = answer.ok().filter(|answer| answer.trouble.is_none()) else { return Ok(()) };
+    let said = said.text();
+    let known: Vec<&str> = said.split_whitespace().collect();
+    let unknown =
+        profile.partitions().into_iter().filter(|(name, _)| name.split(',').any(|name| !known.contains(&name)));
+    let mistakes: Vec<_> = unknown
+        .map(|(name, place)| {
+            let hint = closest(name, known.iter().copied()).map(did_you_mean);
+            let hint = hint.or_else(|| Some(format!("known: {}", known.join(", "))));
+            (place, format!("the cluster has no partition `{name}`"), hint)
+        })
+        .collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(profile.refuse(mistakes).into()) }
+}
