@@ -1,7 +1,7 @@
 //! What a stage says while it runs: events on standard output, one JSON object a line.
 
 use std::cell::Cell;
-use std::io::{Stdout, Write, stdout};
+use std::io::{Stdout, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use bam_contract::event::Event;
@@ -61,6 +61,11 @@ impl Reporter {
 
     pub(crate) fn warning(&self, text: impl Into<String>) {
         self.emit(&Event::Warning { text: text.into() });
+    }
+
+    /// For the stage's log, whose end is shown if it fails.
+    pub(crate) fn log(&self, text: &str) {
+        _ = writeln!(stderr(), "{text}");
     }
 
     pub(crate) fn done(&self, outcome: Outcome) {

@@ -1,5 +1,6 @@
 //! `score`: metrics of models on dev splits, and the proof that an ONNX model answers as its checkpoint does, or nearly.
 
+mod side_by_side;
 mod variant;
 
 #[cfg(test)]
@@ -75,8 +76,10 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
             .scores
             .extend(sets.iter().zip(&answers).filter_map(|(set, logits)| set.score(input, logits.as_deref()?)));
     }
-    variant::check_differences(&scores, params.tolerance)?;
-    variant::check_losses(&scores, params.max_drop)?;
+    // What fails leaves no scores behind; which of the models to serve must be told all the same.
+    variant::check_differences(&scores, params.tolerance)
+        .and_then(|()| variant::check_losses(&scores, params.max_drop))
+        .inspect_err(|_| reporter.log(&side_by_side::table(&scores)))?;
     for score in &scores.scores {
         for (metric, value) in &score.metrics {
             reporter.metric(&format!("{}/{}/{}/{}", score.model, score.task, score.split, metric.name()), *value);

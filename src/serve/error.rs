@@ -50,11 +50,19 @@ pub(super) enum Refusals {
     NotJson(ErrorBody),
     #[response(status = 422, description = "well-formed, but not to be answered")]
     Invalid(ErrorBody),
-    #[response(status = 429, description = "too much waits already; `retry-after` says for how long")]
+    #[response(
+        status = 429,
+        description = "too much waits already; `retry-after` says for how long",
+        headers(("retry-after" = u64, description = "seconds"))
+    )]
     Busy(ErrorBody),
     #[response(status = 500, description = "a fault of the server or the model")]
     Internal(ErrorBody),
-    #[response(status = 503, description = "not ready, or it took too long")]
+    #[response(
+        status = 503,
+        description = "not ready, or it took too long",
+        headers(("retry-after" = u64, description = "seconds, where it is not ready"))
+    )]
     NotReady(ErrorBody),
 }
 

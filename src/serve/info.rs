@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::engine::Engine;
 use super::error::{ApiError, ErrorBody};
+use super::exposition::{Exposition, as_text};
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TasksResponse {
@@ -74,7 +75,7 @@ pub(super) struct Limits {
 #[utoipa::path(get, path = "/v1/tasks", tag = "about", responses(
     (status = 200, body = TasksResponse),
     (status = 401, description = "a key is needed", body = ErrorBody),
-    (status = 503, description = "not ready", body = ErrorBody),
+    (status = 503, description = "not ready", body = ErrorBody, headers(("retry-after" = u64, description = "seconds"))),
 ))]
 pub(super) async fn tasks(State(app): State<Arc<App>>) -> Result<Json<TasksResponse>, ApiError> {
     let engine = app.engine()?;
@@ -97,7 +98,7 @@ fn task_infos(engine: &Engine) -> Vec<TaskInfo> {
 #[utoipa::path(get, path = "/v1/info", tag = "about", responses(
     (status = 200, body = InfoResponse),
     (status = 401, description = "a key is needed", body = ErrorBody),
-    (status = 503, description = "not ready", body = ErrorBody),
+    (status = 503, description = "not ready", body = ErrorBody, headers(("retry-after" = u64, description = "seconds"))),
 ))]
 pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoResponse>, ApiError> {
     let engine = app.engine()?;
@@ -131,7 +132,12 @@ pub(super) async fn livez() -> &'static str {
 /// Whether requests will be answered: the model is loaded, and has answered as at its export
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, body = String),
-    (status = 503, description = "loading, or about to end", body = ErrorBody),
+    (
+        status = 503,
+        description = "loading, or about to end",
+        body = ErrorBody,
+        headers(("retry-after" = u64, description = "seconds"))
+    ),
 ))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     if app.is_draining() {
@@ -140,13 +146,17 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     app.engine().map(|_| "ready\n")
 }
 
-/// Counters, in the text format of Prometheus
+/// Counters for Prometheus, as OpenMetrics or, where that is rather accepted, as its older text
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
-    (status = 200, body = String, content_type = "application/openmetrics-text"),
+    (status = 200, content((String = "application/openmetrics-text"), (String = "text/plain"))),
     (status = 401, description = "a key is needed", body = ErrorBody),
 ))]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> impl IntoResponse {
     let waiting = app.engine().map_or((0, 0), |engine| engine.queue.waiting());
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], app.metrics.text(waiting))
+    let text = app.metrics.text(waiting);
+    let (content_type, text) = match Exposition::accepted(&headers) {
+        Exposition::OpenMetrics => ("application/openmetrics-text; version=1.0.0; charset=utf-8", text),
+        Exposition::Text => ("text/plain; version=0.0.4; charset=utf-8", as_text(&text)),
+    };
+    ([(header::CONTENT_TYPE, content_type), (header::VARY, "accept")], text)
 }

@@ -1,7 +1,6 @@
 //! Routes, and what surrounds every request: keys, a time limit, a count.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use axum::Router;
@@ -15,28 +14,14 @@ use bam_contract::fault::Fault;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::counted::Counted;
+use super::document;
 use super::error::ApiError;
 use super::{info, keys, pages, predict, tei, tokenize};
-
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "bam serve",
-        description = "One encoder with a head per task: texts and pairs of texts in, labels and values out.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    ),
-    tags(
-        (name = "predict", description = "Answers"),
-        (name = "about", description = "The model"),
-        (name = "health", description = "The server"),
-    )
-)]
-struct Document;
 
 pub(super) fn router(app: &Arc<App>, origins: &[String]) -> Result<Router> {
     let guarded = OpenApiRouter::new()
@@ -47,9 +32,10 @@ pub(super) fn router(app: &Arc<App>, origins: &[String]) -> Result<Router> {
         .routes(routes!(info::info))
         .routes(routes!(info::metrics))
         .route_layer(from_fn_with_state(app.clone(), keys::check));
+    let guarded = document::with_keys(guarded);
     let open = OpenApiRouter::new().routes(routes!(info::livez)).routes(routes!(info::readyz));
     let (router, document) =
-        OpenApiRouter::with_openapi(Document::openapi()).merge(guarded).merge(open).split_for_parts();
+        OpenApiRouter::with_openapi(document::begun()).merge(guarded).merge(open).split_for_parts();
     let document = Bytes::from(document.to_pretty_json()?);
     let document = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone()));
     let router = router
@@ -90,15 +76,13 @@ fn cors(origins: &[String]) -> Result<CorsLayer> {
 /// Counts a request, and gives it up after a while: what is dropped then leaves the queue.
 async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let _in_flight = app.metrics.begin();
-    let started = Instant::now();
+    let mut counted = Counted::new(app.clone(), route);
     let response = timeout(app.settings.timeout, next.run(request)).await.unwrap_or_else(|_| {
         let message = format!("not answered within {:?}", app.settings.timeout);
         let hint = "send less at a time, or try again later";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message, hint).into_response()
     });
-    app.metrics.phase("total", started.elapsed());
-    app.metrics.request(&route, response.status().as_u16());
+    counted.status = response.status().as_u16();
     response
 }
 

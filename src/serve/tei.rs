@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use bam_contract::task::TaskSpec;
 use bam_inference::answer::Answer;
 use serde::{Deserialize, Serialize};
@@ -25,15 +26,30 @@ pub(super) enum TeiInputs {
     Batch(Vec<Vec<String>>),
 }
 
+// Strict, unlike its model: what is mistyped would be answered as if it were not there.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TeiRequest {
     inputs: TeiInputs,
-    /// Give the head's outputs instead of probabilities.
+    /// Give the head's outputs instead of probabilities, or of a regression's value.
     #[serde(default)]
     raw_scores: bool,
+    /// Cut inputs that are too long for the model instead of refusing them.
+    #[serde(default)]
+    truncate: Option<bool>,
+    /// Where they are cut; there is no other side.
+    #[serde(default)]
+    truncation_direction: Option<TruncationDirection>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) enum TruncationDirection {
+    #[serde(alias = "right")]
+    Right,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TeiQuery {
     task: Option<String>,
 }
@@ -76,18 +92,33 @@ pub(super) async fn tei_predict(
             ApiError::invalid("unknown_task", "the model has no task of classes", "name a task with `?task=`")
         })?,
     };
-    let (inputs, is_batch) = texts(request.inputs)?;
+    let TeiRequest { inputs, raw_scores, truncate, truncation_direction: None | Some(TruncationDirection::Right) } =
+        request;
+    let (inputs, is_batch) = texts(inputs)?;
     let task = &heads[chosen];
     inputs.iter().enumerate().try_for_each(|(number, input)| check_fit(task, input, number))?;
     let asked = ask(&app, &engine, inputs, vec![chosen]).await?;
+    if truncate != Some(true) {
+        check_whole(&asked.tokens, engine.model.info.max_tokens)?;
+    }
     let of_row = |row: &Vec<Vec<f32>>| {
-        let predictions = predictions(task, &row[0], request.raw_scores);
+        let predictions = predictions(task, &row[0], raw_scores);
         let label = predictions.first().filter(|_| !task.is_regression()).map(|first| first.label.as_str());
         app.metrics.prediction(&task.name, label);
         predictions
     };
     let mut rows: Vec<_> = asked.logits.iter().map(of_row).collect();
     Ok(Json(if is_batch { TeiResponse::Batch(rows) } else { TeiResponse::One(rows.remove(0)) }))
+}
+
+/// Refuses inputs of which something was cut off.
+fn check_whole(tokens: &[(usize, usize)], most: usize) -> Result<(), ApiError> {
+    let cut = tokens.iter().enumerate().find(|(_, (_, lost))| *lost > 0);
+    cut.map_or(Ok(()), |(number, (kept, lost))| {
+        let message = format!("input {number} has {} tokens, where {most} are the most", kept + lost);
+        let hint = "send `\"truncate\": true` to have it cut";
+        Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", message, hint))
+    })
 }
 
 fn texts(inputs: TeiInputs) -> Result<(Vec<Texts>, bool), ApiError> {
@@ -111,7 +142,10 @@ fn texts(inputs: TeiInputs) -> Result<(Vec<Texts>, bool), ApiError> {
 
 fn predictions(task: &TaskSpec, logits: &[f32], raw_scores: bool) -> Vec<TeiPrediction> {
     let scores = match Answer::of(task, logits) {
-        Answer::Value(value) => return vec![TeiPrediction { score: value, label: task.name.clone() }],
+        Answer::Value(value) => {
+            let score = if raw_scores { f64::from(logits[0]) } else { value };
+            return vec![TeiPrediction { score, label: task.name.clone() }];
+        }
         Answer::Classes(_) if raw_scores => logits.iter().map(|logit| f64::from(*logit)).collect(),
         Answer::Classes(probabilities) => probabilities,
     };

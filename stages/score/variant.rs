@@ -92,24 +92,27 @@ pub(super) fn check_differences(scores: &Scores, tolerance: f64) -> Result<()> {
     Ok(())
 }
 
-/// Fails by the model and task that have lost most, if that is too much. One whose logits are its checkpoint's has lost
-/// nothing, though rounding may reorder answers that are nearly alike.
+/// Fails where a model has lost too much of a task, and names each, the worst first. One whose logits are its checkpoint's
+/// has lost nothing, though rounding may reorder answers that are nearly alike.
 pub(super) fn check_losses(scores: &Scores, max_drop: f64) -> Result<()> {
-    let Some((variant, loss)) = greatest_loss(scores) else { return Ok(()) };
+    let losses = inexact(scores).flat_map(|variant| variant.losses.iter().map(move |loss| (variant, loss)));
     // NaN, the score of a model that answers NaN, is no small loss.
-    let within = loss.points() <= max_drop;
-    let [before, after] = loss.values.map(|value| value * 100.0);
+    let mut too_great: Vec<_> = losses.filter(|(_, loss)| loss.points().is_nan() || loss.points() > max_drop).collect();
+    too_great.sort_by(|(_, one), (_, other)| other.points().total_cmp(&one.points()));
+    let told = |(variant, loss): &(&Variant, &Loss)| {
+        let [before, after] = loss.values.map(|value| value * 100.0);
+        let (model, points, metric) = (&variant.model, loss.points(), loss.metric.name());
+        format!(
+            "`{model}` loses {points:.1} points of {metric} on `{}` ({before:.1} → {after:.1}, {} rows)",
+            loss.task, loss.rows
+        )
+    };
     ensure!(
-        within,
+        too_great.is_empty(),
         Fault::new(
             format!(
-                "ONNX model `{}` loses {:.1} points of {} on `{}` against its checkpoint ({before:.1} → {after:.1}, {} \
-                 rows); {max_drop} is allowed",
-                variant.model,
-                loss.points(),
-                loss.metric.name(),
-                loss.task,
-                loss.rows
+                "too much is lost against the checkpoint, where {max_drop} is allowed: {}",
+                too_great.iter().map(told).collect::<Vec<_>>().join("; ")
             ),
             "export it with another `precision`, or raise `max_drop` if that is no matter"
         )
@@ -117,19 +120,18 @@ pub(super) fn check_losses(scores: &Scores, max_drop: f64) -> Result<()> {
     Ok(())
 }
 
-/// Of those that answer only nearly as their checkpoints do.
-fn greatest_loss(scores: &Scores) -> Option<(&Variant, &Loss)> {
-    let inexact = scores.variants.iter().filter(|variant| !variant.is_exact());
-    let losses = inexact.filter_map(|variant| Some((variant, variant.greatest_loss()?)));
-    losses.max_by(|(_, one), (_, other)| one.points().total_cmp(&other.points()))
+/// Those that answer only nearly as their checkpoints do.
+fn inexact(scores: &Scores) -> impl Iterator<Item = &Variant> {
+    scores.variants.iter().filter(|variant| !variant.is_exact())
 }
 
 /// How near the ONNX models are to their checkpoints, for the stage's line.
 pub(super) fn summary(scores: &Scores) -> String {
     let greatest = scores.exact_differences().map(|difference| difference.max_abs_difference).reduce(f64::max);
     let mut summary = greatest.map(|greatest| format!(", ONNX within {greatest:.1e} of libtorch")).unwrap_or_default();
-    if let Some((_, loss)) = greatest_loss(scores) {
-        summary += &format!(", at most {:.1} points lost", loss.points().max(0.0));
+    let lost = inexact(scores).filter_map(|variant| Some(variant.greatest_loss()?.points()));
+    if let Some(most) = lost.max_by(f64::total_cmp) {
+        summary += &format!(", at most {:.1} points lost", most.max(0.0));
     }
     summary
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::model::exported;
 use crate::support::{Said, Sandbox};
 use serde_json::Value;
 
@@ -209,4 +210,19 @@ fn the_example_of_stages_of_ones_own_runs() {
     assert!(shown.contains(" shorten@entailment ("), "{shown}");
     let again = run();
     assert_eq!(again.stages("CACHED").len(), 7, "{}", again.stderr);
+}
+
+#[test]
+fn models_that_differ_are_told_side_by_side_though_they_fail() {
+    let sandbox = exported();
+    let pipeline = sandbox.read("pipeline.yaml");
+    let strict = pipeline.replace("models: [onnx], ", "models: [onnx], tolerance: 1e-12, ");
+    assert_ne!(pipeline, strict);
+    sandbox.write("strict.yaml", &strict);
+    let run = sandbox.bam(&["run", "strict.yaml"]);
+    assert_eq!((run.code, run.stages("FAILED")), (1, vec!["scores".to_owned()]), "{}", run.stderr);
+    assert!(run.stderr.contains("error: ONNX model `onnx` differs from its checkpoint by "), "{}", run.stderr);
+    for part in ["  | ONNX MODEL  PRECISION  SIZE ", "  | onnx        fp32  ", " entailment accuracy\n"] {
+        assert!(run.stderr.contains(part), "`{part}` in {}", run.stderr);
+    }
 }

@@ -9,6 +9,7 @@ mod faults;
 mod limits;
 mod metrics;
 mod numbers;
+mod page;
 mod pages;
 mod reload;
 

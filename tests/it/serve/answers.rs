@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{assert_alike, pairs, serve, texts};
+use super::{assert_alike, assert_error, pairs, serve, texts};
 use crate::support::model::{PAIRS_TASKS, TEXTS_TASKS, exported};
 
 #[test]
@@ -96,6 +96,37 @@ fn answers_say_what_was_asked_for() {
     assert_eq!(batch.as_array().unwrap().len(), 2);
     let pair = server.post("/predict?task=entailment", &json!({ "inputs": ["a fine day", "a day"] })).json();
     assert_eq!(pair.as_array().unwrap().len(), 3);
+    let regression = |raw: bool| {
+        let body = json!({ "inputs": ["a", "b"], "raw_scores": raw });
+        server.post("/predict?task=similarity", &body).json()[0]["score"].clone()
+    };
+    let asked = json!({ "inputs": { "text": "a", "pair": "b" }, "tasks": ["similarity"], "raw": true });
+    let told = &server.predict(&asked)["results"][0]["tasks"]["similarity"];
+    assert_alike(&json!([regression(false), regression(true)]), &json!([told["value"], told["logits"][0]]));
+}
+
+#[test]
+fn the_known_shape_cuts_only_what_it_may() {
+    let server = serve(&[]);
+    let long = "weather ".repeat(60);
+    let ask = |truncate: &Value| {
+        let mut body = json!({ "inputs": [["a fine day"], [long]], "truncation_direction": "Right" });
+        if !truncate.is_null() {
+            body["truncate"] = truncate.clone();
+        }
+        server.post("/predict?task=sentiment", &body)
+    };
+    for truncate in [Value::Null, json!(false)] {
+        let refused = ask(&truncate);
+        assert_eq!(refused.status, 413);
+        assert_error(&refused, "too_long");
+        let message = refused.json()["error"]["message"].clone();
+        let tokens = server.results(&json!(long), &["sentiment"])[0]["lost_tokens"].as_u64().unwrap() + 48;
+        assert_eq!(message, format!("input 1 has {tokens} tokens, where 48 are the most"));
+    }
+    let cut = ask(&json!(true));
+    assert_eq!((cut.status, cut.json().as_array().unwrap().len()), (200, 2));
+    assert_eq!(server.metric("bam_requests_total{route=\"/predict\",status=\"413\"}"), 2.0);
 }
 
 #[test]

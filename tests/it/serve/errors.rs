@@ -45,6 +45,16 @@ fn every_error_has_one_form() {
         ("POST", "/predict", &[json_type], "{\"inputs\": [\"a\", \"b\", \"c\"]}", 422, "wrong_shape"),
         ("POST", "/predict", &[json_type], "{\"inputs\": [[]]}", 422, "wrong_shape"),
         ("POST", "/predict?task=none", &[json_type], "{\"inputs\": \"a\"}", 422, "unknown_task"),
+        ("POST", "/predict?tsk=sentiment", &[json_type], "{\"inputs\": \"a\"}", 422, "wrong_shape"),
+        ("POST", "/predict", &[json_type], "{\"inputs\": \"a\", \"raw_score\": true}", 422, "wrong_shape"),
+        (
+            "POST",
+            "/predict",
+            &[json_type],
+            "{\"inputs\": \"a\", \"truncation_direction\": \"Left\"}",
+            422,
+            "wrong_shape",
+        ),
     ];
     for (method, path, headers, body, status, code) in cases {
         let answer = server.try_request(method, path, headers, body).unwrap();

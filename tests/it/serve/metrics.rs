@@ -1,5 +1,7 @@
 //! Counts are those of the requests made.
 
+use std::io::Write as _;
+
 use serde_json::json;
 
 use super::{serve, texts};
@@ -50,4 +52,43 @@ fn metrics_are_those_of_the_requests_made() {
         metrics.body.ends_with("# EOF\n")
             && metrics.header("content-type").unwrap().starts_with("application/openmetrics-text")
     );
+}
+
+#[test]
+fn older_scrapers_get_the_older_text() {
+    let server = serve(&[]);
+    server.results(&json!("a fine day"), &["sentiment"]);
+    let accept = ["accept: text/plain;version=0.0.4;q=1,*/*;q=0.1"];
+    let metrics = server.try_request("GET", "/metrics", &accept, "").unwrap();
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for part in [
+        "# HELP bam_requests_total Requests ",
+        "# TYPE bam_requests_total counter\n",
+        "bam_requests_total{route=\"/v1/predict\",status=\"200\"} 1\n",
+        "# TYPE bam_build_info gauge\nbam_build_info{",
+        "# TYPE bam_request_phase_seconds histogram\n",
+    ] {
+        assert!(metrics.body.contains(part), "`{part}` in {}", metrics.body);
+    }
+    assert!(!metrics.body.contains("# UNIT") && !metrics.body.contains("# EOF"), "{}", metrics.body);
+}
+
+#[test]
+fn a_client_that_has_gone_is_counted_and_its_rows_are_dropped() {
+    // Each row is a batch of its own, so that most of them still wait when the client goes.
+    let server =
+        serve(&["--batch-tokens=1", "--threads=1", "--max-inputs=20000", "--queue-tokens=2000000", "--max-body=16MiB"]);
+    let body = json!({ "inputs": vec!["weather ".repeat(60); 20_000], "tasks": ["sentiment"] }).to_string();
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let mut client = server.connect().unwrap();
+    client.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    server.wait_until("its rows wait", || server.metric("bam_queue_rows") > 0.0);
+    drop(client);
+    let gone = "bam_requests_total{route=\"/v1/predict\",status=\"499\"}";
+    server.wait_until("it is counted", || server.metric(gone) == 1.0);
+    // A batch under way is finished.
+    server.wait_until("nothing waits", || server.metric("bam_queue_rows") == 0.0);
+    let computed = server.metric("bam_tokens_total");
+    assert!(computed < 20_000.0 * 48.0, "{computed} tokens were computed: all");
+    assert_eq!(server.metric("bam_requests_in_flight"), 1.0);
 }

@@ -15,7 +15,7 @@ use crate::support::Sandbox;
 use crate::support::model::exported;
 
 /// A copy of the model that says it is another.
-fn copy_of_model(to: &Path, fingerprint: &str) {
+pub(super) fn copy_of_model(to: &Path, fingerprint: &str) {
     let from = exported().path("artifacts/latest/onnx");
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {

@@ -1,5 +1,6 @@
 //! Runs the real `bam` in a folder of its own, to compare what it says whole.
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod model;
 
