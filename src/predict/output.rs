@@ -10,9 +10,8 @@
 //! | `<task>.logits` | fixed-size list of float32 | where asked for |
 
 use std::collections::HashMap;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +33,6 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value, json};
-use tempfile::Builder;
 
 use super::pending::Pending;
 use crate::cli::{OutputFormat, PredictArgs};
@@ -126,11 +124,7 @@ fn open(path: &Path, pending: &Pending) -> Result<Output> {
         let file = File::options().write(true).open(path).with_context(creating)?;
         return Ok(Box::new(BufWriter::new(file)));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // As any new file, not only for its owner as temporary ones are.
-    let anybody = Permissions::from_mode(0o666);
-    let (file, written) = Builder::new().permissions(anybody).tempfile_in(folder).with_context(creating)?.into_parts();
-    pending.set(written, path.to_owned());
+    let file = pending.create(path).with_context(creating)?;
     Ok(Box::new(BufWriter::new(file)))
 }
 

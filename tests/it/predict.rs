@@ -251,13 +251,14 @@ fn a_signal_leaves_no_file_behind() {
     let files = || fs::read_dir(&folder).unwrap().count();
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let mut child = start(&["--output", "interrupted/answers.jsonl"]);
+        // It stays open: it isn't the end of the rows that ends it.
+        let _stdin = child.stdin.take();
         while files() == 0 {
             assert!(child.try_wait().unwrap().is_none(), "it waits for rows");
             std::thread::sleep(Duration::from_millis(5));
         }
         // SAFETY: a signal to a child that is not yet waited for.
         unsafe { libc::kill(child.id().cast_signed(), signal) };
-        // Stdin stays open: it isn't the end of the rows that ends it.
         assert_eq!((child.wait().unwrap().code(), files()), (Some(130), 0), "signal {signal}");
     }
 }
@@ -284,9 +285,9 @@ fn most_memory(rows: usize, output: &str) -> usize {
 
 #[test]
 fn a_file_of_any_length_takes_the_same_memory() {
-    for output in ["memory.jsonl", "memory.arrow", "memory.parquet"] {
-        let (few, many) = (most_memory(10_000, output), most_memory(60_000, output));
+    for output in ["memory.jsonl", "memory.parquet"] {
+        let (few, many) = (most_memory(6_000, output), most_memory(36_000, output));
         // Less than half of the bytes that came on top.
-        assert!(many < few + 25_000_000, "{output}: {few} bytes, then {many}");
+        assert!(many < few + 15_000_000, "{output}: {few} bytes, then {many}");
     }
 }
