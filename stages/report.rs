@@ -64,7 +64,7 @@ impl Reporter {
     }
 
     /// For the stage's log, whose end is shown if it fails.
-    pub(crate) fn log(&self, text: &str) {
+    pub(crate) fn log(text: &str) {
         _ = writeln!(stderr(), "{text}");
     }
 

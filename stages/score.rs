@@ -79,7 +79,7 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
     // What fails leaves no scores behind; which of the models to serve must be told all the same.
     variant::check_differences(&scores, params.tolerance)
         .and_then(|()| variant::check_losses(&scores, params.max_drop))
-        .inspect_err(|_| reporter.log(&side_by_side::table(&scores)))?;
+        .inspect_err(|_| Reporter::log(&side_by_side::table(&scores)))?;
     for score in &scores.scores {
         for (metric, value) in &score.metrics {
             reporter.metric(&format!("{}/{}/{}/{}", score.model, score.task, score.split, metric.name()), *value);

@@ -67,7 +67,8 @@ impl Browser {
     pub(crate) fn order(&self, method: &str, params: Value) -> Value {
         let id = self.last.get() + 1;
         self.last.set(id);
-        let mut order = json!({ "id": id, "method": method, "params": params });
+        let mut order = json!({ "id": id, "method": method });
+        order["params"] = params;
         if !self.page.is_empty() {
             order["sessionId"] = json!(self.page);
         }
