@@ -389,8 +389,6 @@ error: stage `versus` has `dev@rte` twice for method `a`
    |                                              ^^^^^^^
 
 hint: each trial wants a training of its own, with a seed of its own
-
-1 mistake in `pipeline.yaml`; nothing was run
 "
     );
     let said = mistakes("mean: { ensemble: { predictions: [dev@rte, dev@rte] } }");
@@ -404,8 +402,6 @@ error: stage `mean` has `dev@rte` twice
    |                                              ^^^^^^^
 
 hint: an ensemble is of different predictions
-
-1 mistake in `pipeline.yaml`; nothing was run
 "
     );
 }
