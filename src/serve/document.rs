@@ -1,4 +1,4 @@
-//! The OpenAPI document, but for the routes, which are read from their handlers.
+//! What the document of the API says beside the routes, which are read from their handlers.
 
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};

@@ -146,7 +146,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     app.engine().map(|_| "ready\n")
 }
 
-/// Counters for Prometheus, as OpenMetrics or, where that is rather accepted, as its older text
+/// Counters for Prometheus, in its newer form or, where that is rather accepted, in its older one
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
     (status = 200, content((String = "application/openmetrics-text"), (String = "text/plain"))),
     (status = 401, description = "a key is needed", body = ErrorBody),
