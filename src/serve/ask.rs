@@ -39,22 +39,37 @@ impl Asked {
     }
 }
 
-/// Asks the heads `tasks` of a model about all inputs.
-pub(super) async fn ask(
-    app: &App,
-    engine: &Arc<Engine>,
-    inputs: Vec<Texts>,
-    tasks: Vec<usize>,
-) -> Result<Asked, ApiError> {
+/// Inputs in word pieces.
+#[derive(Debug)]
+pub(super) struct Cut {
+    rows: TokenRows,
+    time: Duration,
+}
+
+impl Cut {
+    /// Tokens of each input, and how many were cut off.
+    pub(super) fn tokens(&self) -> Vec<(usize, usize)> {
+        let rows = &self.rows;
+        (0..rows.len()).map(|row| (rows.tokens(row), rows.lost_tokens[row] as usize)).collect()
+    }
+}
+
+/// Cuts inputs into the model's word pieces.
+pub(super) async fn cut(app: &App, engine: &Engine, inputs: Vec<Texts>) -> Result<Cut, ApiError> {
     check_number(app, inputs.len())?;
-    let (rows, tokenize) = word_pieces(app, &engine.model, inputs).await?;
-    app.metrics.phase("tokenize", tokenize);
-    let tokens = (0..rows.len()).map(|row| (rows.tokens(row), rows.lost_tokens[row] as usize)).collect();
-    let ticket = engine.queue.ask(rows, tasks).map_err(|refused| refusal(app, &refused))?;
+    let (rows, time) = word_pieces(app, &engine.model, inputs).await?;
+    app.metrics.phase("tokenize", time);
+    Ok(Cut { rows, time })
+}
+
+/// Asks the heads `tasks` of a model about all inputs.
+pub(super) async fn ask(app: &App, engine: &Engine, cut: Cut, tasks: Vec<usize>) -> Result<Asked, ApiError> {
+    let tokens = cut.tokens();
+    let ticket = engine.queue.ask(cut.rows, tasks).map_err(|refused| refusal(app, &refused))?;
     let answered = ticket.answer().await.map_err(ApiError::internal)?;
     app.metrics.phase("queue", answered.wait);
     app.metrics.phase("compute", answered.compute);
-    Ok(Asked { logits: answered.logits, tokens, tokenize, queue: answered.wait, compute: answered.compute })
+    Ok(Asked { logits: answered.logits, tokens, tokenize: cut.time, queue: answered.wait, compute: answered.compute })
 }
 
 /// Inputs as rows, and what cutting them took.

@@ -9,7 +9,7 @@ use bam_inference::answer::{Answer, likeliest};
 
 use super::api::{LabelProbability, PredictRequest, PredictResponse, RowResult, TaskResult, Texts};
 use super::app::App;
-use super::ask::{ask, check_fit, check_number, head};
+use super::ask::{ask, check_fit, check_number, cut, head};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
 
@@ -36,7 +36,8 @@ pub(super) async fn predict(
     let fitting = fitting(heads, &inputs, &named)?;
     let asked_of: Vec<usize> =
         (0..heads.len()).filter(|head| fitting.iter().any(|fitting| fitting.contains(head))).collect();
-    let asked = ask(&app, &engine, inputs, asked_of.clone()).await?;
+    let cut = cut(&app, &engine, inputs).await?;
+    let asked = ask(&app, &engine, cut, asked_of.clone()).await?;
     let result = |row: usize| {
         let of_head = |(head, logits): (&usize, &Vec<f32>)| {
             let task = &heads[*head];

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::api::Texts;
 use super::app::App;
-use super::ask::{ask, check_fit, head};
+use super::ask::{ask, check_fit, cut, head};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
 
@@ -97,10 +97,11 @@ pub(super) async fn tei_predict(
     let (inputs, is_batch) = texts(inputs)?;
     let task = &heads[chosen];
     inputs.iter().enumerate().try_for_each(|(number, input)| check_fit(task, input, number))?;
-    let asked = ask(&app, &engine, inputs, vec![chosen]).await?;
+    let cut = cut(&app, &engine, inputs).await?;
     if truncate != Some(true) {
-        check_whole(&asked.tokens, engine.model.info.max_tokens)?;
+        check_whole(&cut.tokens(), engine.model.info.max_tokens)?;
     }
+    let asked = ask(&app, &engine, cut, vec![chosen]).await?;
     let of_row = |row: &Vec<Vec<f32>>| {
         let predictions = predictions(task, &row[0], raw_scores);
         let label = predictions.first().filter(|_| !task.is_regression()).map(|first| first.label.as_str());
