@@ -42,9 +42,6 @@ pub(crate) trait Executor {
         Err(Fault::new("a job of a cluster makes it, or has made it, for a run that is gone", hint).into())
     }
 
-    /// Told when all that can be started now has been: what an executor does for several at once it does then.
-    fn all_started(&self) {}
-
     /// Whether workers outlive the engine.
     fn outlives(&self) -> bool {
         false

@@ -308,7 +308,6 @@ impl Run<'_, '_> {
                 break;
             }
         }
-        self.executor.all_started();
         waits_for_others && self.stopping.is_none()
     }
 

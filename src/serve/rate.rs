@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How much the last batch counts.
-const LAST_BATCH: f64 = 0.2;
+pub(super) const LAST_BATCH: f64 = 0.2;
 
 #[derive(Debug)]
 pub(super) struct Rate {

@@ -30,15 +30,15 @@ const ASK_AT_MOST: Duration = Duration::from_mins(5);
 /// Submissions of one job that the queue may put off.
 const MOST_TRIES: u32 = 8;
 
-/// How long what was started waits for what starts with it, to be submitted together.
+/// How long what was started waits for more, to be submitted with it: since the last, and since the first. A queue takes a
+/// second or more to begin a job anyway.
+const GATHER: Duration = Duration::from_millis(250);
 const GATHER_AT_MOST: Duration = Duration::from_secs(2);
 
 /// What the engine wants.
 #[derive(Debug)]
 pub(super) enum Request {
     Track(Box<Tracked>),
-    /// All that could be started now is tracked.
-    Submit,
     /// Of a stage.
     Stop(usize),
     Kill(usize),
@@ -54,8 +54,8 @@ pub(super) struct Clerk {
     words: Vec<String>,
     requests: Receiver<Request>,
     jobs: BTreeMap<usize, Tracked>,
-    /// Since when stages gather that are to be submitted together.
-    gathering: Option<Instant>,
+    /// Since when stages gather that are to be submitted together, and when the last one came.
+    gathering: Option<(Instant, Instant)>,
     survey: Option<Survey>,
     /// When the queue is asked next, at the latest.
     ask_at: Instant,
@@ -77,7 +77,8 @@ impl Clerk {
     /// Works until the engine is gone.
     pub(super) fn work(mut self) {
         loop {
-            let wait = LOOK_EVERY.max(LOOK_EVERY_PER_JOB * self.jobs.len() as u32).min(LOOK_EVERY_AT_MOST);
+            let look = LOOK_EVERY.max(LOOK_EVERY_PER_JOB * self.jobs.len() as u32).min(LOOK_EVERY_AT_MOST);
+            let wait = if self.gathering.is_some() { GATHER.min(look) } else { look };
             let first = if self.jobs.is_empty() {
                 self.requests.recv().map_err(RecvTimeoutError::from)
             } else {
@@ -104,11 +105,11 @@ impl Clerk {
                 if tracked.is_adopted {
                     self.ask_at = Instant::now();
                 } else {
-                    self.gathering.get_or_insert_with(Instant::now);
+                    let now = Instant::now();
+                    self.gathering.get_or_insert((now, now)).1 = now;
                 }
                 self.jobs.insert(tracked.stage, *tracked);
             }
-            Request::Submit => self.gathering = None,
             Request::Stop(stage) => self.stop(stage, Cancel::Soon),
             Request::Kill(stage) => self.stop(stage, Cancel::AtOnce),
             Request::Leave(stage) => drop(self.jobs.remove(&stage)),
@@ -139,7 +140,7 @@ impl Clerk {
 
     /// Submits what is due: together what may go together, and alone what was put off before.
     fn submit(&mut self) {
-        if self.gathering.is_some_and(|since| since.elapsed() < GATHER_AT_MOST) {
+        if self.gathering.is_some_and(|(first, last)| first.elapsed() < GATHER_AT_MOST && last.elapsed() < GATHER) {
             return;
         }
         self.gathering = None;

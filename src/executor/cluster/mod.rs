@@ -128,10 +128,6 @@ impl Executor for Cluster {
         self.track(launch, messages, Some(note))
     }
 
-    fn all_started(&self) {
-        _ = self.requests.send(Request::Submit);
-    }
-
     fn outlives(&self) -> bool {
         true
     }

@@ -76,6 +76,22 @@ fn equal_stages_go_as_one_array() {
 }
 
 #[test]
+fn stages_after_an_array_are_one_too() {
+    let Some(cluster) = four_teachers("") else { return };
+    of_steps(&cluster, 20);
+    let engine = cluster.start(&["pipeline.yaml", "predictions"]);
+    until_all_are_at_it(&cluster);
+    // So that all of them have ended when it looks again, as it is with many jobs.
+    crate::support::signal(engine.id(), libc::SIGSTOP);
+    let has_ended = |job: &serde_json::Value| job["job_state"] == "COMPLETED";
+    until("all trainings have ended", || cluster.jobs().iter().filter(|job| has_ended(job)).count() == 4);
+    crate::support::signal(engine.id(), libc::SIGCONT);
+    let (story, code) = ended(engine);
+    assert_eq!(code, Some(0), "{story}");
+    assert_eq!(submitted(&cluster), ["0-3", "0-3"], "{story}");
+}
+
+#[test]
 fn stages_that_ask_for_something_else_are_no_members() {
     let Some(cluster) = four_teachers("") else { return };
     cluster.sandbox.edit(
