@@ -8,3 +8,4 @@ pub mod row;
 pub mod rows;
 pub mod session;
 pub mod word_pieces;
+mod words;

@@ -5,12 +5,15 @@ use std::path::Path;
 use anyhow::{Context, Error, Result};
 use bam_contract::artifact::encoder::{TOKENIZER, tokenizer_file};
 use bam_contract::fault::Fault;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Deserialize;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::utils::parallelism::set_parallelism;
+use tokenizers::utils::parallelism::{get_parallelism, set_parallelism};
 use tokenizers::{AddedToken, Tokenizer};
+
+use crate::words::Words;
 
 const CLS: &str = "[CLS]";
 const SEP: &str = "[SEP]";
@@ -21,6 +24,7 @@ const MASK: &str = "[MASK]";
 #[derive(Debug)]
 pub struct WordPieces {
     tokenizer: Tokenizer,
+    words: Option<Words>,
     pub cls_id: u32,
     pub sep_id: u32,
     pub pad_id: u32,
@@ -74,7 +78,7 @@ impl WordPieces {
         };
         id(UNKNOWN)?;
         let (cls_id, sep_id, pad_id) = (id(CLS)?, id(SEP)?, id(PAD)?);
-        Ok(Self { tokenizer, cls_id, sep_id, pad_id })
+        Ok(Self { words: Words::of(&tokenizer), tokenizer, cls_id, sep_id, pad_id })
     }
 
     /// Number of tokens, added ones included.
@@ -85,9 +89,19 @@ impl WordPieces {
     /// Ids of each text by itself, without special tokens and uncut; in parallel, in the same order.
     pub fn encode<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Result<Vec<Vec<u32>>> {
         let texts: Vec<_> = texts.collect();
-        let encoded =
-            self.tokenizer.encode_batch_fast(texts, false).map_err(Error::from_boxed).context("tokenizing")?;
-        Ok(encoded.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
+        if get_parallelism() {
+            texts.into_par_iter().map(|text| self.ids(text)).collect()
+        } else {
+            texts.into_iter().map(|text| self.ids(text)).collect()
+        }
+    }
+
+    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = match &self.words {
+            Some(words) if words.can_cut(text) => words.cut(text, &self.tokenizer),
+            _ => self.tokenizer.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()),
+        };
+        ids.map_err(Error::from_boxed).context("tokenizing")
     }
 
     /// The pieces of one text, uncut, with their places in it.
