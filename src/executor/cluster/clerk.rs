@@ -1,17 +1,14 @@
 //! The one thread that talks to a queue: it submits, follows what workers write, asks how jobs stand now and then, and cancels.
 
-use std::collections::{BTreeMap, HashMap};
+mod inquiry;
+mod submission;
+
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use bam_contract::fault::{Fault, hint_of};
-
-use super::super::Message;
-use super::ask::Ask;
 use super::job::JobId;
-use super::queue::{Again, Cancel, Member, Queue, QueueJob, Refusal, name_of_member};
-use super::script;
+use super::queue::{Cancel, Queue};
 use super::survey::Survey;
 use super::tracked::{Phase, Tracked};
 use super::verdict::Verdict;
@@ -26,9 +23,6 @@ const LOOK_EVERY_AT_MOST: Duration = Duration::from_secs(5);
 const ASK_SOON: Duration = Duration::from_secs(1);
 /// And at most, however often it gave no answer.
 const ASK_AT_MOST: Duration = Duration::from_mins(5);
-
-/// Submissions of one job that the queue may put off.
-const MOST_TRIES: u32 = 8;
 
 /// How long what was started waits for more, to be submitted with it: since the last, and since the first. A queue takes a
 /// second or more to begin a job anyway.
@@ -138,100 +132,6 @@ impl Clerk {
         }
     }
 
-    /// Submits what is due: together what may go together, and alone what was put off before.
-    fn submit(&mut self) {
-        if self.gathering.is_some_and(|(first, last)| first.elapsed() < GATHER_AT_MOST && last.elapsed() < GATHER) {
-            return;
-        }
-        self.gathering = None;
-        let now = Instant::now();
-        let (mut fresh, mut put_off) = (Vec::new(), Vec::new());
-        for (stage, tracked) in &self.jobs {
-            match tracked.phase {
-                Phase::Submit { at, tries: 0 } if at <= now => fresh.push(*stage),
-                Phase::Submit { at, .. } if at <= now => put_off.push(vec![*stage]),
-                _ => {}
-            }
-        }
-        let asks: Vec<&Ask> = fresh.iter().map(|stage| &self.jobs[stage].ask).collect();
-        let divided = self.queue.divide(&asks).into_iter();
-        let submissions = divided.map(|places| places.into_iter().map(|at| fresh[at]).collect::<Vec<usize>>());
-        for stages in submissions.chain(put_off).collect::<Vec<_>>() {
-            match self.submit_together(&stages) {
-                Ok(jobs) => {
-                    let now = Instant::now();
-                    for (stage, job) in stages.iter().zip(jobs) {
-                        let tracked = self.jobs.get_mut(stage).expect("it was just there");
-                        tracked.note.job = Some(job);
-                        // Unwritten, the next run finds it by its name.
-                        _ = tracked.note.write(&tracked.folder);
-                        (tracked.phase, tracked.since) = (Phase::Watch, now);
-                    }
-                    self.ask_at = self.ask_at.min(now + ASK_SOON);
-                }
-                Err(refusal) => {
-                    let put_off: Vec<bool> = stages.iter().map(|stage| self.is_put_off(*stage, &refusal)).collect();
-                    if put_off[0] {
-                        self.warn_of(stages[0], &refusal.error);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Submits the jobs of stages in one go; returns by what they are known. Only who has none is to be submitted.
-    fn submit_together(&mut self, stages: &[usize]) -> Result<Vec<JobId>, Refusal> {
-        let tracked = |stage: &usize| &self.jobs[stage];
-        let (first, more) = (tracked(&stages[0]), stages.len() - 1);
-        let attempt = first.folder.file_name().unwrap_or_default().display();
-        let and_more = if more > 0 { format!("+{more}") } else { String::new() };
-        let name = format!("bam:{}{and_more}:{attempt}.{}", first.ask.stage, first.note.number);
-        let first = first.files();
-        for (index, stage) in stages.iter().enumerate() {
-            let tracked = self.jobs.get_mut(stage).expect("it was just there");
-            tracked.note.said = (more > 0).then(|| first.said_of_array(index));
-            tracked.note.name = if more > 0 { name_of_member(&name, index) } else { name.clone() };
-            tracked.note.write(&tracked.folder)?;
-            let own = [tracked.folder.display().to_string(), tracked.note.number.to_string()];
-            let words: Vec<String> = self.words.iter().chain(&own).cloned().collect();
-            let prelude = self.queue.prelude(&tracked.files());
-            let script = script::script(&tracked.ask.stage, &prelude, &self.settings, &words);
-            tracked.files().prepare(&tracked.call, &script)?;
-        }
-        let member = |stage| {
-            let tracked: &Tracked = &self.jobs[stage];
-            Member { ask: &tracked.ask, files: tracked.files() }
-        };
-        self.queue.submit(&name, &stages.iter().map(member).collect::<Vec<_>>())
-    }
-
-    /// Tells of jobs that were not taken and may be yet, by the first of those that were submitted together.
-    fn warn_of(&self, first: usize, error: &anyhow::Error) {
-        let tracked = &self.jobs[&first];
-        let what = format!("the job of `{}` was not taken: {error:#}", tracked.ask.stage);
-        tracked.tell(Message::Trouble(Fault::new(what, "it is submitted again, unless the queue has it").into()));
-    }
-
-    /// Puts off a stage whose job was not taken, or else fails it.
-    fn is_put_off(&mut self, stage: usize, refusal: &Refusal) -> bool {
-        let tracked = self.jobs.get_mut(&stage).expect("it was just there");
-        let Phase::Submit { tries, .. } = tracked.phase else { return false };
-        let has_tries = match refusal.again {
-            Again::Never => false,
-            Again::SomeTimes => tries + 1 < MOST_TRIES,
-            Again::UntilThereIsRoom => true,
-        };
-        if !has_tries {
-            tracked.tell_end(Some(format!("{:#}", refusal.error)), hint_of(&refusal.error).map(ToOwned::to_owned));
-            self.jobs.remove(&stage);
-            return false;
-        }
-        // It may have been taken all the same.
-        (tracked.phase, tracked.since) = (Phase::Find { tries: tries + 1 }, Instant::now());
-        self.ask_at = self.ask_at.min(tracked.since + ASK_SOON);
-        true
-    }
-
     /// Hears workers, and of their ends.
     fn listen(&mut self) {
         for tracked in self.jobs.values_mut() {
@@ -240,98 +140,6 @@ impl Clerk {
             }
             tracked.listen();
             tracked.look_for_end();
-        }
-    }
-
-    /// Asks the queue when it is time to, and takes in what it said.
-    fn ask_queue(&mut self) {
-        if let Some(survey) = &self.survey {
-            let Some(answers) = survey.answers() else { return };
-            let jobs = answers.and_then(|answers| self.queue.read(&survey.jobs, &answers));
-            let since = survey.since;
-            self.survey = None;
-            match jobs {
-                Ok(jobs) => {
-                    self.failures = 0;
-                    self.take_in(&jobs, since);
-                    let is_wanted = self
-                        .jobs
-                        .values()
-                        .any(|tracked| tracked.wants_word() || matches!(tracked.phase, Phase::Find { .. }));
-                    let pause = self.settings.poll.0;
-                    self.ask_at = Instant::now() + if is_wanted { pause.min(ASK_SOON) } else { pause };
-                }
-                Err(error) => self.unanswered(&error),
-            }
-            return;
-        }
-        let mut asked = self.jobs.values().filter(|tracked| !matches!(tracked.phase, Phase::Submit { .. })).peekable();
-        if asked.peek().is_some() && self.ask_at <= Instant::now() {
-            let jobs: Vec<JobId> = asked.filter_map(|tracked| tracked.note.job.clone()).collect();
-            let questions = self.queue.questions(&jobs);
-            match Survey::start(jobs, questions) {
-                Ok(survey) => self.survey = Some(survey),
-                Err(error) => self.unanswered(&error),
-            }
-        }
-    }
-
-    /// Waits longer each time, and says so the first.
-    fn unanswered(&mut self, trouble: &anyhow::Error) {
-        let pause = self.settings.poll.0 * 2_u32.pow(self.failures.min(10));
-        self.ask_at = Instant::now() + pause.min(ASK_AT_MOST.max(self.settings.poll.0));
-        self.failures += 1;
-        if self.failures == 1
-            && let Some(tracked) = self.jobs.values().next()
-        {
-            let hint =
-                "jobs go on meanwhile, and what they report is heard; the queue is asked again, less and less often";
-            tracked.tell(Message::Trouble(Fault::new(format!("the queue cannot be asked: {trouble:#}"), hint).into()));
-        }
-    }
-
-    /// Takes in an answer of the queue to a question of `since`.
-    fn take_in(&mut self, jobs: &[QueueJob], since: Instant) {
-        let by_id: BTreeMap<&JobId, &QueueJob> = jobs.iter().map(|job| (&job.queued.job, job)).collect();
-        // A queue that tells no names has none found by them.
-        let named = jobs.iter().filter(|job| !job.name.is_empty());
-        let by_name: HashMap<&str, &QueueJob> = named.map(|job| (job.name.as_str(), job)).collect();
-        let mut to_stop = Vec::new();
-        for tracked in self.jobs.values_mut().filter(|tracked| tracked.since < since) {
-            match tracked.phase {
-                Phase::Submit { .. } => {}
-                Phase::Find { tries } => {
-                    if let Some(found) = by_name.get(tracked.note.name.as_str()) {
-                        tracked.note.job = Some(found.queued.job.clone());
-                        _ = tracked.note.write(&tracked.folder);
-                        tracked.phase = Phase::Watch;
-                        tracked.see(found);
-                        to_stop.extend(tracked.is_asked.then_some(tracked.stage));
-                    } else if tracked.has_run() && !tracked.is_asked {
-                        tracked.phase = Phase::Watch;
-                    } else {
-                        to_stop.extend(tracked.is_asked.then_some(tracked.stage));
-                        let pause = if tries == 0 { Duration::ZERO } else { self.settings.poll.0 * 2_u32.pow(tries) };
-                        tracked.renumber(Instant::now() + pause.min(ASK_AT_MOST), tries);
-                    }
-                }
-                Phase::Watch => match tracked.note.job.as_ref().and_then(|job| by_id.get(job)) {
-                    Some(found) => tracked.see(found),
-                    None => {
-                        if tracked.miss()
-                            && let Some(job) = &tracked.note.job
-                        {
-                            tracked.account(self.queue.accounted(job));
-                        }
-                    }
-                },
-            }
-        }
-        for stage in to_stop {
-            if let Some(tracked) = self.jobs.get_mut(&stage) {
-                tracked.is_asked = false;
-                self.stop(stage, Cancel::Soon);
-            }
         }
     }
 
