@@ -1,6 +1,7 @@
 //! Stages as jobs of a cluster: against a Slurm of one node that the tests start themselves, where it is installed, and against
 //! programs that stand in for Slurm's when it is to misbehave.
 
+mod adoption;
 mod arrays;
 mod command;
 mod faults;

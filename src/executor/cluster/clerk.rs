@@ -95,8 +95,10 @@ impl Clerk {
 
     fn heed(&mut self, request: Request) {
         match request {
-            Request::Track(tracked) => {
+            Request::Track(mut tracked) => {
                 if tracked.is_adopted {
+                    // Here and not by the loop, which would wait for itself to hear it.
+                    tracked.replay();
                     self.ask_at = Instant::now();
                 } else {
                     let now = Instant::now();

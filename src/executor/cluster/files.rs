@@ -160,9 +160,12 @@ impl Files {
             .any(|line| line.starts_with("slurmstepd") && SHORT_OF_MEMORY.iter().any(|sign| line.contains(sign)))
     }
 
-    /// Puts what the stage made to where an attempt's output is looked for.
+    /// Puts what the stage made to where an attempt's output is looked for, unless a run that ended then has done so.
     pub(super) fn settle_output(&self) -> io::Result<()> {
         let place = self.folder.join("output");
+        if !self.output().exists() && fs::read_dir(&place)?.next().is_some() {
+            return Ok(());
+        }
         match fs::remove_dir(&place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -213,4 +216,24 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_was_put_in_its_place_before_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(folder.path(), 2);
+        fs::create_dir(folder.path().join("output")).unwrap();
+        assert!(files.settle_output().is_err(), "nothing was made");
+        fs::create_dir_all(folder.path().join("output")).unwrap();
+        fs::create_dir(files.output()).unwrap();
+        fs::write(files.output().join("a.txt"), "made").unwrap();
+        for _ in 0..2 {
+            files.settle_output().unwrap();
+            assert_eq!(fs::read_to_string(folder.path().join("output/a.txt")).unwrap(), "made");
+        }
+    }
 }

@@ -104,7 +104,6 @@ impl Cluster {
         if adopted {
             tracked.is_adopted = true;
             tracked.phase = if tracked.note.job.is_some() { Phase::Watch } else { Phase::Find { tries: 0 } };
-            tracked.replay();
         }
         self.requests
             .send(Request::Track(Box::new(tracked)))

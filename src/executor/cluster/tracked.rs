@@ -261,6 +261,8 @@ impl Tracked {
         let note = &mut self.note;
         note.number += 1;
         note.earlier.extend(note.job.take());
+        // The next run would find the job that has ended by it.
+        note.name.clear();
         note.said = None;
         note.lost = if is_lost { note.lost + 1 } else { 0 };
         if let Some(Event::Stopped { summary }) = self.last.take() {
@@ -276,5 +278,37 @@ impl Tracked {
         *self = fresh;
         self.tell(Message::Requeued { stage: self.stage, why });
         self.note.write(&self.folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn tracked(folder: &tempfile::TempDir, note: Note) -> Tracked {
+        let ask = Ask {
+            stage: "teacher".to_owned(),
+            kind: "train".to_owned(),
+            cpus: 1,
+            memory_bytes: 0,
+            gpus: 0,
+            keeps_state: true,
+        };
+        let call = Call { program: None, threads: 1, sees_gpus: false };
+        let resume = folder.path().join("resume");
+        Tracked::new(0, folder.path().to_owned(), (ask, call, note), resume, mpsc::sync_channel(8).0)
+    }
+
+    #[test]
+    fn a_job_that_ended_is_not_taken_for_the_one_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let note = Note { number: 1, name: "bam:teacher:f.a.1".to_owned(), job: Some(7.into()), ..Note::default() };
+        let mut tracked = tracked(&folder, note);
+        tracked.again("it lost its node".to_owned(), true).unwrap();
+        let note = Note::read(folder.path()).unwrap();
+        assert_eq!((note.number, note.name.as_str(), &note.job), (2, "", &None));
+        assert_eq!(note.jobs(), [7.into()]);
     }
 }
