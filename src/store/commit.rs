@@ -73,7 +73,11 @@ impl Pending {
     }
 
     pub(crate) fn write_job(&self, job: &[u8]) -> Result<()> {
-        fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
+        write_whole(&self.job(), job)
+    }
+
+    pub(crate) fn write_note(&self, note: &[u8]) -> Result<()> {
+        write_whole(&self.note(), note)
     }
 
     /// Makes room on the disk for what is to be said of a stage that failed.
@@ -189,6 +193,13 @@ impl Pending {
         }
         Err(error.unwrap_or_else(|| io::ErrorKind::DirectoryNotEmpty.into()))
     }
+}
+
+/// Writes a file whole or not at all: a job may be reading it.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let written = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, path));
+    written.with_context(|| format!("writing `{}`", path.display()))
 }
 
 /// How often another host's artifact of the same name may come in between.
