@@ -1,13 +1,13 @@
 //! The one thread that talks to a queue: it submits, follows what workers write, asks how jobs stand now and then, and cancels.
 
+mod ending;
 mod inquiry;
 mod submission;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::job::JobId;
 use super::queue::{Cancel, Queue};
 use super::survey::Survey;
 use super::tracked::{Phase, Tracked};
@@ -38,7 +38,8 @@ pub(super) enum Request {
     Kill(usize),
     /// This run has no more to do with the stage's job.
     Leave(usize),
-    KillAll,
+    /// Says then how many jobs the queue could not be told of.
+    KillAll(SyncSender<usize>),
 }
 
 pub(super) struct Clerk {
@@ -47,10 +48,16 @@ pub(super) struct Clerk {
     /// The worker's call, but for the attempt's folder and the submission's number.
     words: Vec<String>,
     requests: Receiver<Request>,
+    /// What was heard of them, and not heeded yet.
+    heard: Vec<Request>,
     jobs: BTreeMap<usize, Tracked>,
     /// Since when stages gather that are to be submitted together, and when the last one came.
     gathering: Option<(Instant, Instant)>,
+    /// Until when nothing is submitted since the queue was full, and how often it was in a row.
+    full: Option<(Instant, u32)>,
     survey: Option<Survey>,
+    /// What accounting is asked.
+    accounting: Option<Survey>,
     /// When the queue is asked next, at the latest.
     ask_at: Instant,
     /// How often it gave no answer since it last did.
@@ -64,8 +71,20 @@ impl Clerk {
         words: Vec<String>,
         requests: Receiver<Request>,
     ) -> Self {
-        let (jobs, ask_at) = (BTreeMap::new(), Instant::now());
-        Self { queue, settings, words, requests, jobs, gathering: None, survey: None, ask_at, failures: 0 }
+        Self {
+            queue,
+            settings,
+            words,
+            requests,
+            heard: Vec::new(),
+            jobs: BTreeMap::new(),
+            gathering: None,
+            full: None,
+            survey: None,
+            accounting: None,
+            ask_at: Instant::now(),
+            failures: 0,
+        }
     }
 
     /// Works until the engine is gone.
@@ -73,65 +92,65 @@ impl Clerk {
         loop {
             let look = LOOK_EVERY.max(LOOK_EVERY_PER_JOB * self.jobs.len() as u32).min(LOOK_EVERY_AT_MOST);
             let wait = if self.gathering.is_some() { GATHER.min(look) } else { look };
-            let first = if self.jobs.is_empty() {
+            let first = if !self.heard.is_empty() {
+                Err(RecvTimeoutError::Timeout)
+            } else if self.jobs.is_empty() {
                 self.requests.recv().map_err(RecvTimeoutError::from)
             } else {
                 self.requests.recv_timeout(wait)
             };
             match first {
-                Ok(request) => self.heed(request),
+                Ok(request) => self.heard.push(request),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            while let Ok(request) = self.requests.try_recv() {
-                self.heed(request);
-            }
+            self.hear();
+            self.heed();
+            self.ask_queue();
+            self.ask_accounts();
             self.submit();
             self.listen();
-            self.ask_queue();
             self.judge();
         }
     }
 
-    fn heed(&mut self, request: Request) {
-        match request {
-            Request::Track(mut tracked) => {
-                if tracked.is_adopted {
-                    // Here and not by the loop, which would wait for itself to hear it.
-                    tracked.replay();
-                    self.ask_at = Instant::now();
-                } else {
-                    let now = Instant::now();
-                    self.gathering.get_or_insert((now, now)).1 = now;
-                }
-                self.jobs.insert(tracked.stage, *tracked);
-            }
-            Request::Stop(stage) => self.stop(stage, Cancel::Soon),
-            Request::Kill(stage) => self.stop(stage, Cancel::AtOnce),
-            Request::Leave(stage) => drop(self.jobs.remove(&stage)),
-            Request::KillAll => {
-                self.jobs.values_mut().for_each(|job| job.is_asked = true);
-                let all: Vec<JobId> = self.jobs.values().filter_map(|job| job.note.job.clone()).collect();
-                if !all.is_empty() {
-                    self.queue.cancel(&all, Cancel::AtOnce);
-                }
-            }
-        }
+    /// Takes what the engine has said meanwhile.
+    fn hear(&mut self) {
+        self.heard.extend(self.requests.try_iter());
     }
 
-    fn stop(&mut self, stage: usize, how: Cancel) {
-        let Some(tracked) = self.jobs.get_mut(&stage) else { return };
-        if tracked.is_asked && how == Cancel::Soon {
-            return;
+    /// Does what was heard, with as few calls as that takes: what is to end is told so together, and first what is to end at once.
+    fn heed(&mut self) {
+        let (mut soon, mut at_once, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for request in std::mem::take(&mut self.heard) {
+            match request {
+                Request::Track(tracked) => self.track(*tracked),
+                Request::Stop(stage) => soon.push(stage),
+                Request::Kill(stage) => at_once.push(stage),
+                Request::Leave(stage) => drop(self.jobs.remove(&stage)),
+                Request::KillAll(reply) => replies.push(reply),
+            }
         }
-        tracked.is_asked = true;
-        self.ask_at = self.ask_at.min(Instant::now() + ASK_SOON);
-        if let Phase::Submit { .. } = tracked.phase {
-            tracked.tell_end(Some("it was not submitted yet".to_owned()), None);
-            self.jobs.remove(&stage);
-        } else if let Some(job) = &tracked.note.job {
-            self.queue.cancel(std::slice::from_ref(job), how);
+        if !replies.is_empty() {
+            at_once = self.jobs.keys().copied().collect();
         }
+        let unreached = self.stop(&at_once, Cancel::AtOnce);
+        for reply in replies {
+            _ = reply.try_send(unreached);
+        }
+        self.stop(&soon, Cancel::Soon);
+    }
+
+    fn track(&mut self, mut tracked: Tracked) {
+        let now = Instant::now();
+        if tracked.is_adopted {
+            // Here and not by the loop, which would wait for itself to hear it.
+            tracked.replay();
+            self.ask_at = now;
+        } else {
+            self.gathering.get_or_insert((now, now)).1 = now;
+        }
+        self.jobs.insert(tracked.stage, tracked);
     }
 
     /// Hears workers, and of their ends.

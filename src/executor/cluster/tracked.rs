@@ -2,21 +2,28 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime};
 
 use bam_contract::event::Event;
+use bam_contract::fault::Fault;
+use bam_contract::job::STATE_FILE;
 
 use super::super::{Elsewhere, End, Message, Queued};
 use super::ask::Ask;
-use super::files::{Call, Files, NodeEnd, Note};
-use super::queue::QueueJob;
+use super::files::{Call, Files, NodeEnd, Note, refresh};
+use super::queue::{Cancel, QueueJob};
 use super::verdict::{Known, Standing, Verdict, Watched};
 use crate::profile::Settings;
 
 /// Answers of the queue without a job after which it is gone.
 const MOST_MISSING: u32 = 2;
+
+/// Between two times that the file system is made to look anew.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// A stage and its job.
 #[derive(Debug)]
@@ -31,12 +38,16 @@ pub(super) struct Tracked {
     pub(super) resume: PathBuf,
     pub(super) messages: SyncSender<Message>,
     pub(super) phase: Phase,
-    /// Whether this run wants it to end, and whether at once.
-    pub(super) is_asked: bool,
+    /// Whether this run wants it to end, how, and when it last said so.
+    pub(super) asked: Option<(Cancel, Instant)>,
+    /// Whether it may have ended while nobody watched.
     pub(super) is_adopted: bool,
+    /// Whether the queue may have it. Who takes this first decides: the clerk, who submits it then, or who leaves it.
+    pub(super) claim: Arc<AtomicBool>,
+    /// Why it was last not taken.
+    pub(super) refused: Option<(String, Option<String>)>,
     /// When its number was last learnt: what the queue said before counts for nothing.
     pub(super) since: Instant,
-    submitted: SystemTime,
     /// How much of the events was read.
     read_bytes: u64,
     last: Option<Event>,
@@ -44,19 +55,28 @@ pub(super) struct Tracked {
     missing: u32,
     end: Option<NodeEnd>,
     in_queue: Option<QueueJob>,
-    /// What accounting says of one that is gone.
-    accounted: Option<String>,
+    account: Account,
     /// When its end was first known.
     ended_at: Option<Instant>,
+    /// When the file system was last made to look anew.
+    refreshed: Option<Instant>,
+}
+
+/// What accounting says of a job that is gone.
+#[derive(Debug)]
+enum Account {
+    NotAsked,
+    /// The state that it has of it, if any.
+    Asked(Option<String>),
 }
 
 /// What is to be done about it next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
-    /// Submit it, then. So many times it was tried in vain.
-    Submit { at: Instant, tries: u32 },
-    /// Find out from the queue whether it was submitted.
-    Find { tries: u32 },
+    /// Submit it. So many times it was tried in vain.
+    Submit { tries: u32 },
+    /// Find out whether it was submitted: if the queue doesn't have it then, it is submitted anew.
+    Find { until: Instant, tries: u32 },
     /// Wait for its end.
     Watch,
 }
@@ -78,19 +98,21 @@ impl Tracked {
             note,
             resume,
             messages,
-            phase: Phase::Submit { at: now, tries: 0 },
-            is_asked: false,
+            phase: Phase::Submit { tries: 0 },
+            asked: None,
             is_adopted: false,
+            claim: Arc::default(),
+            refused: None,
             since: now,
-            submitted: SystemTime::now(),
             read_bytes: 0,
             last: None,
             told: None,
             missing: 0,
             end: None,
             in_queue: None,
-            accounted: None,
+            account: Account::NotAsked,
             ended_at: None,
+            refreshed: None,
         }
     }
 
@@ -113,9 +135,16 @@ impl Tracked {
             self.last = None;
         }
         self.note.number = number;
-        // What was kept before that is no headway of this job; its folder says when it was submitted.
-        let written = fs::metadata(self.files().script()).and_then(|metadata| metadata.modified());
-        self.submitted = written.unwrap_or(self.submitted);
+    }
+
+    /// Takes it for submitting; false if the run has left it by then.
+    pub(super) fn take_claim(&self) -> bool {
+        self.claim.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Gives it back, where the queue has not taken it.
+    pub(super) fn unclaim(&self) {
+        self.claim.store(false, Ordering::Release);
     }
 
     /// Tells what the worker has said since. Its last word is kept until the end is known.
@@ -145,6 +174,9 @@ impl Tracked {
         if self.end.is_some() {
             return false;
         }
+        if self.ended_at.is_some() {
+            self.refresh();
+        }
         self.end = self.files().read_end();
         if self.end.is_some() {
             self.ended_at.get_or_insert_with(Instant::now);
@@ -153,36 +185,66 @@ impl Tracked {
         self.end.is_some()
     }
 
+    /// Has what the node wrote be seen, should the file system be behind.
+    fn refresh(&mut self) {
+        if self.refreshed.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
+            return;
+        }
+        self.refreshed = Some(Instant::now());
+        let resume = if self.resume.exists() { Some(self.resume.as_path()) } else { self.resume.parent() };
+        [Some(self.folder.as_path()), resume].into_iter().flatten().for_each(refresh);
+    }
+
+    /// Whether all that the node says was made is seen.
+    fn shows_output(&mut self) -> bool {
+        let shows = self.end.as_ref().is_none_or(|end| self.files().shows(&end.output));
+        if !shows {
+            self.refresh();
+            refresh(&self.files().output());
+        }
+        shows
+    }
+
     /// Whether the queue's word would help to judge an end that the node told of.
     pub(super) fn wants_word(&self) -> bool {
-        self.is_asked || self.ended_at.is_some()
+        self.asked.is_some() || self.ended_at.is_some()
     }
 
     /// Takes in what the queue says of its job.
     pub(super) fn see(&mut self, job: &QueueJob) {
         self.missing = 0;
+        self.account = Account::NotAsked;
         if self.told.as_ref() != Some(&job.queued) {
             self.told = Some(job.queued.clone());
             self.tell(Message::Queued { stage: self.stage, queued: job.queued.clone() });
         }
         if job.has_ended() {
             self.ended_at.get_or_insert_with(Instant::now);
+        } else {
+            self.is_adopted = false;
         }
         self.in_queue = Some(job.clone());
     }
 
-    /// Takes in that the queue doesn't know its job; says whether that is so for good.
-    pub(super) fn miss(&mut self) -> bool {
+    /// Takes in that the queue doesn't know its job.
+    pub(super) fn miss(&mut self) {
         self.missing += 1;
-        let is_gone = self.missing >= MOST_MISSING && !self.in_queue.as_ref().is_some_and(QueueJob::has_ended);
-        if is_gone {
+        if self.is_gone() {
             self.ended_at.get_or_insert_with(Instant::now);
         }
-        is_gone && self.missing == MOST_MISSING
+    }
+
+    fn is_gone(&self) -> bool {
+        self.missing >= MOST_MISSING && !self.in_queue.as_ref().is_some_and(QueueJob::has_ended)
+    }
+
+    /// Whether accounting is to be asked about it.
+    pub(super) fn wants_account(&self) -> bool {
+        self.is_gone() && matches!(self.account, Account::NotAsked)
     }
 
     pub(super) fn account(&mut self, state: Option<String>) {
-        self.accounted = state;
+        self.account = Account::Asked(state);
     }
 
     /// Whether something of this submission's job is there, so that it must have run.
@@ -190,11 +252,29 @@ impl Tracked {
         self.end.is_some() || self.files().events().exists() || self.files().said().exists()
     }
 
-    pub(super) fn verdict(&self, settings: &Settings) -> Verdict {
+    /// Whether the queue had it when it was last asked, and not as one that has ended.
+    pub(super) fn is_in_queue(&self) -> bool {
+        self.missing == 0 && self.in_queue.as_ref().is_some_and(|job| !job.has_ended())
+    }
+
+    /// Says that its job is known by nothing but what it writes.
+    pub(super) fn tell_unknown(&self) {
+        let what = format!("the job of `{}` has begun, and what the queue calls it was never heard", self.ask.stage);
+        let hint = format!(
+            "its end is waited for; if the queue lost it, stop this run and remove `{}`",
+            self.folder.display()
+        );
+        self.tell(Message::Trouble(Fault::new(what, hint).into()));
+    }
+
+    pub(super) fn verdict(&mut self, settings: &Settings) -> Verdict {
+        let shows_output = self.shows_output();
         let standing = match &self.in_queue {
             Some(job) if job.has_ended() => Standing::Ended(job),
-            _ if self.missing >= MOST_MISSING => Standing::Gone(self.accounted.as_deref()),
-            _ => Standing::Open,
+            _ => match &self.account {
+                Account::Asked(state) if self.is_gone() => Standing::Gone(state.as_deref()),
+                _ => Standing::Open,
+            },
         };
         let known = Known {
             ask: &self.ask,
@@ -202,12 +282,14 @@ impl Tracked {
             note: &self.note,
             last: self.last.as_ref(),
             end: self.end.as_ref(),
+            shows_output,
+            limit: self.in_queue.as_ref().and_then(|job| job.time_limit),
             standing,
             waited: self.ended_at.map_or(Duration::ZERO, |at| at.elapsed()),
-            watched: match (self.is_asked, self.is_adopted) {
-                (true, _) => Watched::ToItsEnd,
-                (false, true) => Watched::Adopted,
-                (false, false) => Watched::Throughout,
+            watched: match (self.asked, self.is_adopted) {
+                (Some(_), _) => Watched::ToItsEnd,
+                (None, true) => Watched::Adopted,
+                (None, false) => Watched::Throughout,
             },
             has_kept_state: self.ended_at.is_some() && self.has_kept_state(),
             tells_of_memory: self.ended_at.is_some() && self.files().tells_of_memory(),
@@ -216,9 +298,16 @@ impl Tracked {
     }
 
     fn has_kept_state(&self) -> bool {
+        // By the clock of the server that keeps both.
+        let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let submitted = written(&self.files().script()).unwrap_or(SystemTime::UNIX_EPOCH);
+        if self.ask.kind == "train" {
+            // Notes of this program's lie beside it.
+            return written(&self.resume.join(STATE_FILE)).is_some_and(|changed| changed > submitted);
+        }
         let entries = fs::read_dir(&self.resume).into_iter().flatten().flatten();
-        let mut changes = entries.filter_map(|entry| entry.metadata().ok()?.modified().ok());
-        changes.any(|changed| changed > self.submitted)
+        let mut changes = entries.filter_map(|entry| written(&entry.path()));
+        changes.any(|changed| changed > submitted)
     }
 
     /// Tells the run of the end.
@@ -250,21 +339,30 @@ impl Tracked {
 
     /// Has it submitted anew, under another number: should a job of the one it had have been taken all the same, that has files
     /// of its own.
-    pub(super) fn renumber(&mut self, at: Instant, tries: u32) {
+    pub(super) fn renumber(&mut self, tries: u32) {
         self.note.number += 1;
-        self.phase = Phase::Submit { at, tries };
+        self.note.given_up.push(std::mem::take(&mut self.note.name));
+        // Unwritten, the next run looks for it by the name it had.
+        _ = self.note.write(&self.folder);
+        self.unclaim();
+        self.phase = Phase::Submit { tries };
     }
 
     /// Makes it ready for another submission.
     pub(super) fn again(&mut self, why: String, is_lost: bool) -> anyhow::Result<()> {
         self.files().settle_log();
+        let has_kept_state = self.has_kept_state();
         let note = &mut self.note;
         note.number += 1;
         note.earlier.extend(note.job.take());
         // The next run would find the job that has ended by it.
         note.name.clear();
         note.said = None;
-        note.lost = if is_lost { note.lost + 1 } else { 0 };
+        note.lost = match (is_lost, has_kept_state) {
+            (true, false) => note.lost + 1,
+            (true, true) => 1,
+            (false, _) => 0,
+        };
         if let Some(Event::Stopped { summary }) = self.last.take() {
             note.stopped_at = Some(summary);
         }
@@ -275,7 +373,9 @@ impl Tracked {
             std::mem::take(&mut self.resume),
             self.messages.clone(),
         );
-        *self = fresh;
+        let claim = std::mem::take(&mut self.claim);
+        *self = Self { claim, ..fresh };
+        self.unclaim();
         self.tell(Message::Requeued { stage: self.stage, why });
         self.note.write(&self.folder)
     }
