@@ -130,3 +130,25 @@ fn again_and_again(mut act: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_full_disk_has_cut_off_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let event = Event::Warning { text: "hot".to_owned() };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut lines = Lines { file: full, is_torn: false };
+        assert!(lines.add(&event).is_err());
+        fs::write(&path, r#"{"event": "warn"#).unwrap();
+        lines.file = File::options().append(true).open(&path).unwrap();
+        lines.add(&event).unwrap();
+        lines.add(&event).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let read: Vec<bool> = text.lines().map(|line| serde_json::from_str::<Event>(line).is_ok()).collect();
+        assert_eq!(read, [false, true, true], "{text}");
+    }
+}

@@ -147,6 +147,8 @@ fn harmless(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn template() -> Template {
@@ -174,6 +176,17 @@ mod tests {
         assert_eq!(read(&[answer("", 3), answer("", 3)]).unwrap(), [""; 0]);
         assert!(read(&[answer("", 1), answer("", 1)]).is_err(), "a queue that is away");
         assert_eq!(read(&[]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_job_that_finds_no_folder_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(folder.path(), 1);
+        let template = Template { here: folder.path().join("gone"), ..template() };
+        let script = format!("set -e\n{}exec true\n", template.prelude(&files));
+        assert!(!Command::new("bash").args(["-c", &script]).stderr(Stdio::null()).status().unwrap().success());
+        let trouble = files.read_end().and_then(|end| end.trouble);
+        assert_eq!(trouble.as_deref(), Some("its job ended with exit code 1 before the worker did"));
     }
 
     #[test]

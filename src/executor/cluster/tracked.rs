@@ -1,29 +1,25 @@
 //! One stage as a job: from its first submission to its end, over as many jobs as that takes.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+mod heard;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bam_contract::event::Event;
 use bam_contract::fault::Fault;
-use bam_contract::job::STATE_FILE;
 
 use super::super::{Elsewhere, End, Message, Queued};
 use super::ask::Ask;
-use super::files::{Call, Files, NodeEnd, Note, refresh};
+use super::files::{Call, Files, NodeEnd, Note};
 use super::queue::{Cancel, QueueJob};
 use super::verdict::{Known, Standing, Verdict, Watched};
 use crate::profile::Settings;
 
 /// Answers of the queue without a job after which it is gone.
 const MOST_MISSING: u32 = 2;
-
-/// Between two times that the file system is made to look anew.
-const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// A stage and its job.
 #[derive(Debug)]
@@ -125,18 +121,6 @@ impl Tracked {
         drop(self.messages.send(message));
     }
 
-    /// Tells again what jobs before the last one said, for a run that did not hear it.
-    pub(super) fn replay(&mut self) {
-        let number = self.note.number;
-        for earlier in 1..number {
-            self.note.number = earlier;
-            self.listen();
-            self.read_bytes = 0;
-            self.last = None;
-        }
-        self.note.number = number;
-    }
-
     /// Takes it for submitting; false if the run has left it by then.
     pub(super) fn take_claim(&self) -> bool {
         self.claim.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -145,64 +129,6 @@ impl Tracked {
     /// Gives it back, where the queue has not taken it.
     pub(super) fn unclaim(&self) {
         self.claim.store(false, Ordering::Release);
-    }
-
-    /// Tells what the worker has said since. Its last word is kept until the end is known.
-    pub(super) fn listen(&mut self) {
-        let Ok(mut file) = File::open(self.files().events()) else { return };
-        if file.seek(SeekFrom::Start(self.read_bytes)).is_err() {
-            return;
-        }
-        let mut lines = BufReader::new(file);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) && line.ends_with(b"\n") {
-            self.read_bytes += line.len() as u64;
-            match serde_json::from_slice(&line) {
-                Ok(event @ (Event::Done { .. } | Event::Stopped { .. } | Event::Failed { .. })) => {
-                    self.last = Some(event);
-                }
-                Ok(event) => self.tell(Message::Event { stage: self.stage, event: event.in_plain_words() }),
-                // No other writer than this program's.
-                Err(_) => {}
-            }
-            line.clear();
-        }
-    }
-
-    /// Looks whether the node has told of the end; says whether that is new.
-    pub(super) fn look_for_end(&mut self) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        if self.ended_at.is_some() {
-            self.refresh();
-        }
-        self.end = self.files().read_end();
-        if self.end.is_some() {
-            self.ended_at.get_or_insert_with(Instant::now);
-            self.listen();
-        }
-        self.end.is_some()
-    }
-
-    /// Has what the node wrote be seen, should the file system be behind.
-    fn refresh(&mut self) {
-        if self.refreshed.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
-            return;
-        }
-        self.refreshed = Some(Instant::now());
-        let resume = if self.resume.exists() { Some(self.resume.as_path()) } else { self.resume.parent() };
-        [Some(self.folder.as_path()), resume].into_iter().flatten().for_each(refresh);
-    }
-
-    /// Whether all that the node says was made is seen.
-    fn shows_output(&mut self) -> bool {
-        let shows = self.end.as_ref().is_none_or(|end| self.files().shows(&end.output));
-        if !shows {
-            self.refresh();
-            refresh(&self.files().output());
-        }
-        shows
     }
 
     /// Whether the queue's word would help to judge an end that the node told of.
@@ -245,11 +171,6 @@ impl Tracked {
 
     pub(super) fn account(&mut self, state: Option<String>) {
         self.account = Account::Asked(state);
-    }
-
-    /// Whether something of this submission's job is there, so that it must have run.
-    pub(super) fn has_run(&self) -> bool {
-        self.end.is_some() || self.files().events().exists() || self.files().said().exists()
     }
 
     /// Whether the queue had it when it was last asked, and not as one that has ended.
@@ -295,19 +216,6 @@ impl Tracked {
             tells_of_memory: self.ended_at.is_some() && self.files().tells_of_memory(),
         };
         known.verdict()
-    }
-
-    fn has_kept_state(&self) -> bool {
-        // By the clock of the server that keeps both.
-        let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        let submitted = written(&self.files().script()).unwrap_or(SystemTime::UNIX_EPOCH);
-        if self.ask.kind == "train" {
-            // Notes of this program's lie beside it.
-            return written(&self.resume.join(STATE_FILE)).is_some_and(|changed| changed > submitted);
-        }
-        let entries = fs::read_dir(&self.resume).into_iter().flatten().flatten();
-        let mut changes = entries.filter_map(|entry| written(&entry.path()));
-        changes.any(|changed| changed > submitted)
     }
 
     /// Tells the run of the end.
