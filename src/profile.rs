@@ -169,22 +169,46 @@ fn ten_seconds() -> Span {
 /// Kinds whose stages may keep a state that they can go on from, and so are told before their time is over.
 pub(crate) const KEEP_STATE: [&str; 2] = ["train", "exec"];
 
-/// Options of `sbatch` that are the executor's own, for it relies on them.
-const OWN_OPTIONS: [&str; 14] = [
+/// Options of `sbatch` that the executor relies on, as it sets them or as they are without it.
+const OWN_OPTIONS: [&str; 22] = [
     "array",
     "chdir",
+    "clusters",
     "error",
     "export",
+    "help",
     "input",
     "job-name",
     "no-requeue",
+    "nodes",
+    "ntasks",
     "open-mode",
     "output",
     "parsable",
+    "quiet",
     "requeue",
     "signal",
+    "test-only",
+    "usage",
+    "version",
     "wait",
     "wrap",
+];
+
+/// And those that other entries of a profile stand for.
+const ENTRIES: [(&str, &str); 12] = [
+    ("account", "account"),
+    ("cpus-per-task", "cpus` of `limits"),
+    ("gpus", "gpus` of `limits"),
+    ("gpus-per-node", "gpus` of `limits"),
+    ("gpus-per-task", "gpus` of `limits"),
+    ("mem", "memory` of `limits"),
+    ("mem-per-cpu", "memory` of `limits"),
+    ("mem-per-gpu", "memory` of `limits"),
+    ("partition", "partition"),
+    ("qos", "qos"),
+    ("time", "time` of `limits"),
+    ("time-min", "time` of `limits"),
 ];
 
 impl Profile {
@@ -291,17 +315,54 @@ fn check(settings: &Settings, mistakes: &mut Mistakes) {
         add(&["environment", name], true, format!("`{name}` cannot be a variable's name"), hint);
     }
     for (at, option) in settings.options.iter().enumerate() {
-        let at = at.to_string();
-        let name = option.trim_start_matches('-').split('=').next().unwrap_or_default();
-        if !option.starts_with("--") {
-            let hint = Some("write each as one word, such as `--constraint=a100`".to_owned());
-            add(&["options", &at], false, format!("`{option}` is no long option of `sbatch`"), hint);
-        } else if OWN_OPTIONS.contains(&name) {
-            add(&["options", &at], false, format!("`--{name}` is set by `bam` itself"), None);
+        if let Some((message, hint)) = flaw_of_option(option) {
+            add(&["options", &at.to_string()], false, message, hint);
         }
     }
 }
 
+/// What is wrong with an option of `sbatch`, and a hint.
+fn flaw_of_option(option: &str) -> Option<(String, Option<String>)> {
+    let Some(written) = option.strip_prefix("--") else {
+        let hint = Some("write each as one word, such as `--constraint=a100`".to_owned());
+        return Some((format!("`{option}` is no long option of `sbatch`"), hint));
+    };
+    let (name, value) = written.split_once('=').unwrap_or((written, ""));
+    // `sbatch` takes the beginning of a name for the name.
+    let is = |known: &str| known.starts_with(name) && !name.is_empty();
+    if let Some(own) = OWN_OPTIONS.into_iter().find(|own| is(own)) {
+        return Some((format!("`--{name}` is not for `options`: `bam` relies on how `--{own}` is"), None));
+    }
+    let entry = ENTRIES.into_iter().find(|(known, _)| is(known)).map(|(_, entry)| entry);
+    let entry = entry.or_else(|| (name == "gres" && value.contains("gpu")).then_some("gpus` of `limits"));
+    entry.map(|entry| (format!("`--{name}` is not for `options`"), Some(format!("`{entry}` says it"))))
+}
+
 fn entry(path: &[&str]) -> Vec<String> {
     path.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_would_undo_what_a_job_asks_for_are_told_however_they_are_written() {
+        for option in ["--clusters=b", "--test-only", "--gres=gpu:2", "--mem=1G", "--time=5", "--wai", "--par=x", "-p"]
+        {
+            assert!(flaw_of_option(option).is_some(), "{option}");
+        }
+        for option in
+            ["--constraint=a100", "--gres=token:1", "--comment=x", "--exclude=n1", "--nice", "--mem-bind=local"]
+        {
+            assert_eq!(flaw_of_option(option), None, "{option}");
+        }
+        let (message, hint) = flaw_of_option("--export=NONE").unwrap();
+        assert_eq!(
+            (message.as_str(), hint),
+            ("`--export` is not for `options`: `bam` relies on how `--export` is", None)
+        );
+        let hint = flaw_of_option("--mem-per-cpu=1G").unwrap().1;
+        assert_eq!(hint.as_deref(), Some("`memory` of `limits` says it"));
+    }
 }

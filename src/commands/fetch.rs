@@ -32,7 +32,8 @@ pub(super) fn fetch(
         );
         return Err(Fault::new(message, hint).into());
     }
-    let is_stopped = || messages.try_iter().any(|message| matches!(message, Message::Interrupted));
+    let is_stopped =
+        || messages.try_iter().any(|message| matches!(message, Message::Interrupted | Message::Answered(_)));
     let end = hub::fetch(hub, repositories, is_stopped, observers);
     if !matches!(end, Ok(true)) {
         for observer in &mut *observers {

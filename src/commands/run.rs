@@ -50,7 +50,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let mut told: Box<dyn Observer> =
         if args.json { Box::new(ui::json::JsonLines) } else { Box::new(ui::story::Story::new()) };
     let (sender, messages) = mpsc::sync_channel(MOST_WAITING);
-    signals::watch(executor.reins(), sender.clone())?;
+    signals::watch(executor.as_ref(), sender.clone())?;
     let observers: &mut [&mut dyn Observer] = &mut [told.as_mut(), &mut record];
     // What was fetched may show a mistake, which is told before more is fetched.
     while !pipeline.unfetched().is_empty() {
@@ -232,6 +232,9 @@ impl<'a> Record<'a> {
     }
 }
 
+/// How much of what a queue said of a stage is kept: the beginning, and the end.
+const MOST_SAID: usize = 100;
+
 /// Saving the record takes at most one of so many parts of a run's time.
 const SAVE_SHARE: u32 = 20;
 
@@ -256,7 +259,12 @@ impl Observer for Record<'_> {
         if let RunEvent::Queued { stage, .. } | RunEvent::Requeued { stage, .. } = event {
             let mut said = serde_json::to_value(event).expect("an event is plain data");
             said["seconds"] = json!(self.started.elapsed().as_secs_f64());
-            self.jobs.entry((*stage).to_owned()).or_default().push(said);
+            let all = self.jobs.entry((*stage).to_owned()).or_default();
+            // A queue may change its mind about why a job waits for days.
+            if all.len() == MOST_SAID {
+                all.remove(MOST_SAID / 2);
+            }
+            all.push(said);
         }
         if let RunEvent::Started { stages, .. } = event {
             self.head["planned"] = json!(stages);

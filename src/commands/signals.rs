@@ -1,5 +1,7 @@
 //! What `bam run` and `bam predict` do about Ctrl-C, SIGTERM and SIGHUP.
 
+mod hangup;
+
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -9,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::run::INTERRUPTED;
-use crate::executor::{Message, Reins};
+use crate::executor::{Executor, Message};
+use crate::profile::OnInterrupt;
 use crate::ui;
 
 /// How long a run that is to end at once has to do it itself, and to keep its record.
@@ -19,28 +22,42 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
-/// file it reads, say.
-pub(super) fn watch(workers: Box<dyn Reins>, run: SyncSender<Message>) -> Result<()> {
-    let first = AtomicBool::new(true);
+/// file it reads, say. Where workers outlive the run, a terminal that is gone leaves them.
+pub(super) fn watch(executor: &dyn Executor, run: SyncSender<Message>) -> Result<()> {
+    let leaves = executor.outlives() && !is_ignored(&libc::SIGHUP);
+    let (first, workers, other) = (AtomicBool::new(true), executor.reins(), run.clone());
     let act = move || {
-        // Told before workers are: they stop because the run does. One that has ended needs not be told, and one that is
-        // behind with its messages, as nobody reads what it says, is not waited for.
-        if let Err(TrySendError::Full(message)) = run.try_send(Message::Interrupted) {
-            let run = run.clone();
-            thread::spawn(move || run.send(message));
-        }
+        // Told before workers are: they stop because the run does.
+        tell(&run, Message::Interrupted);
         if first.swap(false, Ordering::Relaxed) {
             workers.stop();
             return;
         }
-        workers.kill();
+        let trouble = workers.kill();
         sleep(PATIENCE);
         // Nor is one who doesn't read waited for.
-        thread::spawn(|| ui::story("ended at once; the next run clears away what was being made"));
+        thread::spawn(move || {
+            ui::story("ended at once; the next run clears away what was being made");
+            if let Some(trouble) = trouble {
+                ui::story(&trouble);
+            }
+        });
         sleep(LAST_WORD);
         exit(INTERRUPTED.into());
     };
-    handle(act)
+    handle(act)?;
+    if leaves {
+        hangup::act_on(move || tell(&other, Message::Answered(OnInterrupt::Leave)))?;
+    }
+    Ok(())
+}
+
+/// One that has ended needs not be told, and one that is behind with its messages, as nobody reads what it says, is not waited for.
+fn tell(run: &SyncSender<Message>, message: Message) {
+    if let Err(TrySendError::Full(message)) = run.try_send(message) {
+        let run = run.clone();
+        thread::spawn(move || run.send(message));
+    }
 }
 
 /// Has the first signal end the program at once, but for what `clear` does.

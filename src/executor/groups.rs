@@ -89,10 +89,11 @@ impl Reins for Groups {
         }
     }
 
-    fn kill(&self) {
+    fn kill(&self) -> Option<String> {
         for leader in self.inner().leaders.keys() {
             signal(*leader, libc::SIGKILL);
         }
+        None
     }
 }
 

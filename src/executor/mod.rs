@@ -56,8 +56,8 @@ pub(crate) trait Reins: Send {
     /// Asks them to end soon.
     fn stop(&self);
 
-    /// Ends them at once.
-    fn kill(&self);
+    /// Ends them at once. Says so where some may go on all the same.
+    fn kill(&self) -> Option<String>;
 }
 
 /// A worker to be started.
@@ -95,8 +95,10 @@ pub(crate) trait Worker {
     /// Ends it at once. [`Message::Ended`] still follows.
     fn kill(&self);
 
-    /// Leaves it to another engine, where it outlives this one.
-    fn leave(&self) {}
+    /// Leaves it to another engine, where it outlives this one; says whether there is something to leave.
+    fn leave(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]
@@ -139,7 +141,7 @@ pub(crate) enum Message {
 }
 
 /// A job, as its queue has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Queued {
     pub(crate) job: JobId,
     /// `pending`, `running` … in the queue's own words.

@@ -14,13 +14,16 @@ pub(crate) struct Templates {
     /// Submits a job; the last word that it prints is by what the job is known. `{name}`, `{script}`, `{log}`, `{cpus}`,
     /// `{memory_mib}` and `{gpus}` are replaced in it.
     pub(crate) submit: Vec<String>,
-    /// Prints how the job `{job}` stands; if it fails, the job is gone.
+    /// Prints how the job `{job}` stands. If it fails, that is not known, and asked again.
     pub(crate) poll: Vec<String>,
     /// Has the job `{job}` leave the queue where it waits, and sends it SIGTERM where it runs.
     pub(crate) cancel: Vec<String>,
     /// What `poll` prints of a job that is gone, where it doesn't fail, such as `finished`.
     #[serde(default)]
     pub(crate) gone: Vec<String>,
+    /// Exit codes by which `poll` says that a job is gone.
+    #[serde(default)]
+    pub(crate) gone_codes: Vec<i32>,
 }
 
 impl Templates {

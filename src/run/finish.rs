@@ -147,7 +147,7 @@ impl Run<'_, '_> {
     }
 
     /// Notes that a stage ended because it was asked to.
-    fn stopped(&mut self, at: usize, kept: Option<&str>, pending: &Pending) {
+    pub(super) fn stopped(&mut self, at: usize, kept: Option<&str>, pending: &Pending) {
         let stage = &self.pipeline.stages[at].name;
         self.states[at] = State::Stopped;
         self.tally.stopped += 1;
@@ -177,7 +177,7 @@ impl Run<'_, '_> {
         };
         let (Failure { causes, hint }, log) = (&failure, log.as_deref());
         self.tell(&RunEvent::Failed { stage, index: at, causes, hint: hint.as_deref(), log, log_tail, seconds });
-        if self.fail_fast && self.stopping.is_none() {
+        if self.fail_fast && self.may_start() {
             self.stop(Outcome::Failed);
         }
     }

@@ -102,6 +102,7 @@ pub(crate) fn run(
         fail_fast: options.fail_fast,
         on_interrupt: options.on_interrupt,
         stopping: None,
+        is_asking: false,
         tally: Tally::default(),
         git_revision: OnceCell::new(),
         sender,
@@ -147,6 +148,8 @@ struct Run<'a, 'o> {
     fail_fast: bool,
     on_interrupt: Interrupt,
     stopping: Option<Outcome>,
+    /// Whether the user is being asked what becomes of workers: nothing more starts, and they don't know of it.
+    is_asking: bool,
     tally: Tally,
     git_revision: OnceCell<Option<String>>,
     sender: SyncSender<Message>,
@@ -279,7 +282,7 @@ impl Run<'_, '_> {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this run holds a sender itself"),
             }
         }
-        if self.stopping == Some(Outcome::Interrupted) {
+        if self.is_asking || self.stopping == Some(Outcome::Interrupted) {
             self.tell(&RunEvent::Interrupted { tally: self.tally });
             return Outcome::Interrupted;
         }
@@ -293,7 +296,7 @@ impl Run<'_, '_> {
     fn advance(&mut self) -> bool {
         let mut waits_for_others = false;
         // What is found there when it is about to start or to be fetched, or damaged, makes others decidable.
-        while self.stopping.is_none() {
+        while self.may_start() {
             while let Some(at) = self.undecided.pop_first() {
                 if self.states[at] == State::Waiting {
                     match self.inputs_of(at) {
@@ -308,7 +311,12 @@ impl Run<'_, '_> {
                 break;
             }
         }
-        waits_for_others && self.stopping.is_none()
+        waits_for_others && self.may_start()
+    }
+
+    /// Whether something more may start, or be decided about.
+    fn may_start(&self) -> bool {
+        self.stopping.is_none() && !self.is_asking
     }
 
     /// Notes where a stage stands, which may decide about it and about those that read it.
@@ -389,14 +397,14 @@ impl Run<'_, '_> {
     fn interrupt(&mut self) {
         match self.on_interrupt {
             Interrupt::Leave => self.leave(),
-            Interrupt::Ask(ask) if self.stopping.is_none() && !self.working.is_empty() => {
-                // Nothing more starts meanwhile.
-                self.stopping = Some(Outcome::Interrupted);
+            Interrupt::Ask(ask) if self.may_start() && !self.working.is_empty() => {
+                self.is_asking = true;
                 let (jobs, sender) = (self.working.len(), self.sender.clone());
                 self.tell(&RunEvent::Asking { jobs });
                 thread::spawn(move || drop(sender.send(Message::Answered(ask(jobs)))));
             }
-            _ if self.stopping == Some(Outcome::Interrupted) => {
+            _ if self.is_asking || self.stopping == Some(Outcome::Interrupted) => {
+                (self.is_asking, self.stopping) = (false, Some(Outcome::Interrupted));
                 self.working.values().for_each(|working| working.worker.kill());
             }
             _ => self.stop(Outcome::Interrupted),
@@ -404,6 +412,7 @@ impl Run<'_, '_> {
     }
 
     fn answered(&mut self, answer: OnInterrupt) {
+        self.is_asking = false;
         match answer {
             OnInterrupt::Leave => self.leave(),
             OnInterrupt::Cancel => self.stop(Outcome::Interrupted),
@@ -413,10 +422,14 @@ impl Run<'_, '_> {
     fn leave(&mut self) {
         self.stopping = Some(Outcome::Interrupted);
         for (at, working) in std::mem::take(&mut self.working) {
-            working.pending.leave(true);
-            working.worker.leave();
-            self.states[at] = State::Stopped;
-            self.tell(&RunEvent::Left { stage: &self.pipeline.stages[at].name, index: at });
+            let is_left = working.worker.leave();
+            working.pending.leave(is_left);
+            if is_left {
+                self.states[at] = State::Stopped;
+                self.tell(&RunEvent::Left { stage: &self.pipeline.stages[at].name, index: at });
+            } else {
+                self.stopped(at, None, &working.pending);
+            }
         }
     }
 

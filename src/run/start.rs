@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bam_contract::digest::Fingerprint;
 use bam_contract::job::Job;
 use bam_contract::manifest::Key;
@@ -22,7 +22,7 @@ impl Run<'_, '_> {
     pub(super) fn start_ready(&mut self) -> bool {
         let mut waits_for_others = false;
         for rank in self.ready.keys().copied().collect::<Vec<_>>() {
-            if self.stopping.is_some() || self.capacity.is_exhausted() {
+            if !self.may_start() || self.capacity.is_exhausted() {
                 break;
             }
             let Some(ready) = self.ready.remove(&rank) else { continue };
@@ -205,7 +205,7 @@ impl Run<'_, '_> {
         }
         let stamps = self.stamps_of(at);
         if self.executor.outlives() {
-            fs::write(pending.note(), serde_json::to_vec(&stamps)?).context("noting what the stage reads")?;
+            pending.write_note(&serde_json::to_vec(&stamps)?)?;
         }
         Ok(stamps)
     }

@@ -37,7 +37,9 @@ impl Worker for Nobody {
 
 impl Reins for Nobody {
     fn stop(&self) {}
-    fn kill(&self) {}
+    fn kill(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Executor for Function {

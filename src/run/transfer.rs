@@ -228,7 +228,7 @@ impl Run<'_, '_> {
     /// Whether transfers are under way that the run waits for.
     pub(super) fn transfers(&self) -> bool {
         let pushing = !self.pushing.is_empty() && self.stopping != Some(Outcome::Interrupted);
-        pushing || (!self.fetching.is_empty() && self.stopping.is_none())
+        pushing || (!self.fetching.is_empty() && self.may_start())
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Asked, LOG, Lock, Owner, Pending, Store};
@@ -51,13 +52,13 @@ impl Store {
 
     /// Attempts at an artifact that were submitted to a cluster by runs that are gone.
     pub(crate) fn left(&self, fingerprint: Fingerprint) -> Vec<PathBuf> {
-        let is_of = |folder: &PathBuf| fingerprint_of(folder) == Some(fingerprint) && folder.join(SUBMITTED).exists();
+        let is_of = |folder: &PathBuf| fingerprint_of(folder) == Some(fingerprint) && is_submitted(folder);
         self.attempts().filter(is_of).collect()
     }
 
     /// All attempts that were submitted, with what each makes.
     pub(super) fn submitted(&self) -> Vec<(PathBuf, Fingerprint)> {
-        let submitted = self.attempts().filter(|folder| folder.join(SUBMITTED).exists());
+        let submitted = self.attempts().filter(|folder| is_submitted(folder));
         submitted.filter_map(|folder| fingerprint_of(&folder).map(|fingerprint| (folder, fingerprint))).collect()
     }
 
@@ -88,12 +89,15 @@ impl Store {
 
     fn folder_for(&self, fingerprint: Fingerprint) -> Result<PathBuf> {
         let tmp = self.folder_in_root(ATTEMPTS)?;
-        Ok(tempfile::Builder::new().prefix(&format!("{fingerprint}.")).tempdir_in(tmp)?.keep())
+        // For all who may read the store; the user's umask applies.
+        let permissions = fs::Permissions::from_mode(0o777);
+        let mut folder = tempfile::Builder::new();
+        Ok(folder.prefix(&format!("{fingerprint}.")).permissions(permissions).tempdir_in(tmp)?.keep())
     }
 
     /// Removes what was being made by processes that are gone, but for logs; what a cluster may still be making stays.
     pub(crate) fn sweep(&self) {
-        for folder in self.attempts().filter(|folder| !folder.join(SUBMITTED).exists()) {
+        for folder in self.attempts().filter(|folder| !is_submitted(folder)) {
             let Some(fingerprint) = fingerprint_of(&folder) else { continue };
             // The lock is held while it is removed, so that nobody begins meanwhile.
             if let Ok(Asked::Held(_lock)) = self.lock(fingerprint) {
@@ -127,7 +131,7 @@ impl Store {
     pub(super) fn cut_off(&self) -> impl Iterator<Item = (PathBuf, Fingerprint)> {
         let named =
             self.attempts().filter_map(|folder| fingerprint_of(&folder).map(|fingerprint| (folder, fingerprint)));
-        named.filter(|(folder, fingerprint)| !folder.join(SUBMITTED).exists() && !self.is_locked(*fingerprint))
+        named.filter(|(folder, fingerprint)| !is_submitted(folder) && !self.is_locked(*fingerprint))
     }
 
     /// The log of a stage's worker that is under way.
@@ -149,6 +153,11 @@ impl Store {
     fn attempts(&self) -> impl Iterator<Item = PathBuf> {
         fs::read_dir(self.root.join(ATTEMPTS)).into_iter().flatten().flatten().map(|entry| entry.path())
     }
+}
+
+/// Whether a cluster may be making it, as far as can be told: what may not be looked at is another user's.
+fn is_submitted(folder: &Path) -> bool {
+    folder.join(SUBMITTED).try_exists().unwrap_or(true)
 }
 
 /// Whose attempt a folder is.

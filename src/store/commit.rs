@@ -73,7 +73,11 @@ impl Pending {
     }
 
     pub(crate) fn write_job(&self, job: &[u8]) -> Result<()> {
-        fs::write(self.job(), job).with_context(|| format!("writing `{}`", self.job().display()))
+        write_whole(&self.job(), job)
+    }
+
+    pub(crate) fn write_note(&self, note: &[u8]) -> Result<()> {
+        write_whole(&self.note(), note)
     }
 
     /// Makes room on the disk for what is to be said of a stage that failed.
@@ -91,6 +95,7 @@ impl Pending {
         let fingerprint = finished.key.fingerprint();
         let output = fs::symlink_metadata(self.output()).context("looking at the stage's output")?;
         ensure!(output.is_dir(), "the stage put something else in the place of its output folder");
+        self.undo_half_a_commit(fingerprint).context("looking at the stage's output")?;
         make_plain(&self.output()).context("looking at the stage's output")?;
         let (files, mut stamps) = entries(&self.output(), fingerprint)?;
         need_files(finished.artifact, &files)?;
@@ -135,10 +140,28 @@ impl Pending {
         Ok(stamps)
     }
 
+    /// Takes away what a run that ended while it committed had put beside the files: its own, by the name of what is made.
+    fn undo_half_a_commit(&self, fingerprint: Fingerprint) -> io::Result<()> {
+        let output = self.output();
+        if !read_manifest(&output).is_ok_and(|there| there.fingerprint == fingerprint) {
+            return Ok(());
+        }
+        for name in [LOG, MANIFEST] {
+            match fs::remove_file(output.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Syncs, and moves the output to its place; the stamp of the manifest written there.
     fn put_in_place(&self, manifest: &Manifest) -> Result<Stamp> {
         let output = self.output();
-        fs::write(output.join(MANIFEST), serde_json::to_string_pretty(manifest)? + "\n")
+        // Whole or not at all, and before the log: who finds the attempt then knows both for this program's.
+        let fresh = self.folder.path().join(MANIFEST);
+        fs::write(&fresh, serde_json::to_string_pretty(manifest)? + "\n")
+            .and_then(|()| fs::rename(&fresh, output.join(MANIFEST)))
             .and_then(|()| fs::copy(self.log(), output.join(LOG)).map(drop))
             .and_then(|()| sync(&output))
             .with_context(|| format!("writing `{}`", output.display()))?;
@@ -170,6 +193,13 @@ impl Pending {
         }
         Err(error.unwrap_or_else(|| io::ErrorKind::DirectoryNotEmpty.into()))
     }
+}
+
+/// Writes a file whole or not at all: a job may be reading it.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let written = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, path));
+    written.with_context(|| format!("writing `{}`", path.display()))
 }
 
 /// How often another host's artifact of the same name may come in between.

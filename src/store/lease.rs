@@ -6,7 +6,7 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -43,7 +43,11 @@ impl Lease {
     /// Takes the lease of a lock that is held by the kernel's means.
     pub(super) fn take(lock: &Path) -> io::Result<Leased> {
         let path = path_of(lock);
-        let own = tempfile::Builder::new().prefix(".lease-").tempfile_in(lock.parent().unwrap_or(Path::new(".")))?;
+        // For all who may read the store; the user's umask applies.
+        let permissions = fs::Permissions::from_mode(0o666);
+        let mut own = tempfile::Builder::new();
+        let own =
+            own.prefix(".lease-").permissions(permissions).tempfile_in(lock.parent().unwrap_or(Path::new(".")))?;
         own.as_file().write_all(format!("{}\n", own_name()).as_bytes())?;
         own.as_file().sync_all()?;
         loop {
@@ -59,15 +63,15 @@ impl Lease {
                 Err(_) => return Ok(Leased::Held(Self { path })),
                 Ok(()) => unreachable!("it was linked"),
             }
+            let judged = match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                judged => judged?,
+            };
             if let Some(holder) = foreign_holder(&path, &own.as_file().metadata()?) {
                 return Ok(Leased::Busy(holder));
             }
             // Of this host, where its process is gone, or of one that is. Who takes it away alone goes on.
-            let away = own.path().with_extension("stale");
-            match fs::rename(&path, &away) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => _ = fs::remove_file(away),
-            }
+            take_away(&path, &judged, &own.path().with_extension("stale"))?;
         }
     }
 }
@@ -95,9 +99,26 @@ pub(super) fn elsewhere(lock: &Path) -> Option<String> {
     foreign_holder(&path, &now)
 }
 
+/// Removes a file that was judged to be stale, and not one that took its place since: another host may have judged so too, and
+/// been faster.
+fn take_away(path: &Path, judged: &Metadata, away: &Path) -> io::Result<()> {
+    match fs::rename(path, away) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    if fs::metadata(away)?.ino() != judged.ino() {
+        // Whoever has come in between waits for its holder, or has it.
+        _ = fs::hard_link(away, path);
+    }
+    fs::remove_file(away)
+}
+
 /// Whose lease it is, if it is another host's that still touches it; `now` is of a file that was just made there.
 fn foreign_holder(path: &Path, now: &Metadata) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "another user's process".to_owned(),
+        text => text.ok()?,
+    };
     let holder = text.trim();
     let age = now.modified().ok()?.duration_since(fs::metadata(path).ok()?.modified().ok()?).unwrap_or_default();
     let is_own_host = holder.rsplit_once(" on ").is_some_and(|(_, host)| host == machine::host());
@@ -169,6 +190,30 @@ mod tests {
         let lock = folder.path().join("lock");
         fs::write(path_of(&lock), format!("process 7 on {}\n", machine::host())).unwrap();
         assert!(taken(&lock).is_ok());
+    }
+
+    #[test]
+    fn one_that_came_in_between_is_not_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, away, stale] = ["lock.host", "away", "stale"].map(|name| folder.path().join(name));
+        fs::write(&stale, "process 7 on a\n").unwrap();
+        let judged = fs::metadata(&stale).unwrap();
+        fs::write(&path, "process 8 on b\n").unwrap();
+        take_away(&path, &judged, &away).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "process 8 on b\n");
+        fs::rename(&stale, &path).unwrap();
+        take_away(&path, &judged, &away).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn others_may_read_whose_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        let _lease = taken(&lock).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        fs::write(folder.path().join("as others"), "").unwrap();
+        assert_eq!(mode(&path_of(&lock)), mode(&folder.path().join("as others")));
     }
 
     #[test]

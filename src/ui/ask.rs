@@ -14,7 +14,7 @@ pub(crate) fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// What is to become of so many jobs. Without an answer they are cancelled.
+/// What is to become of so many jobs. Without an answer they are cancelled; but where the terminal is gone, nobody wants that.
 pub(crate) fn leave_or_cancel(jobs: usize) -> OnInterrupt {
     if !is_in_foreground() {
         return OnInterrupt::Cancel;
@@ -29,12 +29,17 @@ pub(crate) fn leave_or_cancel(jobs: usize) -> OnInterrupt {
         let mut stderr = io::stderr().lock();
         _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
         drop(stderr);
-        let Some(answer) = line() else {
-            story("\nno answer: cancelled");
-            return OnInterrupt::Cancel;
-        };
-        if let Some(answer) = understood(&answer) {
-            return answer;
+        match line() {
+            Said::Line(answer) => {
+                if let Some(answer) = understood(&answer) {
+                    return answer;
+                }
+            }
+            Said::Nothing => {
+                story("\nno answer: cancelled");
+                return OnInterrupt::Cancel;
+            }
+            Said::Gone => return OnInterrupt::Leave,
         }
     }
 }
@@ -47,13 +52,31 @@ fn understood(answer: &str) -> Option<OnInterrupt> {
     }
 }
 
-/// A line of standard input; nothing at its end, or if none comes.
-fn line() -> Option<String> {
+/// What came of waiting for an answer.
+enum Said {
+    Line(String),
+    Nothing,
+    /// The terminal has ended.
+    Gone,
+}
+
+/// A line of standard input.
+fn line() -> Said {
     let mut stdin = libc::pollfd { fd: libc::STDIN_FILENO, events: libc::POLLIN, revents: 0 };
-    // SAFETY: the pointer leads to a live local, and there is one of it.
-    let ready = unsafe { libc::poll(&raw mut stdin, 1, PATIENCE.as_millis() as i32) };
+    let ready = loop {
+        // SAFETY: the pointer leads to a live local, and there is one of it.
+        let ready = unsafe { libc::poll(&raw mut stdin, 1, PATIENCE.as_millis() as i32) };
+        // A signal is no answer.
+        if ready >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            break ready;
+        }
+    };
     let mut line = String::new();
-    (ready == 1 && io::stdin().lock().read_line(&mut line).is_ok_and(|read| read > 0)).then_some(line)
+    match ready {
+        0 => Said::Nothing,
+        1.. if io::stdin().lock().read_line(&mut line).is_ok_and(|read| read > 0) => Said::Line(line),
+        _ => Said::Gone,
+    }
 }
 
 /// A program that is not would be halted when it reads.

@@ -24,6 +24,9 @@ const VERSION: u32 = 1;
 /// Between two savings, unless the environment says otherwise.
 const SAVE_EVERY: Duration = Duration::from_mins(1);
 const SAVE_EVERY_VARIABLE: &str = "BAM_SAVE_SECS";
+/// How the name of a state begins that is not whole yet, and after how long without a change nobody goes on with it.
+const FRESH: &str = "fresh.";
+const ABANDONED: Duration = Duration::from_hours(1);
 /// Saving takes at most one part in so many of the time.
 const LEAST_SHARE: u32 = 20;
 
@@ -56,6 +59,8 @@ struct Header {
 #[derive(Debug)]
 pub(super) struct Keeper {
     folder: PathBuf,
+    /// The file's name until it is whole.
+    fresh: String,
     fingerprint: Fingerprint,
     every: Duration,
     started: Instant,
@@ -67,7 +72,10 @@ impl Keeper {
         let secs = std::env::var(SAVE_EVERY_VARIABLE).ok().and_then(|text| text.parse().ok());
         let every = secs.map_or(SAVE_EVERY, Duration::from_secs_f64);
         let now = Instant::now();
-        Self { folder: job.resume.clone(), fingerprint: job.fingerprint, every, started: now, due: now + every }
+        // By a name of its own: a job that was taken to be gone may be writing here too.
+        let own: Vec<_> = job.output.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+        let fresh = format!("{FRESH}{}", own.join("."));
+        Self { folder: job.resume.clone(), fresh, fingerprint: job.fingerprint, every, started: now, due: now + every }
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -135,11 +143,25 @@ impl Keeper {
 
     fn write(&self, header: &str, tensors: &BTreeMap<String, &Tensor>) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let fresh = self.folder.join("fresh");
+        let fresh = self.folder.join(&self.fresh);
         write_tensors(&fresh, header, tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)))?;
         File::open(&fresh)?.sync_all()?;
         fs::rename(&fresh, self.folder.join(STATE_FILE))?;
+        self.clear()?;
         Ok(File::open(&self.folder)?.sync_all()?)
+    }
+
+    /// Removes states that others have begun to write, and never ended.
+    fn clear(&self) -> Result<()> {
+        let now = fs::metadata(self.folder.join(STATE_FILE))?.modified()?;
+        for entry in fs::read_dir(&self.folder)?.flatten() {
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|then| now.duration_since(then));
+            let is_old = matches!(age, Ok(Ok(age)) if age > ABANDONED);
+            if is_old && entry.file_name().to_string_lossy().starts_with(FRESH) {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,16 @@
 //! Stages as jobs of a cluster: against a Slurm of one node that the tests start themselves, where it is installed, and against
 //! programs that stand in for Slurm's when it is to misbehave.
 
+mod adoption;
 mod arrays;
 mod command;
 mod faults;
 mod interrupt;
 mod lasting;
 mod profile;
+mod room;
 mod slurm;
+mod users;
 mod work;
 
 use std::fs;
@@ -117,6 +120,22 @@ fn run_with_stand_ins(sandbox: &Sandbox, stage: &str) -> Said {
     let mut command = sandbox.command(&["run", "--profile", "cluster.yaml", "pipeline.yaml", stage]);
     before_others(&mut command, sandbox);
     said(command.env_remove("BAM_JOBS"))
+}
+
+/// The queue has the job that was submitted last, and says this of its state.
+const LISTED: &str = r#"echo asked >> asked; test -f name || exec echo '{"jobs": []}'
+echo "{\"jobs\": [{\"job_id\": 7, \"name\": \"$(cat name)\", \"job_state\": \"$(cat state)\", \"nodes\": \"n1\"}]}""#;
+
+/// Notes the call and the job's name, for `sbatch`.
+const TAKES: &str = "echo tried >> tried
+for word; do case $word in --job-name=*) echo \"${word#--job-name=}\" > name;; esac; done";
+
+/// `bam run` of a stage with stand-ins, under way.
+fn start_with_stand_ins(sandbox: &Sandbox, args: &[&str]) -> Child {
+    let mut command = sandbox.command(&[&["run", "--profile", "cluster.yaml", "pipeline.yaml"], args].concat());
+    before_others(&mut command, sandbox);
+    command.env_remove("BAM_JOBS").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("bam starts")
 }
 
 /// What a child said on standard error, and its exit code.

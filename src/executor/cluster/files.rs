@@ -3,6 +3,7 @@
 //! An attempt takes more than one submission where a job ends before its stage is done. Each submission has files and an
 //! output folder of its own: what is left of one on a node that was given up may go on writing, and harms no other.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -41,6 +42,9 @@ pub(super) struct Note {
     pub(super) number: u32,
     /// By which the job is known in the queue before its number is known here.
     pub(super) name: String,
+    /// Names of submissions that the queue was not seen to take; should it have, their jobs are not wanted.
+    #[serde(default)]
+    pub(super) given_up: Vec<String>,
     /// The last submission's job, once it is known.
     pub(super) job: Option<JobId>,
     /// The jobs of those before.
@@ -72,6 +76,9 @@ pub(super) struct NodeEnd {
     pub(super) host: String,
     /// Whether the worker was asked to end early, by Slurm or by this program.
     pub(super) is_signalled: bool,
+    /// Files of its output, with their sizes, if it ended well.
+    #[serde(default)]
+    pub(super) output: BTreeMap<PathBuf, u64>,
 }
 
 impl Files {
@@ -137,6 +144,13 @@ impl Files {
         serde_json::from_slice(&fs::read(self.end()).ok()?).ok()
     }
 
+    /// Whether an output of these files is seen, where the node wrote it or where a run that ended has put it.
+    pub(super) fn shows(&self, output: &BTreeMap<PathBuf, u64>) -> bool {
+        let size = |folder: &Path, name: &Path| Some(fs::symlink_metadata(folder.join(name)).ok()?.len());
+        let folder = if self.output().exists() { self.output() } else { self.folder.join("output") };
+        output.iter().all(|(name, bytes)| size(&folder, name) == Some(*bytes))
+    }
+
     /// Writes what the node is to read, and makes the folder that the stage writes to.
     pub(super) fn prepare(&self, call: &Call, script: &str) -> Result<()> {
         let preparing = || format!("writing into `{}`", self.folder.display());
@@ -160,9 +174,12 @@ impl Files {
             .any(|line| line.starts_with("slurmstepd") && SHORT_OF_MEMORY.iter().any(|sign| line.contains(sign)))
     }
 
-    /// Puts what the stage made to where an attempt's output is looked for.
+    /// Puts what the stage made to where an attempt's output is looked for, unless a run that ended then has done so.
     pub(super) fn settle_output(&self) -> io::Result<()> {
         let place = self.folder.join("output");
+        if !self.output().exists() && fs::read_dir(&place)?.next().is_some() {
+            return Ok(());
+        }
         match fs::remove_dir(&place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -183,6 +200,29 @@ impl Files {
             _ = fs::remove_file(said);
         }
     }
+}
+
+/// All files below a folder, with their sizes, but for those of which the name is no text.
+pub(super) fn sizes(folder: &Path) -> io::Result<BTreeMap<PathBuf, u64>> {
+    let (mut sizes, mut open) = (BTreeMap::new(), vec![PathBuf::new()]);
+    while let Some(inside) = open.pop() {
+        for entry in fs::read_dir(folder.join(&inside))? {
+            let entry = entry?;
+            let (name, metadata) = (inside.join(entry.file_name()), entry.metadata()?);
+            if metadata.is_dir() {
+                open.push(name);
+            } else if name.to_str().is_some() {
+                sizes.insert(name, metadata.len());
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+/// Has a network file system look at a folder anew, which may show it as it was a minute ago: that it changes from here too lets it
+/// know.
+pub(super) fn refresh(folder: &Path) {
+    _ = tempfile::NamedTempFile::new_in(folder);
 }
 
 impl Note {
@@ -213,4 +253,24 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_was_put_in_its_place_before_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(folder.path(), 2);
+        fs::create_dir(folder.path().join("output")).unwrap();
+        assert!(files.settle_output().is_err(), "nothing was made");
+        fs::create_dir_all(folder.path().join("output")).unwrap();
+        fs::create_dir(files.output()).unwrap();
+        fs::write(files.output().join("a.txt"), "made").unwrap();
+        for _ in 0..2 {
+            files.settle_output().unwrap();
+            assert_eq!(fs::read_to_string(folder.path().join("output/a.txt")).unwrap(), "made");
+        }
+    }
 }

@@ -18,17 +18,20 @@ mod tracked;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender, SyncSender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 
-use super::{Executor, Launch, Local, Message, Queued, Reins, Worker};
+use super::{Executor, Launch, Local, Message, Queued, Reins, SUBMITTED, Worker};
 use crate::profile::{Engine, KEEP_STATE, Profile};
 use ask::Ask;
 use clerk::{Clerk, Request};
@@ -47,7 +50,12 @@ pub(crate) struct Cluster {
     requests: Sender<Request>,
     /// Whether a second Ctrl-C ends jobs, as the first one does; or both leave them.
     cancels: bool,
+    /// How often the queue is asked.
+    poll: Duration,
 }
+
+/// How long a second Ctrl-C waits for the queue to be told: a little longer than one of its programs may take.
+const KILL_PATIENCE: Duration = Duration::from_secs(25);
 
 impl Cluster {
     /// Begins to talk to the queue of a profile.
@@ -66,11 +74,11 @@ impl Cluster {
             Engine::Slurm => Box::new(Slurm::begin(profile, settings.clone())?),
             Engine::Command => Box::new(Template::begin(profile)?),
         };
-        let engine = settings.executor;
+        let (engine, poll) = (settings.executor, settings.poll.0);
         let (requests, receiver) = mpsc::channel();
         let clerk = Clerk::new(queue, settings, vec![own, ATTENDANT.to_owned()], receiver);
         thread::Builder::new().name("clerk".to_owned()).spawn(|| clerk.work()).context("starting a thread")?;
-        Ok(Self { engine, requests, cancels })
+        Ok(Self { engine, requests, cancels, poll })
     }
 
     fn track(&self, launch: &Launch<'_>, messages: SyncSender<Message>, note: Option<Note>) -> Result<Box<dyn Worker>> {
@@ -103,13 +111,16 @@ impl Cluster {
         let mut tracked = Tracked::new(launch.stage, folder.to_owned(), (ask, call, note), job.resume, messages);
         if adopted {
             tracked.is_adopted = true;
-            tracked.phase = if tracked.note.job.is_some() { Phase::Watch } else { Phase::Find { tries: 0 } };
-            tracked.replay();
+            // Where its number is not known, the queue may be about to take it.
+            let find = Phase::Find { until: Instant::now() + self.poll, tries: 0 };
+            tracked.phase = if tracked.note.job.is_some() { Phase::Watch } else { find };
+            tracked.take_claim();
         }
+        let claim = tracked.claim.clone();
         self.requests
             .send(Request::Track(Box::new(tracked)))
             .context("the thread that talks to the queue has ended")?;
-        Ok(Box::new(ClusterWorker { stage: launch.stage, requests: self.requests.clone() }))
+        Ok(Box::new(ClusterWorker { stage: launch.stage, requests: self.requests.clone(), claim }))
     }
 }
 
@@ -120,6 +131,17 @@ impl Executor for Cluster {
 
     fn adopt(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>> {
         let folder = launch.job.parent().expect("a job file lies in an attempt's folder");
+        let owner = fs::metadata(folder.join(SUBMITTED)).context("looking at who submitted a job")?.uid();
+        // SAFETY: a plain system call.
+        if owner != unsafe { libc::geteuid() } {
+            let message =
+                format!("a job of another user (number {owner}) makes it, or has made it, for a run that is gone");
+            let hint = format!(
+                "ask who has it to run `bam` again; or, once it is nowhere in the queue, to remove `{}`",
+                folder.display()
+            );
+            return Err(Fault::new(message, hint).into());
+        }
         let note = Note::read(folder)?;
         if note.engine != self.engine {
             let hint = "`bam run --profile FILE` with the profile that it was submitted with goes on with it";
@@ -140,6 +162,8 @@ impl Executor for Cluster {
 struct ClusterWorker {
     stage: usize,
     requests: Sender<Request>,
+    /// Whether the queue may have its job.
+    claim: Arc<AtomicBool>,
 }
 
 impl Worker for ClusterWorker {
@@ -151,8 +175,11 @@ impl Worker for ClusterWorker {
         _ = self.requests.send(Request::Kill(self.stage));
     }
 
-    fn leave(&self) {
+    fn leave(&self) -> bool {
+        // One that is taken here is submitted by nobody.
+        let is_submitted = self.claim.swap(true, Ordering::AcqRel);
         _ = self.requests.send(Request::Leave(self.stage));
+        is_submitted
     }
 }
 
@@ -165,10 +192,18 @@ impl Reins for ClusterReins {
     /// The loop does it, which knows whether jobs are to be left.
     fn stop(&self) {}
 
-    fn kill(&self) {
-        if self.cancels {
-            _ = self.requests.send(Request::KillAll);
+    fn kill(&self) -> Option<String> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        if !self.cancels || self.requests.send(Request::KillAll(reply)).is_err() {
+            return None;
         }
+        let unreached = match answer.recv_timeout(KILL_PATIENCE) {
+            Ok(0) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(1) => "the queue could not be told to end 1 job".to_owned(),
+            Ok(count) => format!("the queue could not be told to end {count} jobs"),
+            Err(RecvTimeoutError::Timeout) => "the queue gave no answer".to_owned(),
+        };
+        Some(format!("{unreached}: what is left there may go on"))
     }
 }
 
@@ -184,11 +219,8 @@ pub(crate) fn jobs_of(attempts: &[PathBuf]) -> BTreeMap<PathBuf, Queued> {
     let is_any_slurms = noted.iter().any(|(_, note)| note.engine == Engine::Slurm);
     let jobs = if is_any_slurms { slurm::all_jobs(SOON).unwrap_or_default() } else { Vec::new() };
     let of = |note: &Note| match note.engine {
-        Engine::Slurm => {
-            let mut found =
-                jobs.iter().filter(|job| note.job.as_ref() == Some(&job.queued.job) || note.name == job.name);
-            found.next().map(|job| job.queued.clone())
-        }
+        // Numbers begin anew when a queue does.
+        Engine::Slurm => jobs.iter().find(|job| note.name == job.name).map(|job| job.queued.clone()),
         // Only its profile says how to ask.
         Engine::Command => {
             note.job.clone().map(|job| Queued { job, state: "submitted".to_owned(), reason: None, node: None })

@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) stdout: Vec<u8>,
     /// What was wrong, by the program's own words.
     pub(super) trouble: Option<String>,
+    /// Its exit code, unless a signal ended it.
+    pub(super) code: Option<i32>,
 }
 
 impl Answer {
@@ -45,6 +47,9 @@ pub(super) fn ask(words: &[String], patience: Duration) -> Result<Answer> {
     command.args(arguments).stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     // A list of an array's members must not be cut short.
     command.env("SLURM_BITSTR_LEN", "0");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_misleading)) {
+        command.env_remove(name);
+    }
     // In a group of its own a Ctrl-C doesn't reach it, and what it has started ends with it.
     let mut child = command.process_group(0).spawn().with_context(|| {
         let hint = "the queue's programs must be on the `PATH` of the machine that `bam` runs on: a login node, mostly";
@@ -71,7 +76,16 @@ pub(super) fn ask(words: &[String], patience: Duration) -> Result<Answer> {
     };
     let said = read(&mut stderr)?;
     let trouble = (!status.success()).then(|| last_words(program, &String::from_utf8_lossy(&said)));
-    Ok(Answer { stdout: read(&mut stdout)?, trouble })
+    Ok(Answer { stdout: read(&mut stdout)?, trouble, code: status.code() })
+}
+
+/// Whether a variable has Slurm's programs do something else than they are asked for here: what a user likes to see of the queue, and
+/// what is about another job than the one that is submitted. Accounts, partitions and the like stay.
+fn is_misleading(name: &str) -> bool {
+    const OF_JOBS: [&str; 8] = ["ARRAY_INX", "CLUSTERS", "ERROR", "INPUT", "JOB_NAME", "OUTPUT", "TIMELIMIT", "WAIT"];
+    name == "SLURM_CLUSTERS"
+        || ["SQUEUE_", "SCANCEL_", "SINFO_", "SACCT_"].iter().any(|prefix| name.starts_with(prefix))
+        || name.strip_prefix("SBATCH_").is_some_and(|name| OF_JOBS.contains(&name))
 }
 
 /// Strings for a call.
@@ -114,6 +128,16 @@ mod tests {
         let hangs = words(["sh", "-c", "sleep 600 & sleep 600"]);
         let error = ask(&hangs, Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.to_string(), "`sh` gave no answer within 0 seconds");
+    }
+
+    #[test]
+    fn variables_of_slurms_that_would_mislead_it_are_kept_from_it() {
+        for name in ["SQUEUE_USERS", "SCANCEL_STATE", "SBATCH_WAIT", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS"] {
+            assert!(is_misleading(name), "{name}");
+        }
+        for name in ["SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_EXPORT", "PATH"] {
+            assert!(!is_misleading(name), "{name}");
+        }
     }
 
     #[test]

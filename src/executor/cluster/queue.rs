@@ -1,5 +1,8 @@
 //! What a queue must be able to do so that stages can be jobs of it. All else is the same for every queue.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::super::Queued;
 use super::ask::Ask;
 use super::files::Files;
@@ -26,13 +29,23 @@ pub(super) trait Queue: Send {
     /// What the answers say of them, in the order of the questions: the jobs that the queue knows.
     fn read(&self, jobs: &[JobId], answers: &[Answer]) -> anyhow::Result<Vec<QueueJob>>;
 
-    /// The state that accounting has of a job, where that is kept.
-    fn accounted(&self, _: &JobId) -> Option<String> {
+    /// Whether jobs can be found by the names that they were submitted under.
+    fn tells_names(&self) -> bool {
+        true
+    }
+
+    /// What is run to learn what accounting has of jobs that the queue forgot, where accounts may be kept.
+    fn question_of_accounts(&self, _: &[JobId]) -> Option<Words> {
         None
     }
 
-    /// Has jobs end. Where that fails they had ended, or end by themselves; the queue tells.
-    fn cancel(&self, jobs: &[JobId], how: Cancel);
+    /// The states that they ended in, as the answer has it.
+    fn read_accounts(&self, _: &Answer) -> BTreeMap<JobId, String> {
+        BTreeMap::new()
+    }
+
+    /// Has jobs end; it may be asked to more than once. Says how many it could not pass that on of.
+    fn cancel(&self, jobs: &[JobId], how: Cancel) -> usize;
 }
 
 /// A job that is to be submitted, with its files in their places.
@@ -43,13 +56,15 @@ pub(super) struct Member<'a> {
 }
 
 /// A job in the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct QueueJob {
     /// The name it was submitted under, with its index where others were with it; nothing where the queue tells no names.
     pub(super) name: String,
     /// In Slurm's words, in capitals.
     pub(super) state: String,
     pub(super) exit_code: u64,
+    /// The time that it may take, where it is bounded.
+    pub(super) time_limit: Option<Duration>,
     pub(super) queued: Queued,
 }
 
@@ -68,9 +83,13 @@ const ENDS: [&str; 11] = [
     "TIMEOUT",
 ];
 
+pub(super) fn is_end(state: &str) -> bool {
+    ENDS.contains(&state)
+}
+
 impl QueueJob {
     pub(super) fn has_ended(&self) -> bool {
-        ENDS.contains(&self.state.as_str())
+        is_end(&self.state)
     }
 }
 
@@ -89,10 +108,11 @@ pub(super) struct Refusal {
     pub(super) again: Again,
 }
 
-/// Whether another try may help. They may have been taken all the same, unless it is `Never`.
+/// Whether another try may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
     Never,
+    /// They may have been taken all the same.
     SomeTimes,
     /// The queue is full, and will not always be.
     UntilThereIsRoom,

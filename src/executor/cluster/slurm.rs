@@ -5,7 +5,7 @@ mod arrays;
 mod listing;
 mod partitions;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::ask::Ask;
 use super::files::write_whole;
 use super::job::JobId;
 use super::program::{Answer, PATIENCE, Words, ask, is_on_path, words};
-use super::queue::{Again, Cancel, Member, Queue, QueueJob, Refusal};
+use super::queue::{Again, Cancel, Member, Queue, QueueJob, Refusal, is_end};
 use super::script;
 use crate::profile::{Profile, Settings};
 
@@ -86,9 +86,10 @@ impl Slurm {
             let hint = "the profile's `partition`, `account`, `qos`, `limits` and `options` are what it is asked for";
             return Err(Fault::new(trouble, hint).into());
         }
-        // `7`, or `7;cluster`.
+        // `7`, or `7;cluster`, after whatever a site's wrapper has to say.
         let said = answer.text();
-        let number = said.split(';').next().and_then(|number| number.parse::<u64>().ok());
+        let last = said.lines().next_back().unwrap_or_default().trim();
+        let number = last.split(';').next().and_then(|number| number.parse::<u64>().ok());
         let number = number
             .ok_or_else(|| Fault::new(format!("`sbatch` named no job, but said: {said}"), "is it Slurm's own?"))?;
         let members = 0..members.len() as u64;
@@ -132,27 +133,37 @@ impl Queue for Slurm {
         read(answers)
     }
 
-    fn accounted(&self, job: &JobId) -> Option<String> {
-        let mut call = words(["sacct", "--noheader", "--parsable2", "--allocations", "--format=State"]);
-        call.push(format!("--jobs={job}"));
-        let answer = ask(&call, PATIENCE).ok().filter(|answer| answer.trouble.is_none())?;
-        // `CANCELLED by 1000`
-        answer.text().split_whitespace().next().map(ToOwned::to_owned)
+    fn question_of_accounts(&self, jobs: &[JobId]) -> Option<Words> {
+        let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+        let mut call = words(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State"]);
+        call.push(format!("--jobs={}", jobs.join(",")));
+        Some(call)
     }
 
-    fn cancel(&self, jobs: &[JobId], how: Cancel) {
+    fn read_accounts(&self, answer: &Answer) -> BTreeMap<JobId, String> {
+        let of = |line: &str| -> Option<(JobId, String)> {
+            let (job, state) = line.split_once('|')?;
+            // `CANCELLED by 1000`
+            let state = state.split_whitespace().next().filter(|state| is_end(state))?;
+            Some((job.parse().ok()?, state.to_owned()))
+        };
+        answer.text().lines().filter_map(of).collect()
+    }
+
+    fn cancel(&self, jobs: &[JobId], how: Cancel) -> usize {
         let scancel = |options: &[&str]| {
             let options = options.iter().map(|option| (*option).to_owned());
             let call = words(["scancel", "--quiet"]).into_iter().chain(options);
-            _ = ask(&call.chain(jobs.iter().map(ToString::to_string)).collect::<Words>(), PATIENCE);
+            let answer = ask(&call.chain(jobs.iter().map(ToString::to_string)).collect::<Words>(), PATIENCE);
+            // That it fails otherwise says that one of them has ended.
+            let trouble = answer.map_or_else(|error| Some(error.to_string()), |answer| answer.trouble);
+            !trouble.is_some_and(|trouble| FOR_NOW.iter().any(|sign| trouble.contains(sign)))
         };
-        match how {
+        let is_passed_on = match how {
             Cancel::AtOnce => scancel(&[]),
-            Cancel::Soon => {
-                scancel(&["--state=PENDING"]);
-                scancel(&["--batch", "--signal=TERM"]);
-            }
-        }
+            Cancel::Soon => scancel(&["--state=PENDING"]) && scancel(&["--batch", "--signal=TERM"]),
+        };
+        if is_passed_on { 0 } else { jobs.len() }
     }
 }
 

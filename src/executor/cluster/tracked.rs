@@ -1,17 +1,20 @@
 //! One stage as a job: from its first submission to its end, over as many jobs as that takes.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+mod heard;
+
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bam_contract::event::Event;
+use bam_contract::fault::Fault;
 
 use super::super::{Elsewhere, End, Message, Queued};
 use super::ask::Ask;
 use super::files::{Call, Files, NodeEnd, Note};
-use super::queue::QueueJob;
+use super::queue::{Cancel, QueueJob};
 use super::verdict::{Known, Standing, Verdict, Watched};
 use crate::profile::Settings;
 
@@ -31,12 +34,16 @@ pub(super) struct Tracked {
     pub(super) resume: PathBuf,
     pub(super) messages: SyncSender<Message>,
     pub(super) phase: Phase,
-    /// Whether this run wants it to end, and whether at once.
-    pub(super) is_asked: bool,
+    /// Whether this run wants it to end, how, and when it last said so.
+    pub(super) asked: Option<(Cancel, Instant)>,
+    /// Whether it may have ended while nobody watched.
     pub(super) is_adopted: bool,
+    /// Whether the queue may have it. Who takes this first decides: the clerk, who submits it then, or who leaves it.
+    pub(super) claim: Arc<AtomicBool>,
+    /// Why it was last not taken.
+    pub(super) refused: Option<(String, Option<String>)>,
     /// When its number was last learnt: what the queue said before counts for nothing.
     pub(super) since: Instant,
-    submitted: SystemTime,
     /// How much of the events was read.
     read_bytes: u64,
     last: Option<Event>,
@@ -44,19 +51,28 @@ pub(super) struct Tracked {
     missing: u32,
     end: Option<NodeEnd>,
     in_queue: Option<QueueJob>,
-    /// What accounting says of one that is gone.
-    accounted: Option<String>,
+    account: Account,
     /// When its end was first known.
     ended_at: Option<Instant>,
+    /// When the file system was last made to look anew.
+    refreshed: Option<Instant>,
+}
+
+/// What accounting says of a job that is gone.
+#[derive(Debug)]
+enum Account {
+    NotAsked,
+    /// The state that it has of it, if any.
+    Asked(Option<String>),
 }
 
 /// What is to be done about it next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
-    /// Submit it, then. So many times it was tried in vain.
-    Submit { at: Instant, tries: u32 },
-    /// Find out from the queue whether it was submitted.
-    Find { tries: u32 },
+    /// Submit it. So many times it was tried in vain.
+    Submit { tries: u32 },
+    /// Find out whether it was submitted: if the queue doesn't have it then, it is submitted anew.
+    Find { until: Instant, tries: u32 },
     /// Wait for its end.
     Watch,
 }
@@ -78,19 +94,21 @@ impl Tracked {
             note,
             resume,
             messages,
-            phase: Phase::Submit { at: now, tries: 0 },
-            is_asked: false,
+            phase: Phase::Submit { tries: 0 },
+            asked: None,
             is_adopted: false,
+            claim: Arc::default(),
+            refused: None,
             since: now,
-            submitted: SystemTime::now(),
             read_bytes: 0,
             last: None,
             told: None,
             missing: 0,
             end: None,
             in_queue: None,
-            accounted: None,
+            account: Account::NotAsked,
             ended_at: None,
+            refreshed: None,
         }
     }
 
@@ -103,98 +121,81 @@ impl Tracked {
         drop(self.messages.send(message));
     }
 
-    /// Tells again what jobs before the last one said, for a run that did not hear it.
-    pub(super) fn replay(&mut self) {
-        let number = self.note.number;
-        for earlier in 1..number {
-            self.note.number = earlier;
-            self.listen();
-            self.read_bytes = 0;
-            self.last = None;
-        }
-        self.note.number = number;
-        // What was kept before that is no headway of this job; its folder says when it was submitted.
-        let written = fs::metadata(self.files().script()).and_then(|metadata| metadata.modified());
-        self.submitted = written.unwrap_or(self.submitted);
+    /// Takes it for submitting; false if the run has left it by then.
+    pub(super) fn take_claim(&self) -> bool {
+        self.claim.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Tells what the worker has said since. Its last word is kept until the end is known.
-    pub(super) fn listen(&mut self) {
-        let Ok(mut file) = File::open(self.files().events()) else { return };
-        if file.seek(SeekFrom::Start(self.read_bytes)).is_err() {
-            return;
-        }
-        let mut lines = BufReader::new(file);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) && line.ends_with(b"\n") {
-            self.read_bytes += line.len() as u64;
-            match serde_json::from_slice(&line) {
-                Ok(event @ (Event::Done { .. } | Event::Stopped { .. } | Event::Failed { .. })) => {
-                    self.last = Some(event);
-                }
-                Ok(event) => self.tell(Message::Event { stage: self.stage, event: event.in_plain_words() }),
-                // No other writer than this program's.
-                Err(_) => {}
-            }
-            line.clear();
-        }
-    }
-
-    /// Looks whether the node has told of the end; says whether that is new.
-    pub(super) fn look_for_end(&mut self) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        self.end = self.files().read_end();
-        if self.end.is_some() {
-            self.ended_at.get_or_insert_with(Instant::now);
-            self.listen();
-        }
-        self.end.is_some()
+    /// Gives it back, where the queue has not taken it.
+    pub(super) fn unclaim(&self) {
+        self.claim.store(false, Ordering::Release);
     }
 
     /// Whether the queue's word would help to judge an end that the node told of.
     pub(super) fn wants_word(&self) -> bool {
-        self.is_asked || self.ended_at.is_some()
+        self.asked.is_some() || self.ended_at.is_some()
     }
 
     /// Takes in what the queue says of its job.
     pub(super) fn see(&mut self, job: &QueueJob) {
         self.missing = 0;
+        self.account = Account::NotAsked;
         if self.told.as_ref() != Some(&job.queued) {
             self.told = Some(job.queued.clone());
             self.tell(Message::Queued { stage: self.stage, queued: job.queued.clone() });
         }
         if job.has_ended() {
             self.ended_at.get_or_insert_with(Instant::now);
+        } else {
+            self.is_adopted = false;
         }
         self.in_queue = Some(job.clone());
     }
 
-    /// Takes in that the queue doesn't know its job; says whether that is so for good.
-    pub(super) fn miss(&mut self) -> bool {
+    /// Takes in that the queue doesn't know its job.
+    pub(super) fn miss(&mut self) {
         self.missing += 1;
-        let is_gone = self.missing >= MOST_MISSING && !self.in_queue.as_ref().is_some_and(QueueJob::has_ended);
-        if is_gone {
+        if self.is_gone() {
             self.ended_at.get_or_insert_with(Instant::now);
         }
-        is_gone && self.missing == MOST_MISSING
+    }
+
+    fn is_gone(&self) -> bool {
+        self.missing >= MOST_MISSING && !self.in_queue.as_ref().is_some_and(QueueJob::has_ended)
+    }
+
+    /// Whether accounting is to be asked about it.
+    pub(super) fn wants_account(&self) -> bool {
+        self.is_gone() && matches!(self.account, Account::NotAsked)
     }
 
     pub(super) fn account(&mut self, state: Option<String>) {
-        self.accounted = state;
+        self.account = Account::Asked(state);
     }
 
-    /// Whether something of this submission's job is there, so that it must have run.
-    pub(super) fn has_run(&self) -> bool {
-        self.end.is_some() || self.files().events().exists() || self.files().said().exists()
+    /// Whether the queue had it when it was last asked, and not as one that has ended.
+    pub(super) fn is_in_queue(&self) -> bool {
+        self.missing == 0 && self.in_queue.as_ref().is_some_and(|job| !job.has_ended())
     }
 
-    pub(super) fn verdict(&self, settings: &Settings) -> Verdict {
+    /// Says that its job is known by nothing but what it writes.
+    pub(super) fn tell_unknown(&self) {
+        let what = format!("the job of `{}` has begun, and what the queue calls it was never heard", self.ask.stage);
+        let hint = format!(
+            "its end is waited for; if the queue lost it, stop this run and remove `{}`",
+            self.folder.display()
+        );
+        self.tell(Message::Trouble(Fault::new(what, hint).into()));
+    }
+
+    pub(super) fn verdict(&mut self, settings: &Settings) -> Verdict {
+        let shows_output = self.shows_output();
         let standing = match &self.in_queue {
             Some(job) if job.has_ended() => Standing::Ended(job),
-            _ if self.missing >= MOST_MISSING => Standing::Gone(self.accounted.as_deref()),
-            _ => Standing::Open,
+            _ => match &self.account {
+                Account::Asked(state) if self.is_gone() => Standing::Gone(state.as_deref()),
+                _ => Standing::Open,
+            },
         };
         let known = Known {
             ask: &self.ask,
@@ -202,23 +203,19 @@ impl Tracked {
             note: &self.note,
             last: self.last.as_ref(),
             end: self.end.as_ref(),
+            shows_output,
+            limit: self.in_queue.as_ref().and_then(|job| job.time_limit),
             standing,
             waited: self.ended_at.map_or(Duration::ZERO, |at| at.elapsed()),
-            watched: match (self.is_asked, self.is_adopted) {
-                (true, _) => Watched::ToItsEnd,
-                (false, true) => Watched::Adopted,
-                (false, false) => Watched::Throughout,
+            watched: match (self.asked, self.is_adopted) {
+                (Some(_), _) => Watched::ToItsEnd,
+                (None, true) => Watched::Adopted,
+                (None, false) => Watched::Throughout,
             },
             has_kept_state: self.ended_at.is_some() && self.has_kept_state(),
             tells_of_memory: self.ended_at.is_some() && self.files().tells_of_memory(),
         };
         known.verdict()
-    }
-
-    fn has_kept_state(&self) -> bool {
-        let entries = fs::read_dir(&self.resume).into_iter().flatten().flatten();
-        let mut changes = entries.filter_map(|entry| entry.metadata().ok()?.modified().ok());
-        changes.any(|changed| changed > self.submitted)
     }
 
     /// Tells the run of the end.
@@ -250,19 +247,30 @@ impl Tracked {
 
     /// Has it submitted anew, under another number: should a job of the one it had have been taken all the same, that has files
     /// of its own.
-    pub(super) fn renumber(&mut self, at: Instant, tries: u32) {
+    pub(super) fn renumber(&mut self, tries: u32) {
         self.note.number += 1;
-        self.phase = Phase::Submit { at, tries };
+        self.note.given_up.push(std::mem::take(&mut self.note.name));
+        // Unwritten, the next run looks for it by the name it had.
+        _ = self.note.write(&self.folder);
+        self.unclaim();
+        self.phase = Phase::Submit { tries };
     }
 
     /// Makes it ready for another submission.
     pub(super) fn again(&mut self, why: String, is_lost: bool) -> anyhow::Result<()> {
         self.files().settle_log();
+        let has_kept_state = self.has_kept_state();
         let note = &mut self.note;
         note.number += 1;
         note.earlier.extend(note.job.take());
+        // The next run would find the job that has ended by it.
+        note.name.clear();
         note.said = None;
-        note.lost = if is_lost { note.lost + 1 } else { 0 };
+        note.lost = match (is_lost, has_kept_state) {
+            (true, false) => note.lost + 1,
+            (true, true) => 1,
+            (false, _) => 0,
+        };
         if let Some(Event::Stopped { summary }) = self.last.take() {
             note.stopped_at = Some(summary);
         }
@@ -273,8 +281,42 @@ impl Tracked {
             std::mem::take(&mut self.resume),
             self.messages.clone(),
         );
-        *self = fresh;
+        let claim = std::mem::take(&mut self.claim);
+        *self = Self { claim, ..fresh };
+        self.unclaim();
         self.tell(Message::Requeued { stage: self.stage, why });
         self.note.write(&self.folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn tracked(folder: &tempfile::TempDir, note: Note) -> Tracked {
+        let ask = Ask {
+            stage: "teacher".to_owned(),
+            kind: "train".to_owned(),
+            cpus: 1,
+            memory_bytes: 0,
+            gpus: 0,
+            keeps_state: true,
+        };
+        let call = Call { program: None, threads: 1, sees_gpus: false };
+        let resume = folder.path().join("resume");
+        Tracked::new(0, folder.path().to_owned(), (ask, call, note), resume, mpsc::sync_channel(8).0)
+    }
+
+    #[test]
+    fn a_job_that_ended_is_not_taken_for_the_one_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let note = Note { number: 1, name: "bam:teacher:f.a.1".to_owned(), job: Some(7.into()), ..Note::default() };
+        let mut tracked = tracked(&folder, note);
+        tracked.again("it lost its node".to_owned(), true).unwrap();
+        let note = Note::read(folder.path()).unwrap();
+        assert_eq!((note.number, note.name.as_str(), &note.job), (2, "", &None));
+        assert_eq!(note.jobs(), [7.into()]);
     }
 }

@@ -17,6 +17,9 @@ const MOST_LOST: u32 = 3;
 const SETTLE: Duration = Duration::from_secs(3);
 const SETTLE_COMPLETED: Duration = Duration::from_mins(1);
 
+/// And how long all of what it made.
+const SETTLE_OUTPUT: Duration = Duration::from_mins(2);
+
 /// How long Slurm's own word about the end is waited for, while it does not answer.
 const MOST_WAIT: Duration = Duration::from_mins(2);
 
@@ -32,6 +35,10 @@ pub(super) struct Known<'a> {
     /// What the worker said last.
     pub(super) last: Option<&'a Event>,
     pub(super) end: Option<&'a NodeEnd>,
+    /// Whether all that the node says was made is seen here.
+    pub(super) shows_output: bool,
+    /// The time that the queue gives the job, as far as it said.
+    pub(super) limit: Option<Duration>,
     pub(super) standing: Standing<'a>,
     /// How long its end is known.
     pub(super) waited: Duration,
@@ -85,6 +92,9 @@ impl Known<'_> {
             Some(end) => {
                 let is_stopped = matches!(self.last, Some(Event::Stopped { .. }));
                 let is_clear = end.trouble.is_none() && !is_stopped || matches!(self.last, Some(Event::Failed { .. }));
+                if is_clear && end.trouble.is_none() && !self.shows_output {
+                    return self.without_output(end);
+                }
                 if is_clear || self.watched == Watched::ToItsEnd {
                     return Verdict::Ended;
                 }
@@ -102,6 +112,15 @@ impl Known<'_> {
             }
         }
         self.of_trouble()
+    }
+
+    /// About one that did its work, of which not all is seen.
+    fn without_output(&self, end: &NodeEnd) -> Verdict {
+        if self.waited < SETTLE_OUTPUT {
+            return Verdict::Wait;
+        }
+        let trouble = format!("not all that {} made is seen here, of {} files", self.job(), end.output.len());
+        Verdict::Failed { trouble, hint: Some("is the store on a file system that the nodes share?".to_owned()) }
     }
 
     fn state(&self) -> &str {
@@ -133,7 +152,11 @@ impl Known<'_> {
             };
         }
         if let Some(Event::Stopped { summary }) = self.last {
-            if self.note.stopped_at.as_ref() == Some(summary) {
+            let is_at_its_place = self.note.stopped_at.as_ref() == Some(summary);
+            if is_at_its_place && NO_FAULT_OF_ITS_OWN.contains(&state) {
+                return self.lost();
+            }
+            if is_at_its_place {
                 let trouble = format!("two jobs in a row stopped at the same place: {summary}");
                 let hint =
                     format!("raise `time` of `{kind}` in the profile's `limits`: a job has no time to make headway");
@@ -142,12 +165,8 @@ impl Known<'_> {
             return Verdict::Again { why: format!("{job} {}: {summary}", self.why_it_ended()), is_lost: false };
         }
         match state {
-            "TIMEOUT" | "DEADLINE" if self.has_kept_state => {
-                let why = format!("{job} {}; it goes on from the state that it kept last", self.why_it_ended());
-                Verdict::Again { why, is_lost: false }
-            }
             "TIMEOUT" | "DEADLINE" => self.out_of_time(),
-            "BOOT_FAIL" | "CANCELLED" | "LAUNCH_FAILED" | "NODE_FAIL" | "PREEMPTED" | "REVOKED" => self.lost(),
+            state if NO_FAULT_OF_ITS_OWN.contains(&state) => self.lost(),
             GONE if self.end.is_none() => self.lost(),
             _ => match self.end {
                 Some(end) if end.is_signalled && self.is_near_its_limit(end.wall_secs) => self.out_of_time(),
@@ -159,7 +178,11 @@ impl Known<'_> {
     }
 
     fn out_of_time(&self) -> Verdict {
-        let time = self.ask.time(self.settings).map_or_else(|| "its partition's".to_owned(), |time| time.to_string());
+        if self.has_kept_state {
+            let why = format!("{} {}; it goes on from the state that it kept last", self.job(), self.why_it_ended());
+            return Verdict::Again { why, is_lost: false };
+        }
+        let time = self.limit().map_or_else(|| "its partition's".to_owned(), |time| Span(time).to_string());
         let trouble =
             format!("{} came to its time limit, {time}, and the stage keeps no state to go on from", self.job());
         let hint = Some(format!("raise `time` of `{}` in the profile's `limits`", self.ask.kind));
@@ -168,7 +191,7 @@ impl Known<'_> {
 
     fn lost(&self) -> Verdict {
         let why = format!("{} {}", self.job(), self.why_it_ended());
-        if self.note.lost < MOST_LOST {
+        if self.note.lost < MOST_LOST || self.has_kept_state {
             return Verdict::Again { why, is_lost: true };
         }
         let hint = Some("`bam run` submits the stage again".to_owned());
@@ -204,9 +227,14 @@ impl Known<'_> {
         }
     }
 
+    /// The time that the job had: by the queue, or else by the profile.
+    fn limit(&self) -> Option<Duration> {
+        self.limit.or_else(|| Some(self.ask.time(self.settings)?.0))
+    }
+
     /// Whether a signal after so many seconds was the one before the limit.
     fn is_near_its_limit(&self, wall_secs: f64) -> bool {
-        let Some(Span(time)) = self.ask.time(self.settings) else { return false };
+        let Some(time) = self.limit() else { return false };
         wall_secs + self.settings.grace.0.as_secs_f64() + GRAIN_SECS >= time.as_secs_f64()
     }
 
@@ -219,23 +247,22 @@ impl Known<'_> {
     }
 }
 
+/// States of jobs that ended for other reasons than what they did.
+const NO_FAULT_OF_ITS_OWN: [&str; 6] = ["BOOT_FAIL", "CANCELLED", "LAUNCH_FAILED", "NODE_FAIL", "PREEMPTED", "REVOKED"];
+
 /// Stands for the state of a job that the queue no longer knows.
 const GONE: &str = "GONE";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::super::Queued;
     use super::*;
 
-    /// What becomes of a training whose job ended in this state, with this last word and this end on its node.
-    fn verdict(
-        state: Option<&str>,
-        last: Option<&Event>,
-        end: Option<&NodeEnd>,
-        change: fn(&mut Known<'_>),
-    ) -> Verdict {
+    /// Settings, and what a training asks for.
+    fn given() -> (Settings, Ask) {
         let settings = "executor: slurm\nlimits: { train: { time: 1h } }";
-        let settings: Settings = serde_yaml::from_str(settings).unwrap();
         let ask = Ask {
             stage: "teacher".to_owned(),
             kind: "train".to_owned(),
@@ -244,32 +271,56 @@ mod tests {
             gpus: 0,
             keeps_state: true,
         };
-        let note = Note { job: Some(7.into()), stopped_at: Some("step 4".to_owned()), ..Note::default() };
-        let job = state.map(|state| QueueJob {
-            name: String::new(),
-            state: state.to_owned(),
-            exit_code: 3,
-            queued: Queued { job: 7.into(), state: state.to_lowercase(), reason: None, node: None },
-        });
-        let mut known = Known {
-            ask: &ask,
-            settings: &settings,
-            note: &note,
+        (serde_yaml::from_str(settings).unwrap(), ask)
+    }
+
+    fn job(state: &str) -> QueueJob {
+        let queued = Queued { job: 7.into(), state: state.to_lowercase(), reason: None, node: None };
+        QueueJob { state: state.to_owned(), exit_code: 3, queued, ..QueueJob::default() }
+    }
+
+    fn known<'a>(
+        (settings, ask, note): (&'a Settings, &'a Ask, &'a Note),
+        last: Option<&'a Event>,
+        end: Option<&'a NodeEnd>,
+        standing: Standing<'a>,
+    ) -> Known<'a> {
+        Known {
+            ask,
+            settings,
+            note,
             last,
             end,
-            standing: job.as_ref().map_or(Standing::Open, Standing::Ended),
+            shows_output: true,
+            limit: None,
+            standing,
             waited: SETTLE,
             watched: Watched::Throughout,
             has_kept_state: false,
             tells_of_memory: false,
-        };
+        }
+    }
+
+    /// What becomes of a training whose job ended in this state, with this last word and this end on its node.
+    fn verdict(
+        state: Option<&str>,
+        last: Option<&Event>,
+        end: Option<&NodeEnd>,
+        change: fn(&mut Known<'_>),
+    ) -> Verdict {
+        let (settings, ask) = given();
+        let note = Note { job: Some(7.into()), stopped_at: Some("step 4".to_owned()), ..Note::default() };
+        let job = state.map(job);
+        let standing = job.as_ref().map_or(Standing::Open, Standing::Ended);
+        let mut known = known((&settings, &ask, &note), last, end, standing);
         change(&mut known);
         known.verdict()
     }
 
     fn end(trouble: Option<&str>, wall_secs: f64) -> NodeEnd {
         let trouble = trouble.map(ToOwned::to_owned);
-        NodeEnd { trouble, peak_memory_bytes: 0, wall_secs, host: "n1".to_owned(), is_signalled: wall_secs > 0.0 }
+        let (host, is_signalled) = ("n1".to_owned(), wall_secs > 0.0);
+        NodeEnd { trouble, peak_memory_bytes: 0, wall_secs, host, is_signalled, output: BTreeMap::new() }
     }
 
     fn stopped(summary: &str) -> Event {
@@ -314,6 +365,50 @@ mod tests {
         let cancelled =
             verdict(Some("CANCELLED"), Some(&stopped("step 9")), Some(&end(Some("exit code 1"), 60.0)), |_| ());
         assert_eq!(trouble(cancelled), "job 7 on n1 was cancelled, and not by this run");
+    }
+
+    #[test]
+    fn what_was_no_fault_of_its_own_may_happen_at_the_same_place() {
+        let at_four = |known: fn(&mut Known<'_>)| {
+            verdict(Some("PREEMPTED"), Some(&stopped("step 4")), Some(&end(Some("exit code 1"), 60.0)), known)
+        };
+        assert_eq!(at_four(|_| ()), again("job 7 on n1 was preempted", true));
+        let note = Note { job: Some(7.into()), stopped_at: Some("step 4".to_owned()), lost: 3, ..Note::default() };
+        let verdict = |kept: bool| {
+            let (last, end) = (stopped("step 4"), end(Some("exit code 1"), 60.0));
+            let (settings, ask) = given();
+            let job = job("PREEMPTED");
+            let mut known = known((&settings, &ask, &note), Some(&last), Some(&end), Standing::Ended(&job));
+            known.has_kept_state = kept;
+            known.verdict()
+        };
+        assert_eq!(trouble(verdict(false)), "job 7 on n1 was preempted, as 3 before it were lost");
+        assert_eq!(verdict(true), again("job 7 on n1 was preempted", true), "it makes headway");
+    }
+
+    #[test]
+    fn a_limit_that_the_queue_alone_knows_is_one() {
+        let end = end(Some("exit code 1"), 3500.0);
+        let (settings, mut ask) = given();
+        ask.kind = "exec".to_owned();
+        let note = Note { job: Some(7.into()), ..Note::default() };
+        let job = job("FAILED");
+        let mut known = known((&settings, &ask, &note), None, Some(&end), Standing::Ended(&job));
+        assert_eq!(known.verdict(), again("job 7 on n1 was asked to end", true));
+        known.limit = Some(Duration::from_hours(1));
+        let time = "job 7 on n1 came to its time limit, 1h, and the stage keeps no state to go on from";
+        assert_eq!(trouble(known.verdict()), time);
+        known.has_kept_state = true;
+        let kept = "job 7 on n1 came to its time limit; it goes on from the state that it kept last";
+        assert_eq!(known.verdict(), again(kept, false));
+    }
+
+    #[test]
+    fn what_was_made_is_waited_for_until_it_is_seen() {
+        let unseen = |waited: fn(&mut Known<'_>)| verdict(None, None, Some(&end(None, 0.0)), waited);
+        assert_eq!(unseen(|known| known.shows_output = false), Verdict::Wait);
+        let never = unseen(|known| (known.shows_output, known.waited) = (false, SETTLE_OUTPUT));
+        assert_eq!(trouble(never), "not all that job 7 on n1 made is seen here, of 0 files");
     }
 
     #[test]

@@ -7,10 +7,24 @@ use crate::executor::Queued;
 use crate::run::RunEvent;
 use crate::ui::story;
 
-/// States in which a job has not started.
-const WAITS: [&str; 5] = ["pending", "configuring", "requeued", "queued", "submitted"];
-/// And those in which it goes on; by any other its end is near, which is told when it is known.
+/// States in which a job goes on.
 const GOES_ON: [&str; 2] = ["running", "suspended"];
+/// And those by which its end is near, which is told when it is known. By all others, in whatever words, it waits.
+const ENDS: [&str; 13] = [
+    "boot fail",
+    "cancelled",
+    "completed",
+    "completing",
+    "deadline",
+    "failed",
+    "launch failed",
+    "node fail",
+    "out of memory",
+    "preempted",
+    "revoked",
+    "stopped",
+    "timeout",
+];
 
 impl Story {
     pub(super) fn tell_of_job(&mut self, event: &RunEvent<'_>) {
@@ -47,9 +61,9 @@ impl Story {
 
     fn queued(&mut self, index: usize, stage: &str, queued: &Queued) {
         let verb = match queued.state.as_str() {
-            state if WAITS.contains(&state) => "QUEUED",
             state if GOES_ON.contains(&state) => "RUNNING",
-            _ => return,
+            state if ENDS.contains(&state) => return,
+            _ => "QUEUED",
         };
         let state = in_words(queued);
         if self.live.is_hidden() {

@@ -15,6 +15,7 @@ command:
   poll: [tsp, -s, '{job}']
   cancel: [sh, -c, 'tsp -r {job} || tsp -k {job}']
   gone: [finished, skipped]
+  gone_codes: [255]
 poll: 1s
 ";
 
@@ -150,6 +151,36 @@ fn a_job_that_another_queue_loses_is_submitted_again() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("job 0 is gone from the queue"), "{}", run.stderr);
     assert_eq!((run.stages("REQUEUED").len(), spooler.jobs()), (1, 2), "{}", run.stderr);
+}
+
+#[test]
+fn another_queue_that_is_away_for_a_while_costs_no_job() {
+    let Some(spooler) = Spooler::start("") else { return };
+    spooler.sandbox.edit(
+        "cluster.yaml",
+        "poll: [tsp, -s, '{job}']",
+        "poll: [sh, -c, 'test ! -e away && tsp -s {job}']",
+    );
+    spooler.sandbox.write("behaviour.json", r#"{"teacher@sentiment": "steps", "steps": 80}"#);
+    let engine = spooler.start_run(&TEACHER);
+    spooler.until_step(3);
+    spooler.sandbox.write("away", "");
+    spooler.until_step(60);
+    fs::remove_file(spooler.sandbox.path("away")).unwrap();
+    let (story, code) = ended(engine);
+    assert_eq!(code, Some(0), "{story}");
+    assert!(story.contains("the queue cannot be asked") && !story.contains("REQUEUED"), "{story}");
+    assert_eq!(spooler.jobs(), 3, "each stage was submitted once");
+}
+
+#[test]
+fn what_poll_says_is_shown_whatever_it_is() {
+    let Some(spooler) = Spooler::start("") else { return };
+    spooler.sandbox.edit("cluster.yaml", "poll: [tsp, -s, '{job}']", "poll: [sh, -c, 'echo {job}: soon to be']");
+    spooler.sandbox.write("behaviour.json", r#"{"examples@sentiment": "steps", "steps": 30}"#);
+    let run = spooler.run(&["pipeline.yaml", "examples@sentiment"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("job 0 0: soon to be"), "{}", run.stderr);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A cluster in trouble: programs that are missing, silent or wrong, and a node that is drained.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::process::Command;
 
 use super::slurm::Slurm;
-use super::{Cluster, ended, of_stand_ins, run_with_stand_ins, stand_in};
-use crate::support::{Said, Sandbox, said};
+use super::{Cluster, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins};
+use crate::support::{Said, Sandbox, said, until};
 
 /// `bam run` of one stage.
 fn run(sandbox: &Sandbox) -> Said {
@@ -90,7 +92,7 @@ fn a_job_that_vanishes_is_submitted_again_and_not_forever() {
 fn accounting_is_asked_about_jobs_that_the_queue_forgot() {
     let sandbox = of_stand_ins("echo '{\"jobs\": []}'");
     stand_in(&sandbox, "sbatch", "echo 7");
-    stand_in(&sandbox, "sacct", "echo 'OUT_OF_MEMORY'");
+    stand_in(&sandbox, "sacct", "echo '7|OUT_OF_MEMORY'");
     let said = run(&sandbox);
     assert_eq!(said.code, 1);
     assert!(said.stderr.contains("error: job 7 ran out of memory: it had asked for 256.0 MiB\n"), "{}", said.stderr);
@@ -165,11 +167,33 @@ fn a_job_that_somebody_cancels_fails_its_stage() {
     let Some(cluster) = Cluster::shared("") else { return };
     cluster.sandbox.write("behaviour.json", r#"{"examples@sentiment": "stubborn"}"#);
     let engine = cluster.start(&["pipeline.yaml", "examples@sentiment"]);
-    crate::support::until("the worker is at it", || cluster.sandbox.path("hanging").exists());
+    until("the worker is at it", || cluster.sandbox.path("hanging").exists());
     let job = cluster.jobs()[0]["job_id"].to_string();
     cluster.slurm("scancel", &[&job]);
     let (story, code) = ended(engine);
     assert_eq!(code, Some(1), "{story}");
     assert!(story.contains("was cancelled, and not by this run"), "{story}");
     assert_eq!(cluster.states("examples@sentiment"), ["CANCELLED"], "it is not submitted again");
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_costs_no_job() {
+    let sandbox = of_stand_ins("exec sleep 60");
+    let disk = sandbox.path("artifacts");
+    fs::create_dir(&disk).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        return;
+    }
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "steps", "steps": 60}"#);
+    let engine = start_with_stand_ins(&sandbox, &["examples@sentiment"]);
+    let step = || fs::read_to_string(sandbox.path("at-step-examples@sentiment")).ok()?.parse::<u32>().ok();
+    until("it takes steps", || step() > Some(3));
+    let full = fs::write(disk.join("filler"), vec![0; 1 << 20]);
+    let before = step();
+    until("it goes on", || step() > before.map(|step| step + 20));
+    fs::remove_file(disk.join("filler")).unwrap();
+    let (story, code) = ended(engine);
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    assert!(full.is_err() && code == Some(0), "{story}");
 }

@@ -85,3 +85,56 @@ fn nobody_is_asked_who_has_said_it_before() {
     assert_eq!(engine.wait().unwrap().code(), Some(130), "{rest}");
     assert!(rest.contains("STOPPED") && !rest.contains("[l/c]"), "{rest}");
 }
+
+/// Ends the one job, which was left.
+fn end_it(cluster: &Cluster) {
+    assert_eq!(cluster.states("tokens@sentiment"), ["RUNNING"]);
+    let job = cluster.jobs().last().unwrap()["job_id"].to_string();
+    cluster.slurm("scancel", &["--batch", "--signal=TERM", &job]);
+}
+
+#[test]
+fn a_terminal_that_is_gone_leaves_jobs() {
+    let Some(cluster) = Cluster::shared("on_interrupt: cancel\n") else { return };
+    let (mut terminal, mut engine) = at_a_terminal(&cluster);
+    // Once by the shell, and once by the kernel.
+    signal(engine.id(), libc::SIGHUP);
+    signal(engine.id(), libc::SIGHUP);
+    let rest = shown(&mut terminal, "never shown");
+    assert_eq!(engine.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("LEFT"), "{rest}");
+    end_it(&cluster);
+}
+
+#[test]
+fn a_question_that_nobody_can_answer_any_more_leaves_jobs() {
+    let Some(cluster) = Cluster::shared("") else { return };
+    let (mut terminal, mut engine) = at_a_terminal(&cluster);
+    signal(engine.id(), libc::SIGINT);
+    shown(&mut terminal, "[l/c] ");
+    drop(terminal);
+    assert_eq!(engine.wait().unwrap().code(), Some(130));
+    end_it(&cluster);
+}
+
+#[test]
+fn what_is_done_while_the_question_stands_is_done() {
+    let Some(cluster) = Cluster::shared("") else { return };
+    let quiet = "  quiet: { exec: { run: [sh, quiet.sh] } }\n";
+    cluster.sandbox.write("pipeline.yaml", &(cluster.sandbox.read("pipeline.yaml") + quiet));
+    let made = r#"touch begun; sleep 3; echo made > "$(sed -n 's/.*"output": "\(.*\)",/\1/p' "$1")/a.txt""#;
+    cluster.sandbox.write("quiet.sh", made);
+    let (mut terminal, inner) = terminal(120);
+    let mut command = cluster.command(&["run", "--profile", "cluster.yaml", "pipeline.yaml", "quiet"]);
+    let [stdin, stdout, stderr] = [(); 3].map(|()| Stdio::from(inner.try_clone().unwrap()));
+    drop(inner);
+    let mut engine = command.env("TERM", "xterm").stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
+    drop(command);
+    until("the job is at it", || cluster.sandbox.path("begun").exists());
+    signal(engine.id(), libc::SIGINT);
+    shown(&mut terminal, "[l/c] ");
+    let rest = shown(&mut terminal, "never shown");
+    assert_eq!(engine.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("RAN"), "{rest}");
+    assert_eq!(cluster.sandbox.read("artifacts/latest/quiet/a.txt"), "made\n");
+}

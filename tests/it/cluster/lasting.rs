@@ -143,7 +143,7 @@ fn a_preempted_training_goes_on_from_its_state() {
     let (story, code) = ended(engine);
     assert_eq!(code, Some(0), "{story}");
     assert!(story.contains("REQUEUED") && story.contains(" was preempted: step "), "{story}");
-    assert_eq!(cluster.states("teacher@sentiment"), ["PREEMPTED", "COMPLETED"]);
+    until("the job has ended", || cluster.states("teacher@sentiment") == ["PREEMPTED", "COMPLETED"]);
     let began = began(&cluster);
     assert!(began.len() == 2 && began[1] != "from step 0", "{began:?}");
 }
@@ -194,4 +194,15 @@ stages:
     assert_eq!(cluster.sandbox.contents(), whole.contents());
     let made = &cluster.sandbox.manifest("student")["provenance"]["worker"];
     assert!(made.get("resumed").is_some() && made["jobs"].as_array().map(Vec::len) == Some(3), "{made}");
+}
+
+#[test]
+fn the_limit_of_a_partition_is_one_though_the_profile_names_none() {
+    let Some(cluster) = Cluster::shared("grace: 30s\n") else { return };
+    cluster.sandbox.edit("cluster.yaml", "partition: main", "partition: short");
+    cluster.sandbox.write("pipeline.yaml", "stages: { long: { exec: { run: [sh, -c, sleep 300] } } }\n");
+    let run = cluster.run(&[]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("came to its time limit, 1m, and the stage keeps no state"), "{}", run.stderr);
+    assert_eq!(cluster.jobs().len(), 1, "it is not submitted again");
 }

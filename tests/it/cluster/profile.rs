@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, said};
 
 #[test]
 fn all_mistakes_of_a_profile_are_told_with_their_places() {
@@ -53,4 +53,18 @@ fn the_schema_names_every_entry() {
     assert!(kinds.contains_key("train") && kinds.contains_key("exec"));
     let described = |entry: &Value| entry.get("description").is_some();
     assert!(schema["$defs"]["Limit"]["properties"].as_object().unwrap().values().all(described));
+}
+
+#[test]
+fn the_profiles_of_the_documents_have_no_mistakes() {
+    let docs = include_str!("../../../docs/cluster.md");
+    let profiles: Vec<&str> = docs.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(profiles.len(), 2);
+    let sandbox = Sandbox::with_small_pipeline();
+    for (profile, program) in profiles.iter().zip(["sbatch", "tsp"]) {
+        sandbox.write("cluster.yaml", profile);
+        let mut command = sandbox.command(&["run", "--profile", "cluster.yaml"]);
+        let said = said(command.env("PATH", sandbox.path("none")));
+        assert!(said.stderr.starts_with(&format!("error: `{program}` is not on the `PATH`")), "{}", said.stderr);
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Cluster;
+use serde_json::Value;
+
+use super::{Cluster, of_stand_ins, run_with_stand_ins, stand_in};
 use crate::support::Sandbox;
 
 #[test]
@@ -29,7 +31,7 @@ fn the_same_pipeline_gives_the_same_artifacts_as_jobs() {
     assert_eq!(cluster.jobs().len(), 11);
     let record = &cluster.sandbox.names_in("artifacts/runs")[0];
     let record = cluster.sandbox.read(&format!("artifacts/runs/{record}"));
-    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
     // A job may be done before it is seen in the queue, but hardly all of them.
     assert!(record["jobs"].as_object().is_some_and(|jobs| !jobs.is_empty()), "{record}");
 
@@ -124,6 +126,42 @@ fn no_more_jobs_are_queued_than_the_profile_allows() {
     cluster.sandbox.write("behaviour.json", r#"{"examples@sentiment": "meet", "examples@entailment": "meet"}"#);
     let run = cluster.run(&["pipeline.yaml", "examples"]);
     assert_eq!(run.stages("FAILED").len(), 1, "the first waits for the other in vain: {}", run.stderr);
+    let mut times: Vec<_> =
+        cluster.jobs().iter().map(|job| [&job["submit_time"], &job["end_time"]].map(Value::as_u64)).collect();
+    times.sort_unstable();
+    let [[_, first_ended], [second_submitted, _]] = times[..] else { panic!("{times:?}") };
+    assert!(first_ended <= second_submitted, "{times:?}");
+}
+
+#[test]
+fn a_job_runs_in_its_container_and_in_the_partition_of_its_kind() {
+    let Some(cluster) =
+        Cluster::shared("  tokenize: { partition: low }\ncontainer: [sh, -c, 'touch boxed; exec \"$@\"', sh]\n")
+    else {
+        return;
+    };
+    let run = cluster.run(&["pipeline.yaml", "tokens@sentiment"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(cluster.sandbox.path("boxed").exists());
+    let jobs = cluster.jobs();
+    let partitions: Vec<_> = jobs.iter().map(|job| job["partition"].as_str().unwrap()).collect();
+    assert_eq!(partitions, ["main", "low"]);
+}
+
+#[test]
+fn a_job_asks_for_the_qos_of_the_profile_and_for_each_resource_once() {
+    let sandbox = of_stand_ins("echo '{\"jobs\": []}'");
+    let profile = "executor: slurm\nqos: high\nlimits: { data: { gpus: 1 } }\noptions: [--gres=token:1]\n";
+    sandbox.write("cluster.yaml", profile);
+    stand_in(
+        &sandbox,
+        "sbatch",
+        "echo \"$@\" > called; for script; do :; done\nbash \"$script\" >/dev/null 2>&1 &\necho 7",
+    );
+    assert_eq!(run_with_stand_ins(&sandbox, "examples@sentiment").code, 0);
+    let called = sandbox.read("called");
+    assert!(called.contains(" --qos=high ") && called.contains(" --gres=gpu:1,token:1 "), "{called}");
+    assert_eq!(called.matches("--gres").count(), 1, "{called}");
 }
 
 #[test]

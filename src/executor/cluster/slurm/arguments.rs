@@ -3,6 +3,8 @@
 use super::super::ask::Ask;
 use crate::profile::{Settings, Span};
 
+const GRES: &str = "--gres=";
+
 pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
     let mut arguments = vec![
         "--open-mode=append".to_owned(),
@@ -14,8 +16,13 @@ pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
         format!("--cpus-per-task={}", ask.cpus),
         format!("--mem={}M", ask.memory_mib()),
     ];
-    if ask.gpus > 0 {
-        arguments.push(format!("--gres=gpu:{}", ask.gpus));
+    // Of several `sbatch` heeds the last alone.
+    let (others, options): (Vec<_>, Vec<_>) = settings.options.iter().partition(|option| option.starts_with(GRES));
+    let gpus = (ask.gpus > 0).then(|| format!("gpu:{}", ask.gpus));
+    let gres: Vec<String> =
+        gpus.into_iter().chain(others.iter().map(|option| option[GRES.len()..].to_owned())).collect();
+    if !gres.is_empty() {
+        arguments.push(format!("{GRES}{}", gres.join(",")));
     }
     if let Some(Span(time)) = ask.time(settings) {
         arguments.push(format!("--time={}", time.as_secs().div_ceil(60)));
@@ -30,6 +37,6 @@ pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
         ("qos", settings.qos.as_ref()),
     ];
     arguments.extend(named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))));
-    arguments.extend(settings.options.iter().cloned());
+    arguments.extend(options.into_iter().cloned());
     arguments
 }

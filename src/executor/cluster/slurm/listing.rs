@@ -1,5 +1,7 @@
 //! What `squeue --json` says of jobs. Its form differs from version to version: states became lists, numbers objects.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -7,14 +9,17 @@ use super::super::super::Queued;
 use super::super::job::JobId;
 use super::super::queue::{QueueJob, name_of_member};
 
-/// Asks for all of the user's jobs, those that have just ended too.
-pub(super) const QUESTION: [&str; 4] = ["squeue", "--json", "--me", "--states=all"];
+/// Asks for all of the user's jobs, those that have just ended and those in hidden partitions too. Some versions heed none of
+/// that beside `--json`, and list all jobs there are.
+pub(super) const QUESTION: [&str; 5] = ["squeue", "--json", "--me", "--all", "--states=all"];
 
 /// Reads the queue. Members of an array that wait are one entry there, and one each here.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<QueueJob>> {
     let all: Value = serde_json::from_slice(bytes).context("`squeue --json` gave no JSON")?;
     let jobs = all["jobs"].as_array().context("`squeue --json` named no jobs")?;
-    Ok(jobs.iter().filter_map(of).flatten().collect())
+    let own = own_user();
+    let is_own = |job: &&Value| number(&job["user_id"]).is_none_or(|user| user == own);
+    Ok(jobs.iter().filter(is_own).filter_map(of).flatten().collect())
 }
 
 /// What an entry says of each job that it stands for.
@@ -43,7 +48,10 @@ fn of(job: &Value) -> Option<Vec<QueueJob>> {
         reason: reason.filter(|_| is_waiting),
         node: plain(&job["nodes"]).filter(|_| !is_waiting),
     };
-    let alone = QueueJob { name: text(&job["name"]), state, exit_code, queued };
+    // In minutes; none is told as no number, or as a very large one.
+    let minutes = number(&job["time_limit"]).filter(|minutes| *minutes < u64::from(u32::MAX));
+    let time_limit = minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let alone = QueueJob { name: text(&job["name"]), state, exit_code, time_limit, queued };
     let array = number(&job["array_job_id"]).filter(|array| *array > 0);
     let members = match number(&job["array_task_id"]) {
         Some(index) => vec![index],
@@ -58,9 +66,15 @@ fn of(job: &Value) -> Option<Vec<QueueJob>> {
     Some(members.into_iter().map(member).collect())
 }
 
+fn own_user() -> u64 {
+    // SAFETY: a plain system call.
+    u64::from(unsafe { libc::geteuid() })
+}
+
 /// A number, plain or as `{"set": true, "number": 3}`.
 fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value["number"].as_u64().filter(|_| value["set"] != false))
+    let of_object = || value["number"].as_u64().filter(|_| value["set"] != false && value["infinite"] != true);
+    value.as_u64().or_else(of_object)
 }
 
 /// Those that `0-3,7,8-12:2%5` stands for.
@@ -101,6 +115,22 @@ mod tests {
             assert!(!waits.has_ended());
         }
         assert!(read(b"slurm_load_jobs error").is_err());
+    }
+
+    #[test]
+    fn a_limit_is_read_and_other_users_jobs_are_not() {
+        let infinite = json!({"set": true, "infinite": true, "number": 0});
+        let user = own_user();
+        let all = json!({"jobs": [
+            {"job_id": 1, "name": "n", "job_state": "RUNNING", "user_id": user, "time_limit": 90},
+            {"job_id": 2, "name": "n", "job_state": "RUNNING", "user_id": user, "time_limit": {"set": true, "infinite": false, "number": 2}},
+            {"job_id": 3, "name": "n", "job_state": "RUNNING", "user_id": user, "time_limit": infinite},
+            {"job_id": 4, "name": "n", "job_state": "RUNNING", "user_id": user, "time_limit": null},
+            {"job_id": 5, "name": "n", "job_state": "RUNNING", "user_id": user + 1, "time_limit": 90},
+        ]});
+        let jobs = read(all.to_string().as_bytes()).unwrap();
+        let limits: Vec<Option<u64>> = jobs.iter().map(|job| Some(job.time_limit?.as_secs())).collect();
+        assert_eq!(limits, [Some(5400), Some(120), None, None]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) fn check(profile: Profile) -> Result<()> {
     if profile.partitions().is_empty() {
         return Ok(());
     }
-    let answer = ask(&words(["sinfo", "--noheader", "--format=%R"]), PATIENCE);
+    let answer = ask(&words(["sinfo", "--noheader", "--all", "--format=%R"]), PATIENCE);
     let Some(said) = answer.ok().filter(|answer| answer.trouble.is_none()) else { return Ok(()) };
     let said = said.text();
     let known: Vec<&str> = said.split_whitespace().collect();
