@@ -33,7 +33,7 @@ pub(crate) fn run(params: &EnsembleParams, job: &Job, reporter: &Reporter) -> Re
         let rows =
             if params.join { joined(&tables, task, *split)? } else { averaged(&tables, task, *split, params.average)? };
         total += rows.ids.len();
-        Predictions::write(&job.output, *split, task, &rows, job.fingerprint)?;
+        Predictions::write(&job.output, *split, task, rows, job.fingerprint)?;
     }
     let how = if params.join { "joined from" } else { "averaged over" };
     Ok(format!("{} rows of {}, {how} {} tables", thousands(total), task.name, members.len()).into())

@@ -1,14 +1,45 @@
 //! Logits of many rows without training, and what they score.
 
 use anyhow::Result;
-use bam_contract::artifact::tokens::TokenRows;
+use bam_contract::artifact::tokens::{TokenRows, Tokens};
 use bam_contract::metric::Metric;
-use bam_contract::task::TaskSpec;
+use bam_contract::task::{Split, TaskSpec};
 
 use crate::crew::{Crew, Shared};
 use crate::encoder::{Batch, Model};
 use bam_inference::padding::{Padded, in_passes};
 use bam_inference::session::OnnxSession;
+
+/// Rows that are held, and sorted by length, at a time: a million take no more memory.
+const HELD_ROWS: usize = 16_384;
+
+/// All rows of those chunks in their order, as many at a time as are held.
+pub(crate) fn held(mut chunks: impl Iterator<Item = Result<TokenRows>>) -> impl Iterator<Item = Result<TokenRows>> {
+    std::iter::from_fn(move || {
+        let mut rows = TokenRows::default();
+        while rows.len() < HELD_ROWS {
+            match chunks.next() {
+                Some(Ok(chunk)) => rows.append(chunk),
+                Some(error) => return Some(error),
+                None => break,
+            }
+        }
+        (!rows.is_empty()).then_some(Ok(rows))
+    })
+}
+
+/// What `logits` says of all rows of a split.
+pub(crate) fn of_split(
+    tokens: &Tokens,
+    split: Split,
+    mut logits: impl FnMut(&TokenRows) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
+    let mut all = Vec::new();
+    for rows in held(tokens.chunks(split)?) {
+        all.extend(logits(&rows?)?);
+    }
+    Ok(all)
+}
 
 /// A model's outputs for all rows under libtorch, `outputs` per row in the order of the rows. The rows of a pass are divided
 /// among the crew's threads.

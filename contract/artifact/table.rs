@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -41,12 +41,23 @@ pub(super) fn create(
 
 /// A Parquet file's batches, and its key-value metadata.
 pub(super) fn open(path: &Path) -> Result<(ParquetRecordBatchReader, HashMap<String, String>)> {
-    let file = File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-        .with_context(|| format!("`{}` is not a Parquet file", path.display()))?;
+    let builder = builder(path)?;
     let pairs = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     let metadata = pairs.into_iter().filter_map(|pair| Some((pair.key, pair.value?))).collect();
     Ok((builder.with_batch_size(BATCH_ROWS).build()?, metadata))
+}
+
+/// Batches of that column alone.
+pub(super) fn open_column(path: &Path, name: &str) -> Result<ParquetRecordBatchReader> {
+    let builder = builder(path)?;
+    let column = ProjectionMask::columns(builder.parquet_schema(), [name]);
+    Ok(builder.with_projection(column).with_batch_size(BATCH_ROWS).build()?)
+}
+
+fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+    ParquetRecordBatchReaderBuilder::try_new(file)
+        .with_context(|| format!("`{}` is not a Parquet file", path.display()))
 }
 
 /// The column of that name and type.

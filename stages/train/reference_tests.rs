@@ -66,7 +66,7 @@ impl Setting {
             if with_teachers {
                 let logits = floats(reference.get(teacher)).into_iter().map(|logit| logit as f32).collect();
                 let rows = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
-                Predictions::write(&add("teachers"), Split::Train, task, &rows, fingerprint).unwrap();
+                Predictions::write(&add("teachers"), Split::Train, task, rows, fingerprint).unwrap();
             }
         }
         let mut params = json!({"tokens": [], "encoder": encoder});
