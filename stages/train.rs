@@ -13,6 +13,7 @@ mod row_file;
 mod sampler;
 mod state;
 mod step;
+mod teacher;
 mod training_set;
 mod underway;
 mod words;
