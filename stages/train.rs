@@ -1,6 +1,8 @@
 //! `train`: an encoder with one head per task, with teachers or without.
 
 mod adamw;
+#[cfg(test)]
+mod batch_tests;
 mod evaluate;
 mod gradients;
 mod history;
@@ -11,6 +13,8 @@ mod recompute;
 mod reference_tests;
 mod row_file;
 mod sampler;
+#[cfg(test)]
+mod setting;
 mod state;
 mod step;
 mod teacher;
