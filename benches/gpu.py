@@ -14,7 +14,6 @@ to libtorch for CUDA, or told of one (LD_LIBRARY_PATH, LD_PRELOAD).
 import json
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path

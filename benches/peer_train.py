@@ -4,10 +4,10 @@
 Modes:
   usual     every row padded to 128 tokens, fp32
   dynamic   padded to the longest row of the batch, fp32
-  best      rows of like length in a batch (sorted within windows of 50 batches), bf16 autocast, fused AdamW
+  best      rows of like length in a batch (sorted within windows of 50 batches), padded to a multiple of 8, bf16 autocast, fused AdamW
   compiled  the same by torch.compile, once it is warm
 All: tokenized beforehand, dropout 0.1, clipping at 1.0, AdamW, linear schedule left out (it costs nothing). On a GPU, all batches lie
-there before the time is taken, *best* pads to multiples of 8, and fp32 products may take its TF32.
+there before the time is taken, and fp32 products may take its TF32.
 """
 
 import argparse
@@ -79,7 +79,8 @@ def main():
     def collated(chunk):
         features = [{name: values[row] for name, values in encoded.items()} for row in chunk]
         padding = {"padding": "max_length", "max_length": 128} if given.mode == "usual" else {"padding": True}
-        if on_gpu and is_best:
+        # Else products are compiled, or kernels chosen, for every length anew.
+        if is_best:
             padding["pad_to_multiple_of"] = 8
         inputs = tokenizer.pad(features, return_tensors="pt", **padding)
         inputs["labels"] = torch.tensor([data[row][2] for row in chunk])

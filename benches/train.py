@@ -28,8 +28,8 @@ def bam(given, threads, precision):
         trained.run(*(["--threads", str(threads)] if threads else []))
         history = pyarrow.parquet.read_table(trained.path("teacher", "history.parquet"))["rows_per_second"].to_pylist()
         made, lengths = trained.made("teacher"), trained.lengths("tokens")
-    # All batches have as many rows, so that this is rows over time.
-    rate = statistics.harmonic_mean(history[WARM_UP:])
+    # All batches but the last, which may be smaller, have as many rows, so that this is rows over time.
+    rate = statistics.harmonic_mean(history[WARM_UP:-1])
     return {
         "what": f"bam, {precision}, {project.threads(made['threads'])}",
         "precision": precision,

@@ -50,23 +50,37 @@ impl Crew {
         Self { pool: None, threads: 1 }
     }
 
-    /// Divides rows, which ascend in length, into parts: each gets every so many-th, so that all are as much to do.
+    /// Divides rows, which ascend in length, into parts: each thread gets every so many-th, so that all have as much to do, and
+    /// threads beyond the number of parts join the first ones.
     pub(crate) fn divide(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
         let tokens: usize = lengths.iter().sum();
         let most = self.pool.as_ref().map_or(1, ThreadPool::current_num_threads);
         let parts = most.min(tokens / LEAST_TOKENS).min(lengths.len()).max(1);
-        (0..parts).map(|part| (part..lengths.len()).step_by(parts).collect()).collect()
+        let mut divided = vec![Vec::new(); parts];
+        for row in 0..lengths.len() {
+            divided[row % self.threads % parts].push(row);
+        }
+        divided
+    }
+
+    /// How many of the threads compute a part.
+    fn threads_of(&self, part: usize, parts: usize) -> usize {
+        self.threads / parts + usize::from(part < self.threads % parts)
+    }
+
+    /// A part's share of what all threads may take together.
+    pub(crate) fn share(&self, whole: usize, part: usize, parts: usize) -> usize {
+        (whole * self.threads_of(part, parts)).div_ceil(self.threads)
     }
 
     /// Computes all parts side by side, a single one on all threads; the results in their order.
     pub(crate) fn compute<P: Sync, R: Send>(&self, parts: &[P], compute: impl Fn(&P) -> R + Sync) -> Vec<R> {
         match &self.pool {
             Some(pool) if parts.len() > 1 => {
-                let of_each = self.threads / parts.len();
                 let computed = pool.broadcast(|thread| {
                     let part = parts.get(thread.index())?;
                     // Of libtorch's products within the part.
-                    tch::set_num_threads(of_each as i32);
+                    tch::set_num_threads(self.threads_of(thread.index(), parts.len()) as i32);
                     Some(compute(part))
                 });
                 tch::set_num_threads(self.threads as i32);
@@ -74,5 +88,37 @@ impl Crew {
             }
             _ => parts.iter().map(compute).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many threads there are, none is left out and each has as many rows.
+    #[test]
+    fn parts_share_all_threads_and_rows_in_proportion() {
+        for threads in 2..=13 {
+            let crew = Crew::new(threads, Device::Cpu).unwrap();
+            for (rows, length) in [(60 * threads, 20), (2 * threads, 64), (3, 100), (2, 9)] {
+                let divided = crew.divide(&vec![length; rows]);
+                let parts = divided.len();
+                let mut all = divided.concat();
+                all.sort_unstable();
+                assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{rows} rows on {threads} threads");
+                let of_parts: Vec<usize> = (0..parts).map(|part| crew.threads_of(part, parts)).collect();
+                assert_eq!(of_parts.iter().sum::<usize>(), threads);
+                assert!(divided.iter().all(|part| part.is_sorted() && !part.is_empty()));
+                if rows % threads == 0 {
+                    let mut parts = divided.iter().zip(&of_parts);
+                    let is_fair = parts.all(|(part, of_part)| part.len() == of_part * rows / threads);
+                    assert!(is_fair, "{threads} threads: {divided:?}");
+                }
+                let tokens: usize = (0..parts).map(|part| crew.share(8192, part, parts)).sum();
+                assert!((8192..8192 + parts).contains(&tokens), "{tokens} tokens at once");
+            }
+        }
+        assert_eq!(Crew::new(6, Device::Cpu).unwrap().divide(&[64; 12])[0], [0, 4, 6, 10]);
+        assert_eq!(Crew::alone().divide(&[64; 3]), [[0, 1, 2]]);
     }
 }

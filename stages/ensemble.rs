@@ -26,14 +26,14 @@ pub(crate) fn run(params: &EnsembleParams, job: &Job, reporter: &Reporter) -> Re
     let mut total = 0;
     for (done, split) in splits.iter().enumerate() {
         reporter.progress(done as u64, splits.len() as u64, "split", split.name());
-        let mut tables = Vec::new();
-        for member in &members {
-            tables.push((member.stage.as_str(), member.predictions.read(*split)?));
-        }
-        let rows =
-            if params.join { joined(&tables, task, *split)? } else { averaged(&tables, task, *split, params.average)? };
+        let tables = members.iter().map(|member| Ok((member.stage.as_str(), member.predictions.read(*split)?)));
+        let rows = if params.join {
+            joined(&tables.collect::<Result<Vec<_>>>()?, task, *split)?
+        } else {
+            averaged(tables, task, *split, params.average)?
+        };
         total += rows.ids.len();
-        Predictions::write(&job.output, *split, task, &rows, job.fingerprint)?;
+        Predictions::write(&job.output, *split, task, rows, job.fingerprint)?;
     }
     let how = if params.join { "joined from" } else { "averaged over" };
     Ok(format!("{} rows of {}, {how} {} tables", thousands(total), task.name, members.len()).into())
@@ -78,10 +78,17 @@ fn names(splits: &[Split]) -> String {
 
 type Table<'a> = (&'a str, PredictionRows);
 
-/// The mean of what all tables say of each row.
-fn averaged(tables: &[Table<'_>], task: &TaskSpec, split: Split, average: Average) -> Result<PredictionRows> {
-    let ((name, one), others) = tables.split_first().expect("an ensemble has a member");
-    for (stage, other) in others {
+/// The mean of what all tables say of each row. Of each but the first only the logits are kept.
+fn averaged<'a>(
+    mut tables: impl Iterator<Item = Result<Table<'a>>>,
+    task: &TaskSpec,
+    split: Split,
+    average: Average,
+) -> Result<PredictionRows> {
+    let (name, mut one) = tables.next().expect("an ensemble has a member")?;
+    let mut members = vec![std::mem::take(&mut one.logits)];
+    for table in tables {
+        let (stage, other) = table?;
         ensure!(
             other.ids == one.ids && other.swapped == one.swapped && other.labels == one.labels,
             Fault::new(
@@ -89,26 +96,27 @@ fn averaged(tables: &[Table<'_>], task: &TaskSpec, split: Split, average: Averag
                 "let them predict the same `tokenize` stage; parts that folds left out are put together by `join: true`"
             )
         );
+        members.push(other.logits);
     }
     let by_probability = average == Average::Probabilities && !task.is_regression();
     let outputs = task.outputs();
-    let mut logits = Vec::with_capacity(one.logits.len());
+    let mut logits = Vec::with_capacity(members[0].len());
     for row in 0..one.ids.len() {
-        let of_row = |(_, table): &Table<'_>| -> Vec<f64> {
+        let of_row = |member: &Vec<f32>| -> Vec<f64> {
             let logits: Vec<_> =
-                table.logits[row * outputs..(row + 1) * outputs].iter().map(|logit| f64::from(*logit)).collect();
+                member[row * outputs..(row + 1) * outputs].iter().map(|logit| f64::from(*logit)).collect();
             if by_probability { log_probabilities(&logits) } else { logits }
         };
-        let members: Vec<_> = tables.iter().map(of_row).collect();
+        let said: Vec<_> = members.iter().map(of_row).collect();
         logits.extend((0..outputs).map(|output| {
-            let values: Vec<_> = members.iter().map(|member| member[output]).collect();
+            let values: Vec<_> = said.iter().map(|member| member[output]).collect();
             let count = values.len() as f64;
             let mean =
                 if by_probability { log_sum_exp(&values) - count.ln() } else { values.iter().sum::<f64>() / count };
             mean as f32
         }));
     }
-    Ok(PredictionRows { logits, ..one.clone() })
+    Ok(PredictionRows { logits, ..one })
 }
 
 /// All tables' rows, each from the one table that has it, in the order that tokens have: by `swapped`, then by `id`.
@@ -181,7 +189,7 @@ mod tests {
             ("a", table(&[0, 1], &[0.0, 3.0_f32.ln(), 2000.0, 0.0])),
             ("b", table(&[0, 1], &[4.0_f32.ln(), 0.0, 0.0, 0.0])),
         ];
-        let averaged = |average| averaged(&tables, &task, Split::Train, average).unwrap();
+        let averaged = |average| averaged(tables.clone().into_iter().map(Ok), &task, Split::Train, average).unwrap();
         let probabilities = averaged(Average::Probabilities);
         near(&probabilities.logits, &[0.525_f64.ln(), 0.475_f64.ln(), 0.75_f64.ln(), 0.25_f64.ln()]);
         near(&averaged(Average::Logits).logits, &[4.0_f64.ln() / 2.0, 3.0_f64.ln() / 2.0, 1000.0, 0.0]);
@@ -192,14 +200,16 @@ mod tests {
     fn values_are_averaged_as_they_are() {
         let task = tasks::builtin("stsb").unwrap();
         let tables = [("a", table(&[0], &[0.2])), ("b", table(&[0], &[0.6])), ("c", table(&[0], &[1.0]))];
-        near(&averaged(&tables, &task, Split::Train, Average::Probabilities).unwrap().logits, &[0.6]);
+        let averaged = averaged(tables.into_iter().map(Ok), &task, Split::Train, Average::Probabilities);
+        near(&averaged.unwrap().logits, &[0.6]);
     }
 
     #[test]
     fn other_rows_are_refused() {
         let task = tasks::builtin("stsb").unwrap();
         let tables = [("a", table(&[0], &[0.2])), ("b", table(&[1], &[0.6]))];
-        let error = averaged(&tables, &task, Split::Train, Average::Logits).unwrap_err().to_string();
+        let averaged = averaged(tables.into_iter().map(Ok), &task, Split::Train, Average::Logits);
+        let error = averaged.unwrap_err().to_string();
         assert_eq!(error, "`a` and `b` predict different train rows of `stsb`");
     }
 

@@ -5,11 +5,11 @@ use std::time::Instant;
 use anyhow::Result;
 use bam_contract::artifact::checkpoint::head_for;
 use bam_contract::artifact::encoder::check_tokenizer;
-use bam_contract::artifact::predictions::{PredictionRows, Predictions};
-use bam_contract::artifact::tokens::Tokens;
+use bam_contract::artifact::predictions::{PredictionRows, PredictionsWriter};
+use bam_contract::artifact::tokens::{TokenRows, Tokens};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
-use bam_contract::stage::PredictParams;
+use bam_contract::stage::{Fold, PredictParams};
 use bam_contract::task::Split;
 
 use crate::crew::Crew;
@@ -34,25 +34,40 @@ pub(crate) fn run(params: &PredictParams, job: &Job, reporter: &Reporter) -> Res
     check_tokenizer(&model_input.path, &tokens.tokenizer, tokens_stage)?;
 
     let splits = chosen_splits(params, &tokens, tokens_stage)?;
-    let read = |split: &Split| {
-        let rows = tokens.read(*split)?;
-        let part = params.fold.map(|fold| fold.rows(&rows, true, tokens_stage)).transpose()?;
-        Ok((*split, part.unwrap_or(rows)))
-    };
-    let tables = splits.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let total: usize = tables.iter().map(|(_, rows)| rows.len()).sum();
+    let counts = splits.iter().map(|split| count(&tokens, *split, params.fold, tokens_stage));
+    let total: usize = counts.sum::<Result<_>>()?;
     let (mut before, started) = (0, Instant::now());
-    for (split, rows) in tables {
-        let progress = |done| reporter.progress((before + done) as u64, total as u64, "row", split.name());
-        let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, &crew, progress);
-        before += rows.len();
-        let table = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
-        Predictions::write(&job.output, split, &tokens.task, &table, job.fingerprint)?;
+    for split in splits {
+        let mut writer = PredictionsWriter::create(&job.output, split, &tokens.task, job.fingerprint)?;
+        let of_fold = |rows: TokenRows| params.fold.map(|fold| fold.part(&rows, true)).unwrap_or(rows);
+        for rows in infer::held(tokens.chunks(split)?.map(|rows| rows.map(of_fold))) {
+            let rows = rows?;
+            let progress = |done| reporter.progress((before + done) as u64, total as u64, "row", split.name());
+            let logits = infer::logits(&model, head, &rows, tokens.tokenizer.pad_id, &crew, progress);
+            before += rows.len();
+            let TokenRows { ids, swapped, labels, .. } = rows;
+            writer.write(PredictionRows { ids, swapped, labels, logits })?;
+        }
+        writer.finish()?;
     }
     let rows_per_sec = total as f64 / started.elapsed().as_secs_f64();
     let outcome = Outcome::from(format!("{} rows of {}", thousands(total), tokens.task.name));
     let format = precision::name(precision::kind_on(params.precision, device));
     Ok(outcome.with("rows_per_second", rows_per_sec).with("device", device::name(device)).with("precision", format))
+}
+
+/// How many of a split's rows are predicted.
+fn count(tokens: &Tokens, split: Split, fold: Option<Fold>, stage: &str) -> Result<usize> {
+    let (mut all, mut part) = (0, 0);
+    for ids in tokens.ids(split)? {
+        let ids = ids?;
+        all += ids.len();
+        part += ids.iter().filter(|id| fold.is_none_or(|fold| fold.leaves_out(**id))).count();
+    }
+    if let Some(fold) = fold {
+        fold.check_part(part, all, true, stage)?;
+    }
+    Ok(part)
 }
 
 fn chosen_splits(params: &PredictParams, tokens: &Tokens, stage: &str) -> Result<Vec<Split>> {

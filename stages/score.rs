@@ -14,7 +14,7 @@ use bam_contract::artifact::checkpoint::head_for;
 use bam_contract::artifact::encoder::check_tokenizer;
 use bam_contract::artifact::onnx::GRAPH;
 use bam_contract::artifact::scores::{Score, Scores};
-use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, Tokens};
+use bam_contract::artifact::tokens::{TokenRows, Tokens};
 use bam_contract::fault::Fault;
 use bam_contract::job::{Job, JobInput};
 use bam_contract::metric::Metric;
@@ -30,12 +30,11 @@ use crate::text::plural;
 
 /// Labelled rows of one task's dev split.
 struct DevSet {
-    /// Stage of its tokens.
-    tokens: String,
-    task: TaskSpec,
+    /// The stage that made its tokens.
+    stage: String,
+    tokens: Tokens,
     split: Split,
-    rows: TokenRows,
-    tokenizer: TokenizerInfo,
+    labels: Vec<Option<f64>>,
 }
 
 /// Logits of each dev set, in the sets' order; none where the model has no head for the task.
@@ -68,7 +67,7 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
             )
         );
         for (set, logits) in sets.iter().zip(&answers) {
-            if let Some(sameness) = logits.as_deref().and_then(|logits| set.sameness(logits)) {
+            if let Some(sameness) = logits.as_deref().and_then(|logits| sameness(&set.tokens.task, set.split, logits)) {
                 reporter.warning(format!("`{}` {sameness}", input.stage));
             }
         }
@@ -102,12 +101,11 @@ fn dev_sets(job: &Job) -> Result<Vec<DevSet>> {
     for input in job.inputs_of("tokens") {
         let tokens = Tokens::open(&input.path)?;
         for split in tokens.splits.iter().copied().filter(|split| split.is_dev()) {
-            let rows = tokens.read(split)?;
-            if rows.labels.iter().all(Option::is_none) {
+            let labels = tokens.labels(split)?;
+            if labels.iter().all(Option::is_none) {
                 continue;
             }
-            let (tokenizer, task) = (tokens.tokenizer.clone(), tokens.task.clone());
-            sets.push(DevSet { tokens: input.stage.clone(), task, split, rows, tokenizer });
+            sets.push(DevSet { stage: input.stage.clone(), tokens: tokens.clone(), split, labels });
         }
     }
     let hint = "`score` needs tokens with a `dev` split and its labels";
@@ -118,35 +116,34 @@ fn dev_sets(job: &Job) -> Result<Vec<DevSet>> {
 impl DevSet {
     /// The head of a model that answers these rows, if it has one.
     fn head(&self, heads: &[TaskSpec], folder: &Path, stage: &str) -> Result<Option<usize>> {
-        let head = head_for(heads, &self.task, stage)?;
+        let head = head_for(heads, &self.tokens.task, stage)?;
         if head.is_some() {
-            check_tokenizer(folder, &self.tokenizer, &self.tokens)?;
+            check_tokenizer(folder, &self.tokens.tokenizer, &self.stage)?;
         }
         Ok(head)
     }
 
-    /// Says so where all rows are answered alike, so that metrics tell nothing, or chance.
-    fn sameness(&self, logits: &[f32]) -> Option<String> {
-        let answers: Vec<f64> = logits.chunks(self.task.outputs()).map(|logits| self.task.prediction(logits)).collect();
-        let spread = alike::spread(&self.task, &answers)?;
-        let rows = plural(answers.len(), &format!("{} row", self.split));
-        let name = &self.task.name;
-        Some(if self.task.is_regression() {
-            format!("answers all {rows} of `{name}` alike, within {spread:.0e}: correlations of that are chance")
-        } else {
-            format!("answers all {rows} of `{name}` with `{}`", self.task.labels[answers[0] as usize])
-        })
-    }
-
     fn metrics(&self, logits: &[f32]) -> Vec<(Metric, f64)> {
-        infer::metrics(&self.task, &self.rows.labels, logits)
+        infer::metrics(&self.tokens.task, &self.labels, logits)
     }
 
     fn score(&self, model: &JobInput, logits: &[f32]) -> Option<Score> {
         let metrics = self.metrics(logits);
-        let (model, task) = (model.stage.clone(), self.task.name.clone());
-        (!metrics.is_empty()).then(|| Score { model, task, split: self.split, rows: self.rows.len(), metrics })
+        let (model, task) = (model.stage.clone(), self.tokens.task.name.clone());
+        (!metrics.is_empty()).then_some(Score { model, task, split: self.split, rows: self.labels.len(), metrics })
     }
+}
+
+/// Says so where all rows are answered alike, so that metrics tell nothing, or chance.
+fn sameness(task: &TaskSpec, split: Split, logits: &[f32]) -> Option<String> {
+    let answers: Vec<f64> = logits.chunks(task.outputs()).map(|logits| task.prediction(logits)).collect();
+    let spread = alike::spread(task, &answers)?;
+    let (rows, name) = (plural(answers.len(), &format!("{split} row")), &task.name);
+    Some(if task.is_regression() {
+        format!("answers all {rows} of `{name}` alike, within {spread:.0e}: correlations of that are chance")
+    } else {
+        format!("answers all {rows} of `{name}` with `{}`", task.labels[answers[0] as usize])
+    })
 }
 
 fn checkpoint_answers(
@@ -162,8 +159,10 @@ fn checkpoint_answers(
     let (model, _) = Model::open(folder, Precision::Fp32, device::by_name(&job.device)?)?;
     let crew = Crew::new(job.threads, model.device)?;
     let answer = |set: &DevSet| -> Result<Option<Vec<f32>>> {
-        let head = set.head(&model.tasks, folder, stage)?;
-        Ok(head.map(|head| infer::logits(&model, head, &set.rows, set.tokenizer.pad_id, &crew, |_| {})))
+        let Some(head) = set.head(&model.tasks, folder, stage)? else { return Ok(None) };
+        let pad_id = set.tokens.tokenizer.pad_id;
+        let logits = |rows: &TokenRows| Ok(infer::logits(&model, head, rows, pad_id, &crew, |_| {}));
+        infer::of_split(&set.tokens, set.split, logits).map(Some)
     };
     let answers = sets.iter().map(answer).collect::<Result<Answers>>()?;
     known.insert(folder.to_owned(), answers.clone());

@@ -1,6 +1,8 @@
 //! `train`: an encoder with one head per task, with teachers or without.
 
 mod adamw;
+#[cfg(test)]
+mod batch_tests;
 mod evaluate;
 mod gradients;
 mod history;
@@ -11,8 +13,11 @@ mod recompute;
 mod reference_tests;
 mod row_file;
 mod sampler;
+#[cfg(test)]
+mod setting;
 mod state;
 mod step;
+mod teacher;
 mod training_set;
 mod underway;
 mod words;
@@ -96,7 +101,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
             reporter.progress(step + 1, last, "step", newest.told(params.epochs, rows_per_sec));
         }
         if ends_epoch {
-            training.evaluate(&evaluator);
+            training.evaluate(&evaluator)?;
         }
         if saves {
             keeper.save(&mut training)?;
@@ -238,15 +243,16 @@ impl<'a> Training<'a> {
         Ok(newest)
     }
 
-    fn evaluate(&mut self, evaluator: &Evaluator<'_>) {
+    fn evaluate(&mut self, evaluator: &Evaluator<'_>) -> Result<()> {
         self.optimizer.settle(&mut self.model);
-        let scores = evaluator.scores(&self.model, &self.crew);
+        let scores = evaluator.scores(&self.model, &self.crew)?;
         let mean = mean_headline(&scores);
         if self.params.keeps_best() && self.best.as_ref().is_none_or(|best| mean > mean_headline(&best.scores)) {
             self.best = Some(Best::of(&self.model, scores.clone()));
         }
         self.progress.history.evaluated(scores.clone());
         self.progress.scores = scores;
+        Ok(())
     }
 
     /// Whether the last epochs brought nothing better, those not counted in which layers were frozen. It follows from the history,

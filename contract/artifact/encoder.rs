@@ -98,6 +98,17 @@ impl EncoderSize {
     }
 }
 
+/// Layers of an encoder, and numbers of a token in each, if its folder says so.
+pub fn layers_and_width(folder: &Path) -> Option<(usize, usize)> {
+    #[derive(Deserialize)]
+    struct Config {
+        num_hidden_layers: usize,
+        hidden_size: usize,
+    }
+    let config: Config = parsed(folder, CONFIG).ok()??;
+    Some((config.num_hidden_layers, config.hidden_size))
+}
+
 /// A JSON file, if it is there and holds what is wanted.
 ///
 /// # Errors
@@ -203,6 +214,7 @@ mod tests {
         assert_eq!(size.model_type.as_deref(), Some("bert"));
         assert_eq!((size.layers, size.positions), (Some(3), Some(64)));
         assert_eq!((size.words, size.pieces), (Some(lines), Some(lines)));
+        assert_eq!(layers_and_width(&tiny), Some((3, 32)));
 
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(EncoderSize::read(folder.path()), EncoderSize::default());

@@ -8,6 +8,7 @@
 //! | `logits` | fixed-size list of float32 | one per class, or one scaled value of a regression |
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,33 +101,59 @@ impl Predictions {
         folder: &Path,
         split: Split,
         task: &TaskSpec,
-        rows: &PredictionRows,
+        rows: PredictionRows,
         fingerprint: Fingerprint,
     ) -> Result<()> {
+        let mut writer = PredictionsWriter::create(folder, split, task, fingerprint)?;
+        writer.write(rows)?;
+        writer.finish()
+    }
+}
+
+/// Writes one split, some rows at a time.
+pub struct PredictionsWriter {
+    writer: FileWriter<File>,
+    task: TaskSpec,
+}
+
+impl fmt::Debug for PredictionsWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PredictionsWriter").field("task", &self.task.name).finish_non_exhaustive()
+    }
+}
+
+impl PredictionsWriter {
+    pub fn create(folder: &Path, split: Split, task: &TaskSpec, fingerprint: Fingerprint) -> Result<Self> {
         let metadata = HashMap::from([
             (FINGERPRINT.to_owned(), fingerprint.to_string()),
             (TASK.to_owned(), serde_json::to_string(task)?),
         ]);
-        let schema = Arc::new(schema(task).with_metadata(metadata));
-        let (item, outputs) = logits_type(task);
-        let logits =
-            FixedSizeListArray::try_new(item, outputs, Arc::new(Float32Array::from(rows.logits.clone())), None)?;
+        let path = folder.join(format!("{split}.arrow"));
+        let file = File::create(&path).with_context(|| format!("creating `{}`", path.display()))?;
+        let writer = FileWriter::try_new(file, &schema(task).with_metadata(metadata))?;
+        Ok(Self { writer, task: task.clone() })
+    }
+
+    pub fn write(&mut self, rows: PredictionRows) -> Result<()> {
+        let (item, outputs) = logits_type(&self.task);
+        let logits = FixedSizeListArray::try_new(item, outputs, Arc::new(Float32Array::from(rows.logits)), None)?;
         let batch = RecordBatch::try_new(
-            schema.clone(),
+            self.writer.schema().clone(),
             vec![
-                Arc::new(Int64Array::from(rows.ids.clone())),
-                Arc::new(BooleanArray::from(rows.swapped.clone())),
-                label_column(rows.labels.iter().copied(), task.is_regression()),
+                Arc::new(Int64Array::from(rows.ids)),
+                Arc::new(BooleanArray::from(rows.swapped)),
+                label_column(rows.labels.into_iter(), self.task.is_regression()),
                 Arc::new(logits),
             ],
         )?;
-        let path = folder.join(format!("{split}.arrow"));
-        let file = File::create(&path).with_context(|| format!("creating `{}`", path.display()))?;
-        let mut writer = FileWriter::try_new(file, &schema)?;
         for first in (0..batch.num_rows()).step_by(table::BATCH_ROWS) {
-            writer.write(&batch.slice(first, table::BATCH_ROWS.min(batch.num_rows() - first)))?;
+            self.writer.write(&batch.slice(first, table::BATCH_ROWS.min(batch.num_rows() - first)))?;
         }
-        Ok(writer.finish()?)
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<()> {
+        Ok(self.writer.finish()?)
     }
 }
 

@@ -38,7 +38,7 @@ pub struct TokenizerInfo {
 }
 
 /// An artifact of tokens.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tokens {
     folder: PathBuf,
     pub task: TaskSpec,
@@ -112,7 +112,7 @@ impl TokenRows {
     }
 
     /// Appends rows.
-    fn append(&mut self, rows: Self) {
+    pub fn append(&mut self, rows: Self) {
         let before = self.input_ids.len();
         self.ids.extend(rows.ids);
         self.swapped.extend(rows.swapped);
@@ -180,8 +180,27 @@ impl Tokens {
 
     /// The rows of a split, some thousands at a time.
     pub fn chunks(&self, split: Split) -> Result<impl Iterator<Item = Result<TokenRows>>> {
-        let (batches, _) = table::open(&self.folder.join(format!("{split}.parquet")))?;
+        let (batches, _) = table::open(&self.path_of(split))?;
         Ok(batches.map(|batch| chunk(&batch?)))
+    }
+
+    /// The `id` of each row of a split, some thousands at a time.
+    pub fn ids(&self, split: Split) -> Result<impl Iterator<Item = Result<Vec<i64>>>> {
+        let batches = table::open_column(&self.path_of(split), "id")?;
+        Ok(batches.map(|batch| Ok(table::column::<Int64Array>(&batch?, "id")?.values().to_vec())))
+    }
+
+    /// The label of each row of a split.
+    pub fn labels(&self, split: Split) -> Result<Vec<Option<f64>>> {
+        let mut all = Vec::new();
+        for batch in table::open_column(&self.path_of(split), "label")? {
+            all.extend(labels(&batch?)?);
+        }
+        Ok(all)
+    }
+
+    fn path_of(&self, split: Split) -> PathBuf {
+        self.folder.join(format!("{split}.parquet"))
     }
 }
 

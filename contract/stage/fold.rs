@@ -24,17 +24,7 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// The rows that are left out, or all but those.
-    ///
-    /// # Errors
-    /// When there are none on one of the two sides.
-    pub fn rows(self, rows: &TokenRows, left_out: bool, stage: &str) -> Result<TokenRows, Fault> {
-        let part = self.part(rows, left_out);
-        self.check_part(part.len(), rows.len(), left_out, stage)?;
-        Ok(part)
-    }
-
-    /// The same of some of a stage's rows, of which there may be none.
+    /// Those of the rows that are left out, or all but those; there may be none.
     #[must_use]
     pub fn part(self, rows: &TokenRows, left_out: bool) -> TokenRows {
         let chosen: Vec<usize> = (0..rows.len()).filter(|row| self.leaves_out(rows.ids[*row]) == left_out).collect();
@@ -92,8 +82,8 @@ mod tests {
             let mut seen = Vec::new();
             for leave_out in 0..of {
                 let fold = Fold { of, leave_out, seed };
-                let out = fold.rows(&all, true, "t").unwrap();
-                let rest = fold.rows(&all, false, "t").unwrap();
+                let out = fold.part(&all, true);
+                let rest = fold.part(&all, false);
                 let mut both = [out.ids.clone(), rest.ids.clone()].concat();
                 both.sort_unstable();
                 prop_assert_eq!(&both, &all.ids);
@@ -101,7 +91,7 @@ mod tests {
                     prop_assert_eq!(out.input_ids(at), &[*id as i32, 7]);
                 }
                 // A fold stays as it is when rows are added.
-                let more = fold.rows(&rows(0..count + 50), true, "t").unwrap();
+                let more = fold.part(&rows(0..count + 50), true);
                 prop_assert_eq!(&more.ids[..out.len()], &out.ids[..]);
                 seen.extend(out.ids);
             }
@@ -112,7 +102,10 @@ mod tests {
 
     #[test]
     fn a_fold_without_rows_is_an_error() {
-        let of_two = |leave_out| Fold { of: 2, leave_out, seed: 0 }.rows(&rows(0..1), true, "tokens@rte");
+        let of_two = |leave_out| {
+            let fold = Fold { of: 2, leave_out, seed: 0 };
+            fold.check_part(fold.part(&rows(0..1), true).len(), 1, true, "tokens@rte")
+        };
         let errors: Vec<String> = (0..2).filter_map(|fold| of_two(fold).err()).map(|error| error.to_string()).collect();
         assert_eq!(errors.len(), 2);
         assert!(

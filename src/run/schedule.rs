@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
-use bam_contract::stage::StageSpec;
+use bam_contract::artifact::encoder::layers_and_width;
+use bam_contract::stage::{Precision, StageSpec, TrainParams};
 
 use super::readers;
 use crate::pipeline::{Gpus, Pipeline, Resources, Stage};
@@ -40,11 +41,25 @@ fn memory_guess(stage: &Stage, threads: usize) -> u64 {
     let is_weights = |path: &Path| path.extension().is_some_and(|extension| extension == "safetensors");
     let weights = stage.externals.iter().filter(|file| is_weights(&file.path));
     let weights: u64 = weights.filter_map(|file| Some(fs::metadata(&file.path).ok()?.len())).sum();
-    match stage.spec {
-        StageSpec::Train(_) => 512 * MIB + (5 + threads.clamp(1, 4) as u64) * weights,
+    match &stage.spec {
+        StageSpec::Train(params) => 512 * MIB + (5 + threads.clamp(1, 4) as u64) * weights + activations(params),
         StageSpec::Predict(_) | StageSpec::Score(_) | StageSpec::Export(_) => 1024 * MIB,
         _ => 256 * MIB,
     }
+}
+
+/// Bytes of a training's activations: as measured (docs/performance.md), 35 of bf16 for each number of a token in each layer. A layer
+/// that is computed again keeps what it was given alone.
+fn activations(params: &TrainParams) -> u64 {
+    /// Of a row, at most, as `tokenize` has it by default.
+    const ROW_TOKENS: usize = 128;
+    const BYTES: usize = 36;
+    const BYTES_GIVEN: usize = 4;
+    let Some((layers, width)) = params.encoder.as_deref().and_then(layers_and_width) else { return 0 };
+    let tokens = (params.batch * ROW_TOKENS).min(params.pass_tokens);
+    let of_layers = if params.recompute { BYTES + layers * BYTES_GIVEN } else { layers * BYTES };
+    let in_fp32 = if params.precision == Precision::Fp32 { 2 } else { 1 };
+    (tokens * width * of_layers * in_fp32) as u64
 }
 
 /// What a stage took when it last ran.
@@ -301,4 +316,48 @@ pub(crate) fn chains(pipeline: &Pipeline, last_secs: &[Option<f64>]) -> Vec<f64>
         }
     }
     chains
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// The trainings of docs/performance.md's table of memory, in MiB.
+    #[test]
+    fn a_training_is_guessed_to_take_what_was_measured_and_little_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let encoder = folder.path().join("minilm");
+        fs::create_dir(&encoder).unwrap();
+        let config = r#"{"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384}"#;
+        fs::write(encoder.join("config.json"), config).unwrap();
+        fs::write(encoder.join("vocab.txt"), "[PAD]\n").unwrap();
+        File::create(encoder.join("model.safetensors")).unwrap().set_len(90_868_376).unwrap();
+        let guess = |more: &str| {
+            let file = folder.path().join("pipeline.yaml");
+            let text = format!(
+                "seed: 1\nvars: {{ encoder: {} }}\nstages:\n  \
+                 rows: {{ data: {{ task: sentiment, grammar: {{ train: 9, dev: 9 }} }} }}\n  \
+                 tokens: {{ tokenize: {{ examples: rows, encoder: $encoder }} }}\n  \
+                 model: {{ train: {{ tokens: [tokens], encoder: $encoder{more} }} }}\n",
+                encoder.display()
+            );
+            fs::write(&file, text).unwrap();
+            let pipeline = Pipeline::load(&file, &[]).unwrap();
+            let stage = pipeline.stages.iter().find(|stage| stage.name == "model").unwrap();
+            memory_guess(stage, 2) >> 20
+        };
+        for (more, measured) in [
+            (", batch: 128", 1_521),
+            (", batch: 128, pass_tokens: 1024", 1_076),
+            (", batch: 128, recompute: true", 1_028),
+            (", batch: 128, recompute: true, pass_tokens: 1024", 993),
+        ] {
+            let guess = guess(more);
+            assert!((measured..measured * 4 / 3).contains(&guess), "{more}: {guess} MiB guessed, {measured} measured");
+        }
+        let (small, large) = (guess(", batch: 8"), guess(", batch: 32, precision: fp32"));
+        assert!(small < guess("") && guess("") < large, "{small}, {large}");
+    }
 }

@@ -179,7 +179,7 @@ fn compared(task: &str, answers: impl Fn(&str, usize, usize) -> f32) -> Vec<Stri
                     .flat_map(|row| if task.is_regression() { vec![output(row)] } else { vec![0.0, output(row)] })
                     .collect(),
             };
-            Predictions::write(&path, Split::Dev, &task, &rows, Fingerprint::of("a test")).unwrap();
+            Predictions::write(&path, Split::Dev, &task, rows, Fingerprint::of("a test")).unwrap();
             let digest = Digest::of(&std::fs::read(path.join("dev.arrow")).unwrap());
             inputs.push(JobInput { slot: format!("methods.{method}.{trial}"), stage, path, digest });
         }

@@ -1,8 +1,9 @@
 //! Dropout whose masks come from a seed alone, made on all threads at once.
 //!
 //! libtorch draws them one after the other on one thread, which took a sixth of a training step. A mask is drawn in
-//! blocks with a generator of their own each, so that it doesn't depend on the number of threads. A GPU has kernels for it, and
-//! a generator of libtorch's, which is given the seed.
+//! blocks with a generator of their own each, so that it doesn't depend on who draws them. Each part of a batch that is divided
+//! among threads has masks of its own, so that what is dropped depends on the number of parts. A GPU has kernels for it, and a
+//! generator of libtorch's, which is given the seed.
 
 use std::cell::Cell;
 

@@ -18,11 +18,17 @@ use super::weights::Parameter;
 
 /// All floating-point tensors of a file, as fp32 on the CPU, by name.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    tensors(&map(path)?).with_context(|| format!("`{}` is not a safetensors file", path.display()))
+}
+
+fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
-    // SAFETY: the file is a committed artifact or an encoder that the user doesn't write to meanwhile.
-    let bytes = unsafe { Mmap::map(&file) }.with_context(|| format!("mapping `{}`", path.display()))?;
-    let tensors =
-        SafeTensors::deserialize(&bytes).with_context(|| format!("`{}` is not a safetensors file", path.display()))?;
+    // SAFETY: the file is a committed artifact, a kept state, or an encoder that the user doesn't write to meanwhile.
+    unsafe { Mmap::map(&file) }.with_context(|| format!("mapping `{}`", path.display()))
+}
+
+fn tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = SafeTensors::deserialize(bytes)?;
     let mut read = BTreeMap::new();
     for (name, view) in tensors.tensors() {
         let kind = match view.dtype() {
@@ -69,10 +75,10 @@ pub(crate) fn write_tensors<'a>(
 
 /// The text and the tensors of such a file.
 pub(crate) fn read_tensors(path: &Path) -> Result<(String, BTreeMap<String, Tensor>)> {
-    let bytes = std::fs::read(path).context("it can't be read")?;
+    let bytes = map(path)?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).context("it is damaged")?;
     let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(TEXT)).context("it is damaged")?.clone();
-    Ok((text, read(path)?))
+    Ok((text, tensors(&bytes).context("it is damaged")?))
 }
 
 /// Name of the text in the metadata.

@@ -2,7 +2,7 @@
 
 use bam_contract::artifact::encoder::tokenizer_digest;
 use bam_contract::artifact::scores::{Loss, Variant};
-use bam_contract::artifact::tokens::TokensWriter;
+use bam_contract::artifact::tokens::{TokenizerInfo, TokensWriter};
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::hint_of;
 use bam_contract::stage::{GraphPrecision, RegressionOutput, StageSpec};
@@ -149,21 +149,15 @@ fn each_model_and_task_that_lost_too_much_is_named() {
 
 #[test]
 fn equal_answers_are_told() {
-    let rows = TokenRows::default();
-    let tokenizer = TokenizerInfo { digest: Digest::of(b""), vocabulary_size: 1, max_tokens: 1, pad_id: 0 };
-    let set = |at: usize| {
-        let task = nli_and_sim().remove(at);
-        let tokenizer = tokenizer.clone();
-        DevSet { tokens: "tokens".to_owned(), task, split: Split::Dev, rows: rows.clone(), tokenizer }
-    };
-    let [nli, sim] = [set(0), set(1)];
-    let classes = [[0.0, 2.0, 1.0], [1.0, 3.0, 0.0]].concat();
-    let told = nli.sameness(&classes).unwrap();
+    let tasks = nli_and_sim();
+    let nli = |logits: [[f32; 3]; 2]| sameness(&tasks[0], Split::Dev, &logits.concat());
+    let sim = |logits: &[f32]| sameness(&tasks[1], Split::Dev, logits);
+    let told = nli([[0.0, 2.0, 1.0], [1.0, 3.0, 0.0]]).unwrap();
     assert!(told.starts_with("answers all 2 dev rows of `nli` with `"), "{told}");
-    assert_eq!(nli.sameness(&[[0.0, 2.0, 1.0], [4.0, 3.0, 0.0]].concat()), None);
-    let told = sim.sameness(&[0.5, 0.5 + 1e-6]).unwrap();
+    assert_eq!(nli([[0.0, 2.0, 1.0], [4.0, 3.0, 0.0]]), None);
+    let told = sim(&[0.5, 0.5 + 1e-6]).unwrap();
     assert!(told.starts_with("answers all 2 dev rows of `sim` alike, within "), "{told}");
-    assert_eq!((sim.sameness(&[0.5, 0.6]), sim.sameness(&[0.5])), (None, None));
+    assert_eq!((sim(&[0.5, 0.6]), sim(&[0.5])), (None, None));
 }
 
 #[test]

@@ -27,10 +27,13 @@ pub(super) fn answers(
     let (mut rows, mut secs) = (0, 0.0);
     let mut answer = |set: &DevSet| {
         let Some(head) = set.head(&info.tasks, &input.path, &input.stage)? else { return Ok(None) };
-        let started = Instant::now();
-        let logits = infer::onnx_logits(&mut session, &info.tasks[head], &set.rows, set.tokenizer.pad_id)?;
-        rows += set.rows.len();
-        secs += started.elapsed().as_secs_f64();
+        rows += set.labels.len();
+        let logits = infer::of_split(&set.tokens, set.split, |rows| {
+            let started = Instant::now();
+            let logits = infer::onnx_logits(&mut session, &info.tasks[head], rows, set.tokens.tokenizer.pad_id);
+            secs += started.elapsed().as_secs_f64();
+            logits
+        })?;
         Ok(Some(logits))
     };
     let answers = sets.iter().map(&mut answer).collect::<Result<Answers>>()?;
@@ -55,9 +58,9 @@ pub(super) fn answers(
 fn difference(model: &JobInput, set: &DevSet, answer: &[f32], expected: &[f32]) -> LogitDifference {
     LogitDifference {
         model: model.stage.clone(),
-        task: set.task.name.clone(),
+        task: set.tokens.task.name.clone(),
         split: set.split,
-        rows: set.rows.len(),
+        rows: set.labels.len(),
         max_abs_difference: greatest_difference(answer, expected),
     }
 }
@@ -71,7 +74,7 @@ fn greatest_difference(a: &[f32], b: &[f32]) -> f64 {
 fn loss(set: &DevSet, answer: &[f32], expected: &[f32]) -> Option<Loss> {
     let (metric, before) = *set.metrics(expected).first()?;
     let (_, after) = *set.metrics(answer).first()?;
-    let (task, split, rows) = (set.task.name.clone(), set.split, set.rows.len());
+    let (task, split, rows) = (set.tokens.task.name.clone(), set.split, set.labels.len());
     Some(Loss { task, split, rows, metric, values: [before, after] })
 }
 

@@ -32,7 +32,7 @@ fn write_as(folder: &Path, task: &TaskSpec, split: Split, rows: usize) {
         labels: vec![None; rows],
         logits: logits.collect(),
     };
-    Predictions::write(folder, split, task, &rows, Fingerprint::of("a test")).unwrap();
+    Predictions::write(folder, split, task, rows, Fingerprint::of("a test")).unwrap();
 }
 
 fn job(folder: &Path, given: &[&str], output: &str) -> Job {

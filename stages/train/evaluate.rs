@@ -1,12 +1,11 @@
 //! Dev metrics during the training.
 
 use anyhow::Result;
-use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::metric::Metric;
-use bam_contract::task::{Split, TaskSpec};
+use bam_contract::task::Split;
 use serde::{Deserialize, Serialize};
 
-use super::training_set::TrainingSet;
+use super::training_set::{TrainingSet, TrainingTask};
 use crate::crew::Crew;
 use crate::encoder::Model;
 use crate::infer;
@@ -19,9 +18,9 @@ pub(super) struct Evaluator<'a> {
 
 #[derive(Debug)]
 struct DevSet<'a> {
-    task: &'a TaskSpec,
+    task: &'a TrainingTask,
     head: usize,
-    rows: TokenRows,
+    labels: Vec<Option<f64>>,
 }
 
 /// A metric of a task's dev split, in [-1, 1].
@@ -39,7 +38,7 @@ impl<'a> Evaluator<'a> {
         let mut sets = Vec::new();
         for (head, task) in set.all().iter().enumerate() {
             if task.tokens.splits.contains(&Split::Dev) {
-                sets.push(DevSet { task: &task.spec, head, rows: task.tokens.read(Split::Dev)? });
+                sets.push(DevSet { task, head, labels: task.tokens.labels(Split::Dev)? });
             }
         }
         Ok(Self { sets, pad_id: set.pad_id() })
@@ -49,19 +48,22 @@ impl<'a> Evaluator<'a> {
         !self.sets.is_empty()
     }
 
-    pub(super) fn scores(&self, model: &Model, crew: &Crew) -> Vec<DevScore> {
-        self.sets.iter().flat_map(|set| self.scores_of(model, set, crew)).collect()
+    pub(super) fn scores(&self, model: &Model, crew: &Crew) -> Result<Vec<DevScore>> {
+        let of_sets = self.sets.iter().map(|set| self.scores_of(model, set, crew)).collect::<Result<Vec<_>>>()?;
+        Ok(of_sets.concat())
     }
 
-    fn scores_of(&self, model: &Model, set: &DevSet<'_>, crew: &Crew) -> Vec<DevScore> {
-        let logits = infer::logits(model, set.head, &set.rows, self.pad_id, crew, |_| {});
-        let metrics = infer::metrics(set.task, &set.rows.labels, &logits);
+    fn scores_of(&self, model: &Model, set: &DevSet<'_>, crew: &Crew) -> Result<Vec<DevScore>> {
+        let DevSet { task, head, labels } = set;
+        let logits = infer::of_split(&task.tokens, Split::Dev, |rows| {
+            Ok(infer::logits(model, *head, rows, self.pad_id, crew, |_| {}))
+        })?;
         let score = |(index, (metric, value)): (usize, (Metric, f64))| DevScore {
-            name: format!("{}/{}", set.task.name, metric.name()),
+            name: format!("{}/{}", task.spec.name, metric.name()),
             value,
             is_headline: index == 0,
         };
-        metrics.into_iter().enumerate().map(score).collect()
+        Ok(infer::metrics(&task.spec, labels, &logits).into_iter().enumerate().map(score).collect())
     }
 }
 

@@ -2,118 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use bam_contract::artifact::encoder::tokenizer_digest;
-use bam_contract::artifact::predictions::{PredictionRows, Predictions};
-use bam_contract::artifact::tokens::{TokenizerInfo, TokensWriter};
-use bam_contract::digest::{Digest, Fingerprint};
-use bam_contract::job::JobInput;
-use bam_contract::stage::{Precision, StageSpec};
-use bam_contract::task::Split;
-use serde_json::{Value, json};
+use bam_contract::stage::Precision;
+use serde_json::json;
 use tch::{Device, Kind};
-use tempfile::TempDir;
 
 use super::gradients::Gradients;
-use super::sampler::Draw;
+use super::setting::{GOLD_SHARE, Setting};
 use super::words::BatchWords;
 use super::*;
 use crate::encoder::device::upload;
-use crate::encoder::reference::{Reference, fixtures, gpu, two_tasks};
+use crate::encoder::reference::gpu;
 
-/// The script's `GOLD_SHARE`, `LEARNING_RATE` and `STEPS`.
-const GOLD_SHARE: f64 = 0.3;
+/// The script's `LEARNING_RATE` and `STEPS`.
 const LEARNING_RATE: f64 = 1e-2;
 const STEPS: usize = 3;
-
-/// The reference's batch as a training set of two tasks, each with all rows.
-struct Setting {
-    reference: Reference,
-    params: TrainParams,
-    set: TrainingSet,
-    threads: usize,
-    /// How often the batch has each row.
-    copies: usize,
-    _folder: TempDir,
-}
-
-impl Setting {
-    fn new(with_teachers: bool, more: &Value) -> Self {
-        let reference = Reference::read();
-        let encoder = fixtures().join("tiny-bert");
-        let tokenizer = TokenizerInfo {
-            digest: tokenizer_digest(&encoder).unwrap(),
-            vocabulary_size: 300,
-            max_tokens: 24,
-            pad_id: 0,
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let mut inputs = Vec::new();
-        let targets = [("labels_classes", "teacher.nli", 1.0), ("labels_values", "teacher.sim", 5.0)];
-        for (index, (task, (labels, teacher, greatest))) in two_tasks().iter().zip(targets).enumerate() {
-            let mut add = |list: &str| {
-                let path = folder.path().join(format!("{list}.{index}"));
-                std::fs::create_dir(&path).unwrap();
-                let (slot, stage) = (format!("{list}.{index}"), format!("{list}@{}", task.name));
-                inputs.push(JobInput { slot, stage, path: path.clone(), digest: Digest::of(b"") });
-                path
-            };
-            let mut rows = reference.rows();
-            rows.labels = floats(reference.get(labels)).into_iter().map(|label| Some(label * greatest)).collect();
-            let fingerprint = Fingerprint::of("test");
-            let mut writer = TokensWriter::create(&add("tokens"), Split::Train, task, &tokenizer, fingerprint).unwrap();
-            writer.write(&rows).unwrap();
-            writer.finish().unwrap();
-            if with_teachers {
-                let logits = floats(reference.get(teacher)).into_iter().map(|logit| logit as f32).collect();
-                let rows = PredictionRows { ids: rows.ids, swapped: rows.swapped, labels: rows.labels, logits };
-                Predictions::write(&add("teachers"), Split::Train, task, &rows, fingerprint).unwrap();
-            }
-        }
-        let mut params = json!({"tokens": [], "encoder": encoder});
-        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let params: TrainParams = serde_json::from_value(params).unwrap();
-        let job = Job {
-            stage: "student".to_owned(),
-            pipeline: std::path::PathBuf::new(),
-            fingerprint: Fingerprint::of("test"),
-            spec: StageSpec::Train(Box::new(params.clone())),
-            inputs,
-            output: folder.path().to_owned(),
-            resume: folder.path().join("resume"),
-            threads: 1,
-            device: "cpu".to_owned(),
-        };
-        let set = TrainingSet::open(&params, &job).unwrap();
-        Self { reference, params, set, threads: 1, copies: 1, _folder: folder }
-    }
-
-    /// Every row for each task.
-    fn batch(&self) -> Vec<Draw> {
-        let rows = |task: usize| (0..self.set.task(task).rows.len()).map(move |row| Draw { task, row });
-        let once: Vec<Draw> = (0..2).flat_map(rows).collect();
-        once.repeat(self.copies)
-    }
-
-    fn loss_and_gradients(&self, model: &Model, gold_share: f64) -> (f64, Gradients) {
-        // Annealing is linear: the label's share is the progress.
-        let conditions = Conditions { progress: gold_share, least_depth: 0, dropout: Some(1) };
-        self.loss_and_gradients_under(model, &conditions)
-    }
-
-    fn loss_and_gradients_under(&self, model: &Model, conditions: &Conditions) -> (f64, Gradients) {
-        let batch = self.set.read(self.batch()).unwrap();
-        let words = word_ids(&batch, self.set.pad_id());
-        let step = Computation {
-            model: Shared(model),
-            set: &self.set,
-            batch: &batch,
-            params: &self.params,
-            conditions: *conditions,
-        };
-        let (loss, gradients) = step.loss_and_gradients(&words, &Crew::new(self.threads, model.device).unwrap());
-        (loss.double_value(&[]), gradients)
-    }
-}
 
 /// The gradient of each parameter, by its name.
 fn by_parameter(model: &Model, gradients: &Gradients) -> BTreeMap<String, Tensor> {
@@ -143,10 +45,6 @@ fn by_parameter(model: &Model, gradients: &Gradients) -> BTreeMap<String, Tensor
     named
 }
 
-fn floats(tensor: &Tensor) -> Vec<f64> {
-    Vec::<f64>::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap()
-}
-
 #[test]
 fn loss_and_every_gradient_equal_pytorchs() {
     let setting = Setting::new(false, &json!({"reduction": "sum"}));
@@ -164,6 +62,36 @@ fn loss_and_every_gradient_equal_pytorchs() {
     let dumped = setting.reference.tensors.keys().filter(|name| name.starts_with("grad.")).count();
     assert_eq!(named.len(), model.parameters.len(), "every parameter has a gradient");
     assert_eq!(named.len(), dumped, "every gradient of the reference is compared");
+}
+
+/// The same, each row in a batch of its own: a head whose task the row isn't of has no gradient.
+#[test]
+fn gradients_of_single_rows_add_up_to_pytorchs() {
+    let setting = Setting::new(false, &json!({"reduction": "sum"}));
+    let model = setting.reference.model(Precision::Fp32);
+    let words = word_ids(&setting.set.read(setting.batch()).unwrap(), setting.set.pad_id());
+    let of_row = |draw| setting.of_draws(&model, vec![draw], &words, &Setting::at(0.0)).1;
+    let summed = setting.batch().into_iter().map(of_row).reduce(Gradients::plus).unwrap();
+    let rows = setting.set.task(0).rows.len() as f64;
+    for (name, gradient) in by_parameter(&model, &summed) {
+        setting.reference.assert_near(&format!("grad.{name}"), &(gradient / rows), 1e-5);
+    }
+}
+
+/// By direction and length, over all parameters.
+#[test]
+fn gradients_in_bf16_are_near_pytorchs_in_fp32() {
+    let setting = Setting::new(false, &json!({"reduction": "sum"}));
+    let model = setting.reference.model(Precision::Bf16);
+    let named = by_parameter(&model, &setting.loss_and_gradients(&model, 0.0).1);
+    let joined = |tensors: Vec<&Tensor>| {
+        Tensor::cat(&tensors.iter().map(|tensor| tensor.to_kind(Kind::Double).flatten(0, -1)).collect::<Vec<_>>(), 0)
+    };
+    let ours = joined(named.values().collect()) / setting.set.task(0).rows.len() as f64;
+    let theirs = joined(named.keys().map(|name| setting.reference.get(&format!("grad.{name}"))).collect());
+    let cosine = (ours.dot(&theirs) / (ours.norm() * theirs.norm())).double_value(&[]);
+    let ratio = (ours.norm() / theirs.norm()).double_value(&[]);
+    assert!(cosine > 0.99 && (ratio - 1.0).abs() < 0.02, "cosine {cosine}, {ratio} of the length");
 }
 
 #[test]

@@ -42,8 +42,10 @@ impl Computation<'_> {
         let rows = &self.batch.rows;
         let lengths: Vec<_> = (0..rows.len()).map(|row| rows.tokens(row)).collect();
         let parts: Vec<_> = crew.divide(&lengths).into_iter().enumerate().collect();
-        let pass_tokens = self.params.pass_tokens.div_ceil(parts.len());
-        let computed = crew.compute(&parts, |(number, part)| self.of_part(*number, part, words, pass_tokens));
+        let computed = crew.compute(&parts, |(number, part)| {
+            let pass_tokens = crew.share(self.params.pass_tokens, *number, parts.len());
+            self.of_part(*number, part, words, pass_tokens)
+        });
         let (losses, gradients): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
         let summed = gradients.into_iter().reduce(Gradients::plus).expect("a batch has a part at least");
         (Tensor::stack(&losses, 0).sum(Kind::Double), summed)

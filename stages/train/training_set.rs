@@ -1,8 +1,8 @@
 //! What is trained on: each task's rows, and what its teacher said of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bam_contract::artifact::encoder::check_tokenizer;
 use bam_contract::artifact::predictions::Predictions;
 use bam_contract::artifact::tokens::{TokenRows, TokenizerInfo, Tokens};
@@ -13,6 +13,7 @@ use bam_contract::task::{Split, TaskSpec};
 
 use super::row_file::{RowFile, RowFileWriter};
 use super::sampler::Draw;
+use super::teacher::Teacher;
 use crate::encoder::Model;
 
 #[derive(Debug)]
@@ -60,12 +61,9 @@ impl TrainingSet {
                 let hint = "a set with test rows alone can be predicted, not trained on";
                 return Err(Fault::new(format!("`{}` has no train split", input.stage), hint).into());
             }
-            let read = ReadRows::of(&tokens, params, job, &input.stage)?;
-            let teacher = match teachers.remove(&spec.name) {
-                Some((predictions, stage)) => Some(teacher_logits(&predictions, &spec, &read, &stage)?),
-                None => None,
-            };
-            tasks.push(TrainingTask { spec, tokens, rows: read.rows, gold: read.gold, teacher });
+            let teacher = teachers.remove(&spec.name);
+            let teacher = teacher.map(|(predictions, stage)| Teacher::open(&predictions, &spec, stage)).transpose()?;
+            tasks.push(TrainingTask::read(tokens, teacher, params, job, &input.stage)?);
         }
         if let Some((name, (_, stage))) = teachers.into_iter().next() {
             let hint = "list the task's tokens too, or drop its teacher";
@@ -146,20 +144,17 @@ pub(super) struct DrawnRows {
     pub(super) rows: TokenRows,
 }
 
-/// A task's training rows as they are read: what is kept of them, and what they are told from each other by.
-struct ReadRows {
-    rows: RowFile,
-    gold: Vec<f32>,
-    ids: Vec<i64>,
-    swapped: Vec<bool>,
-    labels: Vec<Option<f64>>,
-}
-
-impl ReadRows {
-    fn of(tokens: &Tokens, params: &TrainParams, job: &Job, stage: &str) -> Result<Self> {
+impl TrainingTask {
+    /// Reads the rows of a task and what its teacher says of them, some thousands at a time.
+    fn read(
+        tokens: Tokens,
+        mut teacher: Option<Teacher>,
+        params: &TrainParams,
+        job: &Job,
+        stage: &str,
+    ) -> Result<Self> {
         let mut writer = RowFileWriter::create(&job.output)?;
         let (mut all, mut gold) = (0, Vec::new());
-        let (mut ids, mut swapped, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for chunk in tokens.chunks(Split::Train)? {
             let mut chunk = chunk?;
             all += chunk.len();
@@ -170,15 +165,16 @@ impl ReadRows {
             for label in &chunk.labels {
                 gold.push(gold_target(&tokens.task, *label, gold.len(), stage)?);
             }
-            ids.extend(chunk.ids);
-            swapped.extend(chunk.swapped);
-            labels.extend(chunk.labels);
+            if let Some(teacher) = &mut teacher {
+                teacher.answer(&chunk)?;
+            }
         }
         ensure!(all > 0, Fault::new(format!("the train split of `{stage}` has no rows"), "is its file empty?"));
         if let Some(fold) = params.fold {
-            fold.check_part(ids.len(), all, false, stage)?;
+            fold.check_part(gold.len(), all, false, stage)?;
         }
-        Ok(Self { rows: writer.finish()?, gold, ids, swapped, labels })
+        let teacher = teacher.map(Teacher::finish).transpose()?;
+        Ok(Self { spec: tokens.task.clone(), tokens, rows: writer.finish()?, gold, teacher })
     }
 }
 
@@ -192,54 +188,4 @@ fn gold_target(spec: &TaskSpec, label: Option<f64>, row: usize, stage: &str) -> 
         Some([least, greatest]) => ((label - least) / (greatest - least)) as f32,
         None => label as f32,
     })
-}
-
-const COVER_HINT: &str = "let it predict the same `tokenize` stage that is trained on";
-
-/// The teacher's logits in the order of the training rows.
-fn teacher_logits(predictions: &Predictions, spec: &TaskSpec, rows: &ReadRows, stage: &str) -> Result<Vec<f32>> {
-    if predictions.task.labels != spec.labels || predictions.task.range != spec.range {
-        let message = format!(
-            "teacher `{stage}` names the labels of `{}` {:?}, its rows {:?}",
-            spec.name, predictions.task.labels, spec.labels
-        );
-        return Err(Fault::new(message, "teacher and student must be made from the same task definition").into());
-    }
-    if !predictions.splits.contains(&Split::Train) {
-        let hint = "`splits` of its `predict` stage must include `train`";
-        return Err(Fault::new(format!("teacher `{stage}` predicted no training rows"), hint).into());
-    }
-    let table = predictions.read(Split::Train)?;
-    let outputs = spec.outputs();
-    let index: HashMap<_, _> = table.ids.iter().zip(&table.swapped).enumerate().map(|(at, key)| (key, at)).collect();
-    let mut logits = Vec::with_capacity(rows.ids.len() * outputs);
-    let mut missing = Vec::new();
-    for (row, (id, swapped)) in rows.ids.iter().zip(&rows.swapped).enumerate() {
-        match index.get(&(id, swapped)) {
-            // Row numbers alone would match another file of the same task.
-            Some(at) if table.labels[*at] != rows.labels[row] => {
-                let message = format!(
-                    "teacher `{stage}` predicted other examples of `{}`: row {id} has another label",
-                    spec.name
-                );
-                return Err(Fault::new(message, COVER_HINT).into());
-            }
-            Some(at) => logits.extend(&table.logits[at * outputs..(at + 1) * outputs]),
-            None => missing.push((*id, *swapped)),
-        }
-    }
-    if let Some((id, swapped)) = missing.first() {
-        let swapped = if *swapped { " (swapped)" } else { "" };
-        let message = format!(
-            "teacher `{stage}` doesn't cover the training rows of `{}`: {} of {} rows are missing, the first is id {id}{swapped}",
-            spec.name,
-            missing.len(),
-            rows.ids.len()
-        );
-        return Err(Fault::new(message, COVER_HINT).into());
-    }
-    if logits.iter().any(|logit: &f32| !logit.is_finite()) {
-        bail!(Fault::new(format!("teacher `{stage}` has logits that are not finite"), "train the teacher again"));
-    }
-    Ok(logits)
 }

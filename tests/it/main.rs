@@ -15,6 +15,7 @@ mod hub;
 mod include;
 mod init;
 mod judge;
+mod memory;
 mod mistakes;
 mod one_pass;
 mod predict;
