@@ -31,3 +31,4 @@ mod support;
 mod tampering;
 mod terminal;
 mod trouble;
+mod variants;
