@@ -13,6 +13,9 @@ SERVE  := bam-serve-$(VERSION)-linux-x86_64
 # The text of the GNU GPL, version 3, where Debian and where Fedora keep it.
 GPL    := $(firstword $(wildcard /usr/share/common-licenses/GPL-3 /usr/share/licenses/libgcc/COPYING3))
 
+# The newest glibc that archives may need: that of Debian 12, which setup/Dockerfile takes.
+GLIBC  := 2.36
+
 # Set by the user, even to nothing: then that library is his, and not ours to fetch or to install.
 own = $(filter-out undefined,$(origin $(1)))
 
@@ -93,10 +96,15 @@ endif
 dist: ## two archives in dist/ that run where they are unpacked: all of bam, and what serving alone needs
 	@test -z "$(call own,LIBTORCH)$(call own,LIBTORCH_USE_PYTORCH)$(ORT_DYLIB_PATH)" || { \
 	    echo "error: an archive takes the libraries that make setup brings: unset LIBTORCH and ORT_DYLIB_PATH" >&2; exit 2; }
+	@test -n "$(GPL)" || { \
+	    echo "error: no text of the GNU GPL, version 3, for the archives: GPL=/file names one" >&2; exit 2; }
 	rm -rf dist
 	$(MAKE) install DESTDIR=$(CURDIR)/dist PREFIX=/$(ALL)
 	@# Of the C++ runtime only glibc itself is taken for granted.
 	cp -L $(shell $(CXX) -print-file-name=libstdc++.so.6) $(shell $(CXX) -print-file-name=libgcc_s.so.1) dist/$(ALL)/lib/bam
+	@needed=$$(readelf --version-info dist/$(ALL)/bin/* dist/$(ALL)/lib/bam/* | grep -o 'GLIBC_2[.0-9]*' | sort -Vu | tail -n 1); \
+	test "$$(printf '%s\n' $$needed GLIBC_$(GLIBC) | sort -V | tail -n 1)" = GLIBC_$(GLIBC) || { \
+	    echo "error: the archive would need $$needed, newer than the $(GLIBC) that docs/serving.md promises" >&2; exit 2; }
 	install -d dist/$(ALL)/share/bam/licenses/gcc-runtime
 	cp setup/gcc-runtime.txt $(GPL) dist/$(ALL)/share/bam/licenses/gcc-runtime
 	install -d dist/$(SERVE)/bin dist/$(SERVE)/lib/bam dist/$(SERVE)/share/bam/licenses

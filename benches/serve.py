@@ -91,7 +91,7 @@ def post(text):
 
 def one_at_a_time(text, count=500):
     """Milliseconds that a request takes on a quiet server, and what of them is not the model's; medians."""
-    head = "POST /v1/predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+    head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: {len(text)}\r\n\r\n{text}".encode()
     times, rests = [], []
     with socket.create_connection(("127.0.0.1", PORT)) as stream:

@@ -6,6 +6,7 @@
 mod cli; // the command line
 mod commands; // one file per command
 mod executor; // where workers run
+mod exported; // the model that runs have exported last
 mod fingerprint; // keys of stages, digests of files
 mod hub; // data and encoders from the Hugging Face hub
 mod installed; // what lies beside an installed bam

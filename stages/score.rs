@@ -55,7 +55,7 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
             let expected = source
                 .map(|source| checkpoint_answers(&source.path, &source.stage, &sets, job, &mut checkpoints))
                 .transpose()?;
-            variant::answers(input, &sets, expected.as_ref(), job, &mut scores)?
+            variant::answers(input, &sets, expected.as_ref(), job, &mut scores, reporter)?
         } else {
             checkpoint_answers(&input.path, &input.stage, &sets, job, &mut checkpoints)?
         };

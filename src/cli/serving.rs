@@ -86,8 +86,8 @@ Examples:
   bam serve onnx --listen 0.0.0.0:8080 --api-keys keys.txt
   curl 127.0.0.1:8080/v1/predict --json '{\"inputs\": \"a fine day\"}'
 
-`/` is a page to try it, `/docs` the API, `/metrics` for Prometheus. A stage's newer artifact is taken up while \
-requests go on. SIGTERM or Ctrl-C: no new connections, those there are answered; a second one ends at once.")]
+`/` is a page to try it, `/docs` the API, `/metrics` for Prometheus. A newer model is taken up while requests go on: that of \
+the stage, or by default of a run that ended well. SIGTERM or Ctrl-C: no new connections, those there are answered; a second one ends at once.")]
 pub(crate) struct ServeArgs {
     /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: what the last run exported that ended well]
     pub(crate) model: Option<String>,
@@ -142,11 +142,11 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub(crate) max_body: ByteSize,
 
-    /// Most connections at a time; others wait to be accepted
+    /// Most connections at a time; others wait, and quiet ones give way
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one())]
     pub(crate) connections: usize,
 
-    /// A request is given up after this long, from the end of its head on, and a client that reads nothing of an answer
+    /// A request is given up after this long, from the end of its head on, and a client that does not read its answer
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) timeout: humantime::Duration,
 

@@ -15,7 +15,10 @@ use crate::store::{Store, read_manifest};
 use crate::ui::rows::RowsStory;
 
 pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
-    let folder = model::find(args.model.as_deref(), store)?.canonicalize()?;
+    let folder = match &args.model {
+        Some(named) => model::named(named, store)?.canonicalize()?,
+        None => model::last(store)?.folder,
+    };
     let model = OnnxModel::open(&folder)?;
     let rows = Rows::of(args, &model.info.tasks)?;
     let tasks = rows.tasks(&args.tasks, &model.info.tasks)?;

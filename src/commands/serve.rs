@@ -6,13 +6,16 @@ use anyhow::Result;
 
 use super::model;
 use crate::cli::ServeArgs;
-use crate::serve::{self, Ended};
+use crate::serve::{self, Ended, Source};
 use crate::store::Store;
 use crate::ui::serving as story;
 
 pub(super) fn serve(args: &ServeArgs, store: &Store) -> Result<ExitCode> {
-    let folder = model::find(args.model.as_deref(), store)?;
-    Ok(match serve::serve(args, folder, store)? {
+    let source = match &args.model {
+        Some(named) => Source::Folder(model::named(named, store)?),
+        None => Source::LastRun(model::last(store)?),
+    };
+    Ok(match serve::serve(args, source, store)? {
         Ended::Drained => {
             story::drained();
             ExitCode::SUCCESS

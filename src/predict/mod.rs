@@ -6,6 +6,7 @@ mod output;
 mod pending;
 
 use anyhow::Result;
+use bam_contract::fault::Fault;
 use bam_contract::task::TaskSpec;
 use bam_inference::model::{OnnxModel, Texts};
 use bam_inference::padding::in_passes;
@@ -50,12 +51,17 @@ pub(crate) fn run(
         let tokens = model.encode(&texts)?;
         let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         let outputs: Vec<usize> = tasks.iter().map(|task| task.outputs()).collect();
+        let width = outputs.iter().sum();
         let of_pass = |pass: &[usize]| {
             let token_rows: Vec<_> = pass.iter().map(|row| (&tokens, *row)).collect();
             let by_task = model.run(session, &token_rows, &names)?;
             Ok(side_by_side(&by_task, &outputs, pass.len()))
         };
-        let logits = in_passes(&tokens, outputs.iter().sum(), of_pass, |ready| progress(done.rows + ready))?;
+        let logits = in_passes(&tokens, width, of_pass, |ready| progress(done.rows + ready))?;
+        if let Some(at) = logits.iter().position(|logit| !logit.is_finite()) {
+            let message = format!("the model's answer to row {} is not a number", done.rows + at / width + 1);
+            return Err(Fault::new(message, "train and export the model again: its weights are broken").into());
+        }
         sink.write(&tokens.lost_tokens, &logits)?;
         done.rows += tokens.len();
         done.cut += tokens.lost_tokens.iter().filter(|lost| **lost > 0).count();

@@ -37,6 +37,9 @@ use serde_json::{Map, Value, json};
 use super::pending::Pending;
 use crate::cli::{OutputFormat, PredictArgs};
 
+/// Rows that are held until they are written as a group of a Parquet file.
+const ROW_GROUP_ROWS: usize = 1 << 16;
+
 /// Where answers go. A file appears when all are written.
 pub(crate) struct Sink {
     writer: Writer,
@@ -69,6 +72,7 @@ impl Sink {
                 let metadata = schema.metadata().iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
                     .set_key_value_metadata(Some(metadata.collect()))
                     .build();
                 Writer::Parquet(Box::new(ArrowWriter::try_new(output, schema.clone(), Some(properties))?), schema)

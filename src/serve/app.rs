@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Settings;
 use super::cutting::Cutting;
@@ -10,6 +10,7 @@ use super::engine::Engine;
 use super::error::ApiError;
 use super::keys::Keys;
 use super::metrics::Metrics;
+use super::queue::Queue;
 use crate::ui::serving as story;
 
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) cutting: Cutting,
     engine: RwLock<Option<Arc<Engine>>>,
+    /// Of all models that requests are still under way with.
+    queues: Mutex<Vec<Weak<Queue>>>,
     draining: AtomicBool,
 }
 
@@ -28,7 +31,16 @@ impl App {
         let metrics = Metrics::new(settings.queue.queue_tokens);
         let cutting = Cutting::new(threads, settings.queue.wait);
         let draining = AtomicBool::new(false);
-        Arc::new(Self { settings, keys, artifacts, metrics, cutting, engine: RwLock::default(), draining })
+        Arc::new(Self {
+            settings,
+            keys,
+            artifacts,
+            metrics,
+            cutting,
+            engine: RwLock::default(),
+            queues: Mutex::default(),
+            draining,
+        })
     }
 
     /// The model that new requests go to.
@@ -41,8 +53,18 @@ impl App {
     /// Has new requests go to this model. Those under way end with the one that they began with.
     pub(crate) fn take_up(&self, engine: Engine) {
         story::ready(&engine.about.name(), engine.probes, engine.model.info.tasks.len());
-        self.metrics.model(&engine.about);
-        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(engine));
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&engine.queue));
+        let mut served = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.model(&engine.about, served.as_ref().map(|before| &before.about));
+        *served = Some(Arc::new(engine));
+    }
+
+    /// Rows and tokens that wait, those of requests that began with an older model included.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|queue| queue.strong_count() > 0);
+        let waiting = queues.iter().filter_map(Weak::upgrade).map(|queue| queue.waiting());
+        waiting.fold((0, 0), |(rows, tokens), (more_rows, more_tokens)| (rows + more_rows, tokens + more_tokens))
     }
 
     pub(crate) fn drain(&self) {

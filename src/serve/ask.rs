@@ -104,12 +104,15 @@ pub(super) fn check_number(app: &App, inputs: usize) -> Result<(), ApiError> {
 
 fn refusal(app: &App, refused: &Refused) -> ApiError {
     match refused {
-        Refused::TooLarge => {
-            let message = format!("the inputs have more than {} tokens", app.settings.queue.queue_tokens);
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message, "send several requests")
-        }
+        Refused::TooLarge => too_many_tokens(app),
         Refused::Full { tokens, time } => busy(format!("{tokens} tokens of other requests come before"), *time),
     }
+}
+
+/// The error of a request that will never fit.
+pub(super) fn too_many_tokens(app: &App) -> ApiError {
+    let message = format!("the inputs have more than {} tokens", app.settings.queue.queue_tokens);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message, "send several requests")
 }
 
 /// The error of a request whose texts were not cut.

@@ -28,7 +28,6 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.app.metrics.phase("total", self.started.elapsed());
-        self.app.metrics.request(&self.route, self.status);
+        self.app.metrics.request(&self.route, self.status, self.started.elapsed());
     }
 }

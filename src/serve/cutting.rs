@@ -9,6 +9,9 @@ use tokio::task::{JoinError, spawn_blocking};
 use super::queue::TIMES_ITS_OWN;
 use super::rate::Rate;
 
+/// What a request costs beside its bytes, in bytes: a thread is handed the work and the result.
+const OVERHEAD_BYTES: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Cutting {
     /// One permit per request that may be cut at a time.
@@ -20,9 +23,8 @@ pub(crate) struct Cutting {
 
 #[derive(Debug)]
 struct Waiting {
-    /// Of the requests that wait and of those that are being cut.
+    /// Of the requests that wait and of those that are being cut, with what each costs beside.
     bytes: usize,
-    /// In bytes a second.
     rate: Rate,
 }
 
@@ -49,6 +51,7 @@ impl Cutting {
         bytes: usize,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<(R, Duration), Uncut> {
+        let bytes = bytes + OVERHEAD_BYTES;
         let _place = self.place(bytes)?;
         let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
         let timed = spawn_blocking(move || {
@@ -65,7 +68,7 @@ impl Cutting {
     /// Takes a place among those that wait. Dropped, it is free again.
     fn place(&self, bytes: usize) -> Result<Place<'_>, Uncut> {
         let mut waiting = lock(&self.waiting);
-        let (before, time) = (waiting.bytes, waiting.rate.time_of(waiting.bytes));
+        let (before, time) = (waiting.bytes, waiting.rate.time_of(waiting.bytes as f64));
         if time > self.most && before > TIMES_ITS_OWN * bytes {
             return Err(Uncut::Full { bytes: before, time });
         }

@@ -1,6 +1,7 @@
 //! A loaded model: sessions that take batches from its queue. When nobody holds it any more, they answer what is queued
 //! and end.
 
+use std::slice;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -30,10 +31,10 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Loads the model that the folder holds now, tests it, and starts its sessions.
+    /// Loads the model that there is now, tests it, and starts its sessions.
     pub(super) fn load(settings: &Settings, store: &Store, metrics: &Metrics) -> Result<Self> {
-        let folder =
-            settings.folder.canonicalize().with_context(|| format!("finding `{}`", settings.folder.display()))?;
+        let folder = settings.source.folder(store);
+        let folder = folder.canonicalize().with_context(|| format!("finding `{}`", folder.display()))?;
         let model = Arc::new(OnnxModel::open(&folder)?);
         let queue = Queue::new(settings.queue, settings.sessions);
         let mut sessions =
@@ -74,18 +75,30 @@ impl Worker {
     fn work(&self, mut session: OnnxSession) {
         while let Some(batch) = self.queue.take() {
             let started = Instant::now();
-            let answered = caught(|| {
-                let by_task = self.compute(&mut session, &batch)?;
-                self.answer(&batch, &by_task, started);
-                Ok(())
-            });
-            if let Err(error) = answered {
-                warn(&error.context(format!("a batch of {} can't be computed", plural(batch.len(), "row"))));
-                for row in &batch {
-                    row.request.fail("the model can't compute this; the server's log says why");
-                }
-            }
+            self.serve(&mut session, &batch, started);
             self.queue.computed(&batch, started.elapsed());
+        }
+    }
+
+    /// Answers a batch. One that can't be computed is tried row by row: a row must not fail those that came with it.
+    fn serve(&self, session: &mut OnnxSession, batch: &[Row], started: Instant) {
+        let rows = plural(batch.len(), "row");
+        let answered = match caught(|| self.compute(session, batch)) {
+            Err(error) if batch.len() > 1 => {
+                warn(&error.context(format!("a batch of {rows} can't be computed together")));
+                return batch.iter().for_each(|row| self.serve(session, slice::from_ref(row), started));
+            }
+            Err(error) => Err(error),
+            Ok(by_task) => caught(|| {
+                self.answer(batch, &by_task, started);
+                Ok(())
+            }),
+        };
+        if let Err(error) = answered {
+            warn(&error.context(format!("a batch of {rows} can't be computed")));
+            for row in batch {
+                row.request.fail("the model can't compute this; the server's log says why");
+            }
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) enum Refusals {
     #[response(
         status = 503,
         description = "not ready, or it took too long",
-        headers(("retry-after" = u64, description = "seconds, where it is not ready"))
+        headers(("retry-after" = u64, description = "seconds"))
     )]
     NotReady(ErrorBody),
 }

@@ -152,8 +152,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     (status = 401, description = "a key is needed", body = ErrorBody),
 ))]
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> impl IntoResponse {
-    let waiting = app.engine().map_or((0, 0), |engine| engine.queue.waiting());
-    let text = app.metrics.text(waiting);
+    let text = app.metrics.text(app.waiting());
     let (content_type, text) = match Exposition::accepted(&headers) {
         Exposition::OpenMetrics => ("application/openmetrics-text; version=1.0.0; charset=utf-8", text),
         Exposition::Text => ("text/plain; version=0.0.4; charset=utf-8", as_text(&text)),

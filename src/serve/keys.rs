@@ -33,7 +33,16 @@ impl Keys {
             )
         })?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let keys: Vec<_> = lines.map(digest).collect();
+        let keys: Vec<&str> = lines.collect();
+        // A header can't bring any other; a byte order mark would be a part of the first key.
+        ensure!(
+            keys.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())),
+            Fault::new(
+                format!("`{}` holds a key that no request can bring", path.display()),
+                "keys are of ASCII letters, digits and signs, without spaces; save the file without a byte order mark"
+            )
+        );
+        let keys: Vec<_> = keys.into_iter().map(digest).collect();
         ensure!(
             !keys.is_empty(),
             Fault::new(format!("`{}` holds no key", path.display()), "write one key a line into it")
@@ -80,6 +89,12 @@ mod tests {
         let keys = Keys::read(&path).unwrap();
         assert_eq!(["one", "two", "# ours", "", "on"].map(|key| keys.know(key)), [true, true, false, false, false]);
         assert_eq!(format!("{keys:?}"), "2 keys");
+        for text in ["\u{feff}one\n", "clé\n", "one two\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(
+                Keys::read(&path).unwrap_err().to_string().ends_with("keys` holds a key that no request can bring")
+            );
+        }
         std::fs::write(&path, "#\n").unwrap();
         assert!(Keys::read(&path).unwrap_err().to_string().ends_with("keys` holds no key"));
     }

@@ -1,4 +1,4 @@
-//! Connections: how many, how long, and how they end.
+//! Connections: how they begin, how long they last, and how they end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::app::App;
+use super::places::{Place, Places};
 use super::stream::Stream;
 use crate::ui::serving as story;
 
@@ -23,7 +24,7 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// How long a connection may be quiet, and the head of a request take.
     pub(super) keep_alive: Duration,
-    /// How long a client may read nothing of what it is sent.
+    /// How long a client may take to read what it is sent, beside the time for its size.
     pub(super) stall: Duration,
     pub(super) drain: Duration,
 }
@@ -39,15 +40,16 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
-/// How long connections that are already made may take to be taken up at the end.
+/// How long connections that are already made may take to be taken up at the end, and how many the system holds at most.
 const BACKLOG: Duration = Duration::from_millis(50);
+const BACKLOG_CONNECTIONS: usize = 1024;
 /// Between tries where the system has no room for one more connection.
 const BREATH: Duration = Duration::from_millis(50);
 
 pub(super) async fn serve(listener: TcpListener, router: Router, bounds: &Bounds, app: &App) -> Result<Ended> {
     let mut signals = Signals::watch()?;
-    let permits = Arc::new(Semaphore::new(bounds.connections));
-    let connections = Connections { router, permits, bounds: *bounds, graceful: GracefulShutdown::new() };
+    let places = Places::new(bounds.connections);
+    let connections = Connections { router, places, bounds: *bounds, graceful: GracefulShutdown::new() };
     tokio::select! {
         () = connections.accept_all(&listener) => {}
         () = signals.next() => {}
@@ -62,7 +64,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, bounds: &Bounds
 
 struct Connections {
     router: Router,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     bounds: Bounds,
     graceful: GracefulShutdown,
 }
@@ -70,36 +72,40 @@ struct Connections {
 impl Connections {
     async fn accept_all(&self, listener: &TcpListener) {
         loop {
-            let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let permit = self.places.free().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.start(stream, permit),
+                Ok((stream, _)) => self.start(stream, self.places.take(permit)),
                 Err(_) => sleep(BREATH).await,
             }
         }
     }
 
-    fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn start(&self, stream: TcpStream, place: Place) {
         // Small answers should not wait for more to send.
         _ = stream.set_nodelay(true);
-        let stream = TokioIo::new(Stream::new(stream, self.bounds.stall));
-        let service = TowerToHyperService::new(self.router.clone());
+        let stream = TokioIo::new(Stream::new(stream, self.bounds.stall, place.activity.clone()));
+        let (router, activity) = (TowerToHyperService::new(self.router.clone()), place.activity.clone());
+        let service = service_fn(move |request| activity.clone().answering(router.call(request)));
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(self.bounds.keep_alive);
         let connection = self.graceful.watch(builder.serve_connection(stream, service));
         tokio::spawn(async move {
-            // A client that breaks off is its own matter.
-            _ = connection.await;
-            drop(permit);
+            tokio::select! {
+                // A client that breaks off is its own matter.
+                _ = connection => {}
+                () = place.activity.gives_way() => {}
+            }
         });
     }
 
     async fn end(self, listener: TcpListener) -> Ended {
-        // The system has accepted connections that we haven't yet; their clients know nothing of our end.
+        // The system has accepted connections that we haven't yet; their clients know nothing of our end, nor of our bounds.
+        self.places.add(BACKLOG_CONNECTIONS);
         _ = timeout(BACKLOG, self.accept_all(&listener)).await;
         drop(listener);
         match timeout(self.bounds.drain, self.graceful.shutdown()).await {
             Ok(()) => Ended::Drained,
-            Err(_) => Ended::CutOff(self.bounds.connections - self.permits.available_permits()),
+            Err(_) => Ended::CutOff(self.places.open()),
         }
     }
 }

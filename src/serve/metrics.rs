@@ -20,6 +20,7 @@ type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     requests: Family<Labels<2>, Counter>,
+    request_seconds: Histograms,
     in_flight: Gauge,
     phases: Histograms,
     queue_rows: Gauge,
@@ -40,6 +41,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Arc::default(),
             requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
             in_flight: Gauge::default(),
             phases: Family::new_with_constructor(seconds),
             queue_rows: Gauge::default(),
@@ -64,7 +66,9 @@ impl Metrics {
         registry.register("model_info", "The model that new requests go to", self.models.clone());
         registry.register("requests", "Requests answered, by route and status", self.requests.clone());
         registry.register("requests_in_flight", "Requests being answered", self.in_flight.clone());
-        let phases = "Time a request took, by phase: tokenize, queue, compute, total";
+        let total = "Time a request took, by route";
+        registry.register_with_unit("request", total, Unit::Seconds, self.request_seconds.clone());
+        let phases = "Time that rows took, by phase: tokenize, queue, compute";
         registry.register_with_unit("request_phase", phases, Unit::Seconds, self.phases.clone());
         registry.register("queue_rows", "Rows that wait for a session", self.queue_rows.clone());
         registry.register("queue_tokens", "Tokens that wait for a session", self.queue_tokens.clone());
@@ -81,7 +85,7 @@ impl Metrics {
         registry
     }
 
-    /// The text that Prometheus reads, with the queue as it is now.
+    /// The text that Prometheus reads, with the queues as they are now.
     pub(super) fn text(&self, (rows, tokens): (usize, usize)) -> String {
         self.queue_rows.set(rows as i64);
         self.queue_tokens.set(tokens as i64);
@@ -90,10 +94,17 @@ impl Metrics {
         text
     }
 
-    pub(super) fn model(&self, about: &About) {
-        self.models.clear();
-        let stage = about.stage().unwrap_or_default();
-        self.models.get_or_create(&[("fingerprint", about.fingerprint.to_string()), ("stage", escaped(stage))]).set(1);
+    /// New requests go to this model, and no longer to the one before. A scrape may see both, but never neither.
+    pub(super) fn model(&self, about: &About, before: Option<&About>) {
+        let labels = |about: &About| {
+            let stage = escaped(about.stage().unwrap_or_default());
+            [("fingerprint", about.fingerprint.to_string()), ("stage", stage)]
+        };
+        let now = labels(about);
+        self.models.get_or_create(&now).set(1);
+        if let Some(before) = before.map(labels).filter(|before| *before != now) {
+            self.models.remove(&before);
+        }
     }
 
     pub(super) fn reload(&self, taken_up: bool) {
@@ -107,8 +118,9 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    pub(super) fn request(&self, route: &str, status: u16) {
+    pub(super) fn request(&self, route: &str, status: u16, time: Duration) {
         self.requests.get_or_create(&[("route", route.to_owned()), ("status", status.to_string())]).inc();
+        self.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(time.as_secs_f64());
     }
 
     pub(super) fn phase(&self, phase: &'static str, time: Duration) {

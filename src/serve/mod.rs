@@ -16,21 +16,23 @@ mod document;
 mod engine;
 mod error;
 mod exposition;
+mod hosts;
 mod info;
 mod keys;
 mod listen;
 mod metrics;
 mod pages;
+mod places;
 mod predict;
 mod queue;
 mod rate;
 mod reload;
 mod routes;
+mod source;
 mod stream;
 mod tei;
 mod tokenize;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,25 +51,27 @@ use engine::Engine;
 use keys::Keys;
 pub(crate) use listen::Ended;
 use reload::Files;
+pub(crate) use source::Source;
 
 /// What is served, and with how much.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The model's folder, or the link that leads to it now.
-    pub(crate) folder: PathBuf,
+    pub(crate) source: Source,
     pub(crate) sessions: usize,
     pub(crate) threads_per_session: usize,
     pub(crate) queue: queue::Bounds,
     pub(crate) max_inputs: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) timeout: Duration,
+    /// Nobody else can reach it, or so it is meant.
+    pub(crate) is_for_this_machine: bool,
 }
 
 /// Serves the model until it is told to stop.
 ///
 /// # Errors
 /// When the address can't be had or the model can't be loaded.
-pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<Ended> {
+pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store) -> Result<Ended> {
     let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
     ensure!(
         args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
@@ -78,24 +82,26 @@ pub(crate) fn serve(args: &ServeArgs, folder: PathBuf, store: &Store) -> Result<
     );
     let threads = args.threads.unwrap_or_else(machine::cores);
     let settings = Settings {
-        folder,
+        source,
         sessions: args.sessions,
         threads_per_session: (threads / args.sessions).max(1),
         queue: queue::Bounds {
             queue_tokens: args.bounds.queue_tokens,
             batch_tokens: args.bounds.batch_tokens,
             wait: args.bounds.max_wait.into(),
+            timeout: args.bounds.timeout.into(),
         },
         max_inputs: args.bounds.max_inputs,
         max_body_bytes: args.bounds.max_body.as_u64() as usize,
         timeout: args.bounds.timeout.into(),
+        is_for_this_machine: args.listen.ip().is_loopback() && keys.is_none() && !args.insecure,
     };
     // Requests are cut side by side; each need not be spread over threads too.
     keep_to_one_thread();
     let app = App::new(settings, keys, store.root().to_owned(), threads);
     let router = routes::router(&app, &args.cors)?;
     // Taken before the model is read: what changes meanwhile is read again.
-    let files = Files::of(&app.settings.folder);
+    let files = Files::of(&app.settings.source.folder(store));
     // One thread for all connections: a hand-over to a second takes longer than what either has to do.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(threads + 2).enable_all().build();
     let runtime = runtime.context("starting the server's threads")?;

@@ -32,10 +32,9 @@ pub(super) async fn predict(
     if request.top_k == Some(0) {
         return Err(ApiError::invalid("wrong_shape", "`top_k`: at least 1", "leave it out for all classes"));
     }
-    let named = request.tasks.iter().map(|name| head(heads, name)).collect::<Result<Vec<_>, _>>()?;
-    let fitting = fitting(heads, &inputs, &named)?;
-    let asked_of: Vec<usize> =
-        (0..heads.len()).filter(|head| fitting.iter().any(|fitting| fitting.contains(head))).collect();
+    let named = named(heads, &request.tasks)?;
+    let fitting = Fitting::new(heads, &inputs, named)?;
+    let asked_of: Vec<usize> = (0..heads.len()).filter(|head| fitting.answers_any_by(*head)).collect();
     let cut = cut(&app, &engine, inputs).await?;
     let asked = ask(&app, &engine, cut, asked_of.clone()).await?;
     let result = |row: usize| {
@@ -46,7 +45,7 @@ pub(super) async fn predict(
                 app.metrics.prediction(&task.name, result.label.as_deref());
                 (task.name.clone(), result)
             };
-            fitting[row].contains(head).then(result)
+            fitting.of(row).contains(head).then(result)
         };
         let tasks = asked_of.iter().zip(&asked.logits[row]).filter_map(of_head).collect();
         let (tokens, lost_tokens) = asked.tokens[row];
@@ -59,21 +58,50 @@ pub(super) async fn predict(
     }))
 }
 
+/// The heads that are named, each once.
+fn named(heads: &[TaskSpec], names: &[String]) -> Result<Vec<usize>, ApiError> {
+    if names.len() > heads.len() {
+        let message = format!("`tasks`: {} names, where the model has {} tasks", names.len(), heads.len());
+        return Err(ApiError::invalid("wrong_shape", message, "name each task once"));
+    }
+    let mut named = names.iter().map(|name| head(heads, name)).collect::<Result<Vec<_>, _>>()?;
+    named.sort_unstable();
+    named.dedup();
+    Ok(named)
+}
+
 /// Which heads each input is for: those named, which it must fit, or all that it fits.
-fn fitting(heads: &[TaskSpec], inputs: &[Texts], named: &[usize]) -> Result<Vec<Vec<usize>>, ApiError> {
-    let of_input = |(number, input): (usize, &Texts)| {
-        if !named.is_empty() {
-            named.iter().try_for_each(|head| check_fit(&heads[*head], input, number))?;
-            return Ok(named.to_vec());
-        }
-        let fits = |head: &usize| heads[*head].is_pair() == input.pair.is_some();
-        let fitting: Vec<usize> = (0..heads.len()).filter(fits).collect();
-        if fitting.is_empty() {
-            heads.iter().try_for_each(|task| check_fit(task, input, number))?;
+struct Fitting {
+    is_pair: Vec<bool>,
+    /// Of a text alone, and of a pair.
+    heads: [Vec<usize>; 2],
+}
+
+impl Fitting {
+    fn new(heads: &[TaskSpec], inputs: &[Texts], named: Vec<usize>) -> Result<Self, ApiError> {
+        let all: Vec<usize> = (0..heads.len()).collect();
+        let fitting = if named.is_empty() {
+            [false, true].map(|pair| all.iter().copied().filter(|head| heads[*head].is_pair() == pair).collect())
+        } else {
+            [named.clone(), named]
+        };
+        let fitting = Self { is_pair: inputs.iter().map(|input| input.pair.is_some()).collect(), heads: fitting };
+        for (number, input) in inputs.iter().enumerate() {
+            // Where none fits, it is told of one that doesn't.
+            let asked = Some(fitting.of(number)).filter(|asked| !asked.is_empty()).unwrap_or(&all);
+            asked.iter().try_for_each(|head| check_fit(&heads[*head], input, number))?;
         }
         Ok(fitting)
-    };
-    inputs.iter().enumerate().map(of_input).collect()
+    }
+
+    fn of(&self, input: usize) -> &[usize] {
+        &self.heads[usize::from(self.is_pair[input])]
+    }
+
+    /// Whether the head is for any input.
+    fn answers_any_by(&self, head: usize) -> bool {
+        [false, true].iter().any(|pair| self.is_pair.contains(pair) && self.heads[usize::from(*pair)].contains(&head))
+    }
 }
 
 fn task_result(task: &TaskSpec, logits: &[f32], top_k: Option<usize>, raw: bool) -> TaskResult {

@@ -1,8 +1,8 @@
-//! Takes up a newer model when the link that leads to it moves on, or the files in its folder change; and its scores, when
-//! they come.
+//! Takes up a newer model when the link that leads to it moves on, a run that exported one ends well, or the files in its folder
+//! change; and its scores, when they come.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::app::App;
+use super::caught::caught;
 use super::load;
+use crate::exported::runs_changed;
 use crate::fingerprint::Stamp;
 use crate::store::Store;
 use crate::ui::error::warn;
@@ -32,16 +34,18 @@ impl Files {
 
 /// Goes on for as long as the server does. `loaded` is what the model was read from that is served.
 pub(super) async fn follow<T>(app: &Arc<App>, loaded: Files) -> Result<T> {
-    let mut watch = Watch { store: Store::open(&app.artifacts)?, tried: loaded.clone(), seen: loaded, scored: None };
+    let mut watch = Watch::new(app, Store::open(&app.artifacts)?, loaded);
     loop {
         sleep(PERIOD).await;
         let app_of_watch = app.clone();
         // A slow disk must not keep this thread from connections and signals.
-        let looked = spawn_blocking(move || (watch.is_there_another(&app_of_watch), watch));
+        let looked = spawn_blocking(move || (caught(|| Ok(watch.is_there_another(&app_of_watch))), watch));
         let (is_there_another, watched) = looked.await?;
         watch = watched;
-        if is_there_another {
-            take_up(app).await;
+        match is_there_another {
+            Ok(true) => take_up(app).await,
+            Ok(false) => {}
+            Err(error) => warn(&error.context("it can't be seen whether there is a newer model")),
         }
     }
 }
@@ -61,6 +65,9 @@ async fn take_up(app: &Arc<App>) {
 
 struct Watch {
     store: Store,
+    folder: PathBuf,
+    /// When the runs' records, by which the folder may be another, were last looked at.
+    runs: Option<SystemTime>,
     /// What was last loaded, or refused.
     tried: Files,
     seen: Files,
@@ -68,11 +75,22 @@ struct Watch {
 }
 
 impl Watch {
+    fn new(app: &App, store: Store, loaded: Files) -> Self {
+        let runs = runs_changed(&store);
+        let folder = app.settings.source.folder(&store);
+        Self { store, folder, runs, tried: loaded.clone(), seen: loaded, scored: None }
+    }
+
     /// Whether other files lie there than were last tried. Those that still change are left alone: they may be half
     /// written.
     fn is_there_another(&mut self, app: &App) -> bool {
         self.look_for_scores(app);
-        let now = Files::of(&app.settings.folder);
+        let runs = runs_changed(&self.store);
+        if runs != self.runs {
+            self.folder = app.settings.source.folder(&self.store);
+            self.runs = runs;
+        }
+        let now = Files::of(&self.folder);
         let is_settled = now == self.seen;
         self.seen = now;
         let is_another = is_settled && self.seen != self.tried;

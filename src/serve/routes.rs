@@ -1,5 +1,6 @@
 //! Routes, and what surrounds every request: keys, a time limit, a count.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -21,7 +22,7 @@ use super::app::App;
 use super::counted::Counted;
 use super::document;
 use super::error::ApiError;
-use super::{info, keys, pages, predict, tei, tokenize};
+use super::{hosts, info, keys, pages, predict, tei, tokenize};
 
 pub(super) fn router(app: &Arc<App>, origins: &[String]) -> Result<Router> {
     let guarded = OpenApiRouter::new()
@@ -44,18 +45,26 @@ pub(super) fn router(app: &Arc<App>, origins: &[String]) -> Result<Router> {
         .route("/openapi.json", get(document))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app.clone(), hosts::check))
         .layer(DefaultBodyLimit::max(app.settings.max_body_bytes))
-        .layer(CatchPanicLayer::custom(|_| ApiError::internal("the request made the server stumble").into_response()))
+        .layer(CatchPanicLayer::custom(stumbled))
         .layer(from_fn_with_state(app.clone(), watch))
         .with_state(app.clone());
     Ok(if origins.is_empty() { router } else { router.layer(cors(origins)?) })
 }
 
+/// The answer to a request that made its handler panic.
+fn stumbled(_: Box<dyn Any + Send>) -> Response {
+    ApiError::internal("the request made the server stumble").into_response()
+}
+
 fn cors(origins: &[String]) -> Result<CorsLayer> {
     let mut allowed = Vec::new();
     for origin in origins {
-        let is_origin = origin.starts_with("http://") || origin.starts_with("https://");
-        let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin && origin.matches('/').count() == 2);
+        // As browsers write it.
+        let written = origin.to_ascii_lowercase();
+        let is_origin = written.starts_with("http://") || written.starts_with("https://");
+        let value = HeaderValue::from_str(&written).ok().filter(|_| is_origin && origin.matches('/').count() == 2);
         ensure!(
             value.is_some(),
             Fault::new(
@@ -80,7 +89,7 @@ async fn watch(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let response = timeout(app.settings.timeout, next.run(request)).await.unwrap_or_else(|_| {
         let message = format!("not answered within {:?}", app.settings.timeout);
         let hint = "send less at a time, or try again later";
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message, hint).into_response()
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message, hint).retry_after(1).into_response()
     });
     counted.status = response.status().as_u16();
     response
@@ -94,4 +103,31 @@ async fn not_found(request: Request) -> ApiError {
 async fn wrong_method(request: Request) -> ApiError {
     let message = format!("`{}` does not take {}", request.uri().path(), request.method());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message, "`/docs` lists what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    async fn stumbles() -> &'static str {
+        panic!("a mistake of the program's")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_and_the_server_goes_on() {
+        let router = Router::new()
+            .route("/", get(stumbles))
+            .route("/sound", get(|| async { "sound" }))
+            .layer(CatchPanicLayer::custom(stumbled));
+        let service = TowerToHyperService::new(router);
+        let status = async |path: &str| {
+            let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
+            service.call(request).await.unwrap().status()
+        };
+        assert_eq!(status("/").await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(status("/sound").await, StatusCode::OK);
+    }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
 use bam_inference::model::OnnxModel;
 use bam_inference::row::row;
 use bam_inference::word_pieces::Piece;
@@ -13,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::api::{Inputs, Texts};
 use super::app::App;
-use super::ask::{check_number, uncut};
+use super::ask::{check_number, too_many_tokens, uncut};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
 
@@ -67,19 +68,32 @@ pub(super) struct WordPiece {
 pub(super) async fn tokenize(
     State(app): State<Arc<App>>,
     Body(request): Body<TokenizeRequest>,
-) -> Result<Json<TokenizeResponse>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     let engine = app.engine()?;
     let inputs = request.inputs.into_texts();
     check_number(&app, inputs.len())?;
     let bytes = inputs.iter().map(Texts::bytes).sum();
-    let model = engine.model.clone();
-    let cut = move || inputs.iter().map(|input| tokenized(&model, input)).collect::<Result<Vec<_>>>();
-    let (results, _) = app.cutting.cut(bytes, cut).await.map_err(uncut)?;
-    Ok(Json(TokenizeResponse {
-        model: engine.about.fingerprint.to_string(),
-        max_tokens: engine.model.info.max_tokens,
-        results: results.map_err(|error| ApiError::internal(format!("{error:#}")))?,
-    }))
+    let (model, most) = (engine.model.clone(), app.settings.queue.queue_tokens);
+    // The answer may be some megabytes: it is written there too.
+    let (json, _) = app.cutting.cut(bytes, move || json(&model, &inputs, most)).await.map_err(uncut)?;
+    let json = json.map_err(|error| ApiError::internal(format!("{error:#}")))?;
+    let json = json.ok_or_else(|| too_many_tokens(&app))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json))
+}
+
+/// The answer; none where the rows have more tokens than `most`.
+fn json(model: &OnnxModel, inputs: &[Texts], most: usize) -> Result<Option<Vec<u8>>> {
+    let (mut results, mut tokens) = (Vec::new(), 0);
+    for input in inputs {
+        let tokenized = tokenized(model, input)?;
+        tokens += tokenized.input_ids.len();
+        if tokens > most {
+            return Ok(None);
+        }
+        results.push(tokenized);
+    }
+    let (model, max_tokens) = (model.info.fingerprint.to_string(), model.info.max_tokens);
+    Ok(Some(serde_json::to_vec(&TokenizeResponse { model, max_tokens, results })?))
 }
 
 fn tokenized(model: &OnnxModel, input: &Texts) -> Result<Tokenized> {

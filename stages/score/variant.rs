@@ -9,10 +9,12 @@ use bam_contract::artifact::onnx::GRAPH;
 use bam_contract::artifact::scores::{LogitDifference, Loss, Scores, Variant};
 use bam_contract::fault::Fault;
 use bam_contract::job::{Job, JobInput};
+use bam_contract::task::TaskSpec;
 use bam_inference::session::OnnxSession;
 
 use super::{Answers, DevSet};
 use crate::infer;
+use crate::report::Reporter;
 
 /// What an ONNX model answers, and in `scores` how near that is to what its checkpoint answers, if that is known.
 pub(super) fn answers(
@@ -21,8 +23,14 @@ pub(super) fn answers(
     expected: Option<&Answers>,
     job: &Job,
     scores: &mut Scores,
+    reporter: &Reporter,
 ) -> Result<Answers> {
     let info = ModelInfo::read(&input.path)?;
+    let unscored = unscored(&info, sets);
+    if !unscored.is_empty() {
+        let model = &input.stage;
+        reporter.warning(format!("no `tokens` score {unscored} of `{model}`: what it lost there is not known"));
+    }
     let mut session = OnnxSession::open(&input.path, job.threads)?;
     let (mut rows, mut secs) = (0, 0.0);
     let mut answer = |set: &DevSet| {
@@ -53,6 +61,14 @@ pub(super) fn answers(
     }
     scores.variants.push(variant);
     Ok(answers)
+}
+
+/// Heads that none of the sets is for.
+fn unscored(info: &ModelInfo, sets: &[DevSet]) -> String {
+    let is_scored = |head: &&TaskSpec| sets.iter().any(|set| set.task.head() == head.name);
+    let unscored: Vec<_> =
+        info.tasks.iter().filter(|head| !is_scored(head)).map(|head| format!("`{}`", head.name)).collect();
+    unscored.join(", ")
 }
 
 fn difference(model: &JobInput, set: &DevSet, answer: &[f32], expected: &[f32]) -> LogitDifference {

@@ -32,3 +32,4 @@ mod support;
 mod tampering;
 mod terminal;
 mod trouble;
+mod variants;

@@ -7,8 +7,8 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::Said;
-use crate::support::model::exported;
+use crate::support::model::{exported, write_with_a_broken_word};
+use crate::support::{Said, Sandbox};
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema};
 use arrow::ipc::reader::FileReader;
@@ -16,6 +16,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::RowGroupMetaData;
 use serde_json::{Value, json};
 
 const TOLERANCE: f64 = 1e-5;
@@ -221,6 +222,20 @@ fn nothing_in_is_nothing_out() {
     assert_eq!(ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().count(), 0);
 }
 
+#[test]
+fn an_answer_that_is_not_a_number_is_told_and_not_written() {
+    let sandbox = Sandbox::new();
+    write_with_a_broken_word(&sandbox, "day");
+    sandbox.write("rows.txt", &("it rains\n".repeat(5000) + "a fine day\nit rains\n"));
+    for output in ["answers.jsonl", "answers.parquet"] {
+        let said = sandbox.bam(&["predict", "model", "--input", "rows.txt", "--output", output]);
+        assert_eq!(said.code, 2, "{}", said.stderr);
+        let told = "error: the model's answer to row 5001 is not a number\n\nhint: ";
+        assert!(said.stderr.contains(told), "{}", said.stderr);
+        assert!(!sandbox.path(output).exists());
+    }
+}
+
 /// Starts `bam predict` with rows to come on stdin.
 fn start(args: &[&str]) -> Child {
     let mut command = exported().command(&[&["predict"], args].concat());
@@ -266,12 +281,12 @@ fn a_signal_leaves_no_file_behind() {
 /// The most memory that `bam predict` held for so many rows of a kilobyte, in bytes.
 #[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells of its memory")]
 fn most_memory(rows: usize, output: &str) -> usize {
-    let mut child = start(&["--task", "sentiment", "--output", output]);
+    let mut child = start(&["--task", "sentiment", "--logits", "--output", output]);
     let mut stdin = child.stdin.take().unwrap();
-    // A word that is too long to be cut, so that time goes into rows, not tokens.
-    let row = "w".repeat(1023) + "\n";
-    for _ in 0..rows {
-        stdin.write_all(row.as_bytes()).unwrap();
+    // A word that is too long to be cut, so that time goes into rows, not tokens; and numbers, so that no two rows are alike.
+    let word = "w".repeat(1000);
+    for row in 0..rows {
+        writeln!(stdin, "{word} {:010}", row * 7919).unwrap();
     }
     drop(stdin);
     let mut status = 0;
@@ -286,8 +301,12 @@ fn most_memory(rows: usize, output: &str) -> usize {
 #[test]
 fn a_file_of_any_length_takes_the_same_memory() {
     for output in ["memory.jsonl", "memory.parquet"] {
-        let (few, many) = (most_memory(6_000, output), most_memory(36_000, output));
-        // Less than half of the bytes that came on top.
+        let (few, many) = (most_memory(20_000, output), most_memory(100_000, output));
+        // A fifth of the bytes that came on top.
         assert!(many < few + 15_000_000, "{output}: {few} bytes, then {many}");
     }
+    let file = File::open(exported().path("memory.parquet")).unwrap();
+    let groups = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let rows: Vec<i64> = groups.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect();
+    assert_eq!(rows, [65_536, 34_464]);
 }

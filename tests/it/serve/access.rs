@@ -1,5 +1,7 @@
 //! Who may call, and from where.
 
+use std::io::Write as _;
+
 use super::{assert_error, serve};
 use crate::support::http::{Answer, Server};
 use crate::support::model::exported;
@@ -35,10 +37,12 @@ fn keys_are_asked_for_where_there_are_any() {
 fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
     let sandbox = exported();
     sandbox.write("no-keys.txt", "\n# none\n");
+    sandbox.write("odd-keys.txt", "\u{feff}first\nsecond\n");
     for (args, error) in [
         (&["--listen", "0.0.0.0:0"][..], "`--listen 0.0.0.0:0` lets others in, and there are no keys"),
         (&["--listen", "[::]:0"], "`--listen [::]:0` lets others in, and there are no keys"),
         (&["--api-keys", "no-keys.txt"], "`no-keys.txt` holds no key"),
+        (&["--api-keys", "odd-keys.txt"], "`odd-keys.txt` holds a key that no request can bring"),
         (&["--api-keys", "none.txt"], "the keys in `none.txt` can't be read"),
         (&["--cors", "example.org"], "`--cors example.org` is no origin"),
         (&["student"], "`student` is no exported model: it has no `model.onnx`"),
@@ -74,4 +78,27 @@ fn other_origins_may_call_only_where_they_are_named() {
     let server = serve(&["--cors", "https://one.example"]);
     assert_eq!(allowed(&preflight(&server, "https://one.example")).as_deref(), Some("https://one.example"));
     assert_eq!(allowed(&preflight(&server, "https://two.example")), None);
+    let server = serve(&["--cors", "HTTPS://One.Example"]);
+    assert_eq!(allowed(&preflight(&server, "https://one.example")).as_deref(), Some("https://one.example"));
+}
+
+#[test]
+fn a_server_for_its_own_machine_is_called_by_its_own_names() {
+    let by_name = |server: &Server, name: &str| {
+        let mut stream = server.connect().unwrap();
+        let request = format!("GET /v1/tasks HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut stream).unwrap()
+    };
+    let server = serve(&[]);
+    for name in ["localhost", "127.0.0.1:8080", "[::1]:80"] {
+        assert_eq!(by_name(&server, name).status, 200, "{name}");
+    }
+    // A page of this name would be let read what comes back, were it made to lead here.
+    let refused = by_name(&server, "rebound.example:8080");
+    assert_eq!(refused.status, 421);
+    assert_error(&refused, "foreign_host");
+    exported().write("host-keys.txt", "a-key\n");
+    assert_eq!(by_name(&serve(&["--api-keys", "host-keys.txt"]), "rebound.example").status, 401);
+    assert_eq!(by_name(&serve(&["--insecure"]), "any.example").status, 200);
 }

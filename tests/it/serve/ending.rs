@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -14,7 +16,7 @@ fn sigterm_under_load_loses_nothing_that_was_accepted() {
     // One row a batch: the requests take long enough to be under way.
     let server = serve(&["--batch-tokens", "1", "--threads", "1", "--max-wait", "1h"]);
     let body = json!({ "inputs": pairs(), "tasks": PAIRS_TASKS }).to_string();
-    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let mut streams: Vec<_> = (0..24)
         .map(|_| {
             let mut stream = server.connect().unwrap();
@@ -24,7 +26,22 @@ fn sigterm_under_load_loses_nothing_that_was_accepted() {
         .collect();
     let done = "bam_requests_total{route=\"/v1/predict\",status=\"200\"}";
     server.wait_until("all are accepted", || server.metric("bam_requests_in_flight") + server.metric(done) >= 25.0);
-    server.terminate();
+    thread::scope(|scope| {
+        // Others come meanwhile, until nobody listens any more. What is answered is answered in full.
+        let arrivals = [(); 8].map(|()| {
+            scope.spawn(|| {
+                let mut answered = 0;
+                while let Ok(answer) = server.try_request("GET", "/v1/tasks", &[], "") {
+                    assert_eq!((answer.status, answer.json()["tasks"].as_array().unwrap().len()), (200, 4));
+                    answered += 1;
+                }
+                answered
+            })
+        });
+        thread::sleep(Duration::from_millis(100));
+        server.terminate();
+        assert!(arrivals.map(|arrivals| arrivals.join().unwrap()).iter().sum::<i32>() > 8);
+    });
     let answers = streams.iter_mut().map(|stream| Answer::read(stream).unwrap());
     for answer in answers {
         assert_eq!((answer.status, answer.json()["results"].as_array().unwrap().len()), (200, 40));
@@ -39,10 +56,30 @@ fn sigterm_under_load_loses_nothing_that_was_accepted() {
     assert!(TcpStream::connect(address).is_err());
 }
 
+#[test]
+fn connections_that_the_system_has_made_are_taken_up_at_the_end_though_all_places_are_taken() {
+    let server = serve(&["--connections", "2", "--timeout", "2s"]);
+    let speak = |said: &str| {
+        let mut stream = server.connect().unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream
+    };
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let _taken = [(); 2].map(|()| speak(&format!("{head}content-length: 9\r\n\r\n{{")));
+    thread::sleep(Duration::from_millis(300));
+    let mut waiting = [(); 5].map(|()| speak("GET /v1/tasks HTTP/1.1\r\nhost: localhost\r\n\r\n"));
+    server.terminate();
+    for stream in &mut waiting {
+        assert_eq!(Answer::read(stream).unwrap().status, 200);
+    }
+    let (status, said) = server.end();
+    assert!(status.success(), "{status}: {said}");
+}
+
 /// A request that never ends.
 fn endless(server: &Server) -> TcpStream {
     let mut stream = server.connect().unwrap();
-    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     stream.write_all(format!("{head}content-length: 9\r\n\r\n{{").as_bytes()).unwrap();
     server.wait_until("it is accepted", || server.metric("bam_requests_in_flight") == 2.0);
     stream
@@ -78,7 +115,7 @@ fn a_second_signal_ends_it_at_once_however_soon_it_comes() {
 fn a_second_signal_ends_a_server_that_computes() {
     let server = serve(&["--batch-tokens", "1", "--threads", "1", "--max-wait", "1h"]);
     let body = json!({ "inputs": pairs(), "tasks": PAIRS_TASKS }).to_string();
-    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let _streams: Vec<_> = (0..64)
         .map(|_| {
             let mut stream = server.connect().unwrap();

@@ -29,6 +29,14 @@ fn every_error_has_one_form() {
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": [\"a\", null]}", 422, "wrong_shape"),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": \"a\", \"task\": \"x\"}", 422, "wrong_shape"),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": \"a\", \"top_k\": 0}", 422, "wrong_shape"),
+        (
+            "POST",
+            "/v1/predict",
+            &[json_type],
+            "{\"inputs\": \"a\", \"tasks\": [\"sentiment\", \"sentiment\", \"sentiment\", \"sentiment\", \"sentiment\"]}",
+            422,
+            "wrong_shape",
+        ),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": []}", 422, "no_inputs"),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": \"a\", \"tasks\": [\"sentimnt\"]}", 422, "unknown_task"),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": \"a\", \"tasks\": [\"entailment\"]}", 422, "no_pair"),
@@ -62,7 +70,9 @@ fn every_error_has_one_form() {
         assert_error(&answer, code);
     }
     let long = "a b c d e f g h i j k l m n o p q r s t u v w x y z ".repeat(4);
-    assert_error(&server.post("/v1/predict", &json!({ "inputs": [long, long, long] })), "too_many_tokens");
+    for route in ["/v1/predict", "/v1/tokenize"] {
+        assert_error(&server.post(route, &json!({ "inputs": [long, long, long] })), "too_many_tokens");
+    }
     let near = server.post("/v1/predict", &json!({ "inputs": "a", "tasks": ["sentimnt"] })).json();
     assert_eq!(near["error"]["message"], "the model has no task `sentimnt`");
     assert_eq!(near["error"]["hint"], "did you mean `sentiment`?");

@@ -3,13 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{assert_error, serve, texts};
 use crate::support::http::{Answer, Server};
 
-const HEAD: &str = "POST /v1/predict HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\n";
+const HEAD: &str =
+    "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n";
 
 /// One way after the other; what it sends, and whether it then closes its half of the connection.
 fn misbehaviour(number: usize, body: &str) -> (String, bool) {
@@ -73,8 +75,18 @@ fn thousands_of_broken_requests_leave_the_server_as_it_was() {
 }
 
 #[test]
+fn a_body_that_breaks_off_is_told() {
+    let server = serve(&[]);
+    let mut stream = server.connect().unwrap();
+    stream.write_all(format!("{HEAD}transfer-encoding: chunked\r\n\r\nzz\r\n").as_bytes()).unwrap();
+    let answer = Answer::read(&mut stream).unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert_error(&answer, "broken_body");
+}
+
+#[test]
 fn slow_clients_are_given_up_and_do_not_keep_others_out() {
-    let server = serve(&["--timeout", "400ms", "--keep-alive", "400ms", "--connections", "64"]);
+    let server = serve(&["--timeout", "400ms", "--keep-alive", "400ms", "--connections", "128"]);
     let speak = |said: &str| {
         let mut stream = server.connect().unwrap();
         stream.write_all(said.as_bytes()).unwrap();
@@ -83,8 +95,8 @@ fn slow_clients_are_given_up_and_do_not_keep_others_out() {
     // More than there is room for: a head, or a body, that never ends.
     let slow_head = |_| speak("POST /v1/predict HTT");
     let slow_body = |_| speak(&format!("{HEAD}content-length: 50\r\n\r\n{{\"inputs\""));
-    let heads: Vec<TcpStream> = (0..50).map(slow_head).collect();
-    let bodies: Vec<TcpStream> = (0..50).map(slow_body).collect();
+    let heads: Vec<TcpStream> = (0..600).map(slow_head).collect();
+    let bodies: Vec<TcpStream> = (0..600).map(slow_body).collect();
     assert_eq!(server.results(&json!("is there room?"), &["sentiment"]).len(), 1);
     for mut stream in bodies {
         let answer = Answer::read(&mut stream).unwrap();
@@ -103,7 +115,7 @@ fn slow_clients_are_given_up_and_do_not_keep_others_out() {
 fn clients_that_read_nothing_are_given_up_and_do_not_keep_others_out() {
     let server = serve(&["--timeout", "400ms", "--connections", "2"]);
     // As many answers as no buffer holds, and nobody who reads them.
-    let requests = "GET /openapi.json HTTP/1.1\r\nhost: test\r\n\r\n".repeat(3000);
+    let requests = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(3000);
     let deaf = |_| {
         let mut stream = server.connect().unwrap();
         stream.set_nonblocking(true).unwrap();
@@ -113,6 +125,26 @@ fn clients_that_read_nothing_are_given_up_and_do_not_keep_others_out() {
     };
     let _deaf: Vec<TcpStream> = (0..2).map(deaf).collect();
     assert_eq!(server.get("/livez").body, "ok\n");
+}
+
+#[test]
+fn connections_that_nobody_uses_keep_nobody_out() {
+    let server = serve(&["--connections", "4", "--keep-alive", "1h"]);
+    let mut idle: Vec<TcpStream> = (0..4).map(|_| server.connect().unwrap()).collect();
+    // Some have asked, some have never.
+    assert!(idle[..2].iter_mut().all(asks_again));
+    let begun = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(server.get("/livez").body, "ok\n");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    // One that waits for its answer doesn't give way.
+    let slow = format!("{HEAD}content-length: 50\r\n\r\n{{\"inputs\"");
+    let mut waits: Vec<TcpStream> = (0..4).map(|_| server.connect().unwrap()).collect();
+    waits[0].write_all(slow.as_bytes()).unwrap();
+    assert_eq!(server.get("/livez").body, "ok\n");
+    waits[0].write_all(format!("{:<41}", ": \"a day\", \"tasks\": [\"sentiment\"]}").as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut waits[0]).unwrap().status, 200);
 }
 
 #[test]
@@ -131,7 +163,7 @@ fn a_client_that_closes_its_half_is_taken_for_gone() {
 /// Asks on a connection that stays open.
 fn asks_again(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 1024];
-    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").is_ok()
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").is_ok()
         && stream.read(&mut answer).is_ok_and(|read| answer[..read].ends_with(b"ok\n"))
 }
 

@@ -40,7 +40,10 @@ fn metrics_are_those_of_the_requests_made() {
     }
     // A request's batch takes its time once, however many of its rows are in it.
     let seconds = |phase: &str| server.metric(&format!("bam_request_phase_seconds_sum{{phase=\"{phase}\"}}"));
-    assert!(0.0 < seconds("compute") && seconds("queue") + seconds("compute") <= seconds("total"));
+    let all = server.metric("bam_request_seconds_sum{route=\"/v1/predict\"}");
+    assert!(0.0 < seconds("compute") && seconds("queue") + seconds("compute") <= all);
+    // Probes and scrapes are apart from it.
+    assert_eq!(server.metric("bam_request_seconds_count{route=\"/v1/predict\"}"), 6.0);
     // A text beside a pair is asked by the heads of texts alone, and counted so.
     server.predict(&json!({ "inputs": ["a fine day", { "text": "a", "pair": "b" }] }));
     assert_eq!(server.metric("bam_predictions_total{task=\"similarity\",label=\"\"}"), 1.0);
@@ -79,7 +82,7 @@ fn a_client_that_has_gone_is_counted_and_its_rows_are_dropped() {
     let server =
         serve(&["--batch-tokens=1", "--threads=1", "--max-inputs=20000", "--queue-tokens=2000000", "--max-body=16MiB"]);
     let body = json!({ "inputs": vec!["weather ".repeat(60); 20_000], "tasks": ["sentiment"] }).to_string();
-    let head = "POST /v1/predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let mut client = server.connect().unwrap();
     client.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
     server.wait_until("its rows wait", || server.metric("bam_queue_rows") > 0.0);

@@ -1,43 +1,20 @@
 //! Outputs that no checkpoint should have: models whose weights are changed by hand.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::{Value, json};
 
 use super::{assert_error, serve_in};
 use crate::support::Sandbox;
 use crate::support::http::Server;
-use crate::support::model::{TEXTS_TASKS, exported};
+use crate::support::model::{TEXTS_TASKS, exported, write_changed, write_with_a_broken_word};
 
-/// Serves the model with one tensor changed, and without its probes, which it would fail.
+/// Serves the model with one tensor changed.
 fn serve_changed(sandbox: &Sandbox, name: &str, change: impl FnOnce(&mut [f32])) -> Server {
-    let from = exported().path("artifacts/latest/onnx");
-    for entry in fs::read_dir(&from).unwrap().flatten().filter(|entry| entry.file_name() != "probes.json") {
-        fs::create_dir_all(sandbox.path("model")).unwrap();
-        fs::copy(entry.path(), sandbox.path("model").join(entry.file_name())).unwrap();
-    }
-    let before = tensor(&exported().path("artifacts/latest/student/model.safetensors"), name);
-    let mut after = before.clone();
-    change(&mut after);
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let (before, after) = (bytes(&before), bytes(&after));
-    let graph = fs::read(from.join("model.onnx")).unwrap();
-    let places: Vec<usize> = (0..=graph.len() - before.len()).filter(|at| graph[*at..].starts_with(&before)).collect();
-    let [at] = places[..] else { panic!("{name} is at {places:?} in the graph") };
-    let changed = [&graph[..at], &after, &graph[at + before.len()..]].concat();
-    fs::write(sandbox.path("model/model.onnx"), changed).unwrap();
+    write_changed(sandbox, name, change);
     serve_in(sandbox, &["model"])
-}
-
-/// A tensor of fp32 from a checkpoint.
-fn tensor(checkpoint: &Path, name: &str) -> Vec<f32> {
-    let bytes = fs::read(checkpoint).unwrap();
-    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
-    let place = |end: usize| header[name]["data_offsets"][end].as_u64().unwrap() as usize + 8 + header_bytes;
-    bytes[place(0)..place(1)].chunks(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect()
 }
 
 #[test]
@@ -58,12 +35,8 @@ fn extreme_logits_are_answered_as_probabilities() {
 #[test]
 fn a_row_whose_answer_is_not_a_number_fails_alone() {
     let sandbox = Sandbox::new();
-    let vocabulary = exported().read("artifacts/latest/onnx/vocab.txt");
-    let day = vocabulary.lines().position(|piece| piece == "day").unwrap();
-    let server = serve_changed(&sandbox, "bert.embeddings.word_embeddings.weight", |table| {
-        let width = table.len() / vocabulary.lines().count();
-        table[day * width..(day + 1) * width].fill(f32::NAN);
-    });
+    write_with_a_broken_word(&sandbox, "day");
+    let server = serve_in(&sandbox, &["model"]);
     let bad = server.post("/v1/predict", &json!({ "inputs": ["it rains", "a fine day"], "tasks": TEXTS_TASKS }));
     assert_eq!(bad.status, 500);
     assert_error(&bad, "internal");
@@ -72,20 +45,24 @@ fn a_row_whose_answer_is_not_a_number_fails_alone() {
     server.results(&json!(["it rains", "it rained"]), &TEXTS_TASKS);
 }
 
-#[test]
-fn what_the_runtime_fails_at_is_told_to_the_log_alone_and_the_session_goes_on() {
-    let sandbox = Sandbox::new();
+/// Serves the model with the word `zyzzyva`, which the graph has no row for.
+fn serve_with_a_word_too_many(sandbox: &Sandbox, args: &[&str]) -> Server {
     fs::create_dir(sandbox.path("model")).unwrap();
     for entry in fs::read_dir(exported().path("artifacts/latest/onnx")).unwrap().flatten() {
         fs::copy(entry.path(), sandbox.path("model").join(entry.file_name())).unwrap();
     }
-    // A word that the graph has no row for.
     let mut tokenizer: Value = serde_json::from_str(&sandbox.read("model/tokenizer.json")).unwrap();
     let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
     let beyond = vocabulary.len();
     vocabulary.insert("zyzzyva".to_owned(), json!(beyond));
     sandbox.write("model/tokenizer.json", &tokenizer.to_string());
-    let server = serve_in(&sandbox, &["model"]);
+    serve_in(sandbox, &[&["model"], args].concat())
+}
+
+#[test]
+fn what_the_runtime_fails_at_is_told_to_the_log_alone_and_the_session_goes_on() {
+    let sandbox = Sandbox::new();
+    let server = serve_with_a_word_too_many(&sandbox, &[]);
     let failed = server.post("/v1/predict", &json!({ "inputs": "zyzzyva", "tasks": TEXTS_TASKS }));
     assert_eq!(failed.status, 500);
     assert_error(&failed, "internal");
@@ -94,4 +71,26 @@ fn what_the_runtime_fails_at_is_told_to_the_log_alone_and_the_session_goes_on() 
     server.wait_until_it_says("out of data bounds");
     server.results(&json!("it rains"), &TEXTS_TASKS);
     assert_eq!(server.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_row_that_cannot_be_computed_fails_none_that_goes_with_it() {
+    let sandbox = Sandbox::new();
+    let server = serve_with_a_word_too_many(&sandbox, &["--threads", "1"]);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for client in 0..12 {
+            let (server, ended) = (&server, &ended);
+            scope.spawn(move || {
+                let (input, status) = if client % 3 == 0 { ("zyzzyva", 500) } else { ("it rains", 200) };
+                let body = json!({ "inputs": input, "tasks": TEXTS_TASKS });
+                while !ended.load(Ordering::Relaxed) {
+                    let answer = server.post("/v1/predict", &body);
+                    assert_eq!(answer.status, status, "{input}: {}", answer.body);
+                }
+            });
+        }
+        server.wait_until_it_says("rows can't be computed together: ");
+        ended.store(true, Ordering::Relaxed);
+    });
 }

@@ -98,6 +98,18 @@ fn the_page_answers_by_keyboard_what_the_api_answers() {
         "{timings}"
     );
 
+    let tasks = server.get("/v1/tasks").json();
+    let shown = browser.value("[...document.querySelectorAll('#tasks small')].map((kind) => kind.innerText)");
+    for (task, shown) in tasks["tasks"].as_array().unwrap().iter().zip(shown.as_array().unwrap()) {
+        let (_, dev) = shown.as_str().unwrap().split_once(" · dev ").expect("dev scores");
+        let scores = task["dev_scores"].as_object().unwrap();
+        assert_eq!(dev.split(", ").count(), scores.len());
+        for (told, (metric, value)) in dev.split(", ").zip(scores) {
+            let percent: f64 = told.strip_prefix(&format!("{metric} ")).unwrap().parse().unwrap();
+            assert!((percent - 100.0 * value.as_f64().unwrap()).abs() < 0.051, "{shown} of {task}");
+        }
+    }
+
     let arguments = arguments(&browser.text("pre"));
     let [header, kind, data, body, address] = &arguments[..] else { panic!("{arguments:?}") };
     assert_eq!([header, kind, data], ["-H", "content-type: application/json", "-d"]);
@@ -196,7 +208,8 @@ fn the_page_asks_for_a_key_and_does_not_show_it() {
 #[test]
 fn the_line_can_be_copied_or_is_selected() {
     let Some(browser) = Browser::start() else { return };
-    let server = serve(&[]);
+    // By a name that isn't its own.
+    let server = serve(&["--insecure"]);
     let port = server.address.port();
     let copy = || {
         browser.value("at('form').requestSubmit()");

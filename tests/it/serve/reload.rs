@@ -10,8 +10,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{assert_alike, serve_in, texts};
+use super::{assert_alike, assert_error, serve_in, texts};
 use crate::support::Sandbox;
+use crate::support::http::Server;
 use crate::support::model::exported;
 
 /// A copy of the model that says it is another.
@@ -109,17 +110,36 @@ fn a_folder_copied_over_another_is_taken_up_once_it_is_whole() {
     server.wait_until("the fourth is served", || serves(&four));
 }
 
+/// A pipe that nobody writes to stands for a disk that hangs.
+fn put_a_pipe(path: &Path) {
+    fs::remove_file(path).unwrap();
+    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a plain system call with a string that ends in zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+}
+
+#[test]
+fn a_server_whose_model_is_still_to_come_says_so() {
+    let sandbox = Sandbox::new();
+    copy_of_model(&sandbox.path("model"), &"1".repeat(64));
+    put_a_pipe(&sandbox.path("model/bam.json"));
+    let server = Server::begin(sandbox.command(&["serve", "model", "--listen", "127.0.0.1:0"]));
+    assert_eq!(server.get("/livez").body, "ok\n");
+    let asked = server.post("/v1/predict", &json!({ "inputs": "a fine day" }));
+    for answer in [server.get("/readyz"), server.get("/v1/info"), asked] {
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+        assert_error(&answer, "not_ready");
+    }
+    assert_eq!(server.metric("bam_queue_rows"), 0.0);
+}
+
 #[test]
 fn a_file_that_never_comes_keeps_no_client_waiting() {
     let sandbox = Sandbox::new();
     copy_of_model(&sandbox.path("model"), &"1".repeat(64));
     let server = serve_in(&sandbox, &["model"]);
-    // A pipe that nobody writes to stands for a disk that hangs.
     let pipe = sandbox.path("model/bam.json");
-    fs::remove_file(&pipe).unwrap();
-    let name = CString::new(pipe.as_os_str().as_bytes()).unwrap();
-    // SAFETY: a plain system call with a string that ends in zero.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    put_a_pipe(&pipe);
     let mut writer = None;
     server.wait_until("it reads the pipe", || {
         writer = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).ok();
@@ -129,6 +149,46 @@ fn a_file_that_never_comes_keeps_no_client_waiting() {
     server.terminate();
     let (status, said) = server.end();
     assert!(status.success(), "{status}: {said}");
+}
+
+#[test]
+fn a_model_whose_run_failed_is_not_taken_up() {
+    let sandbox = Sandbox::new();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    let write = |seed: u64, verdict: i32| {
+        let output = r#"$(sed -n 's/.*"output": *"\([^"]*\)".*/\1/p' "$1")"#;
+        sandbox.write("judge.sh", &format!("echo judged > {output}/word; exit {verdict}\n"));
+        sandbox.write(
+            "pipeline.yaml",
+            &format!(
+                "seed: {seed}\n\
+                 stages:\n  \
+                   examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
+                   tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
+                   student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n  \
+                   onnx:     {{ export: {{ model: student }} }}\n  \
+                   judge:    {{ exec: {{ run: [sh, judge.sh], inputs: {{ model: onnx }} }} }}\n"
+            ),
+        );
+    };
+    let exported = || sandbox.manifest("onnx")["fingerprint"].as_str().unwrap().to_owned();
+    write(1, 0);
+    let said = sandbox.bam(&["run"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let good = exported();
+    let [following, named] = [&[][..], &["onnx"]].map(|args| serve_in(&sandbox, args));
+    let served = |server: &Server| server.get("/v1/info").json()["model"].as_str().unwrap().to_owned();
+    // A later stage refuses the model.
+    write(2, 1);
+    assert_ne!(sandbox.bam(&["run"]).code, 0);
+    let refused = exported();
+    assert_ne!(refused, good);
+    named.wait_until("the stage's newer model is served", || served(&named) == refused);
+    assert_eq!([served(&following), served(&serve_in(&sandbox, &[]))], [good.clone(), good]);
+    // And then one that doesn't.
+    write(3, 0);
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    following.wait_until("the newer model is served", || served(&following) == exported());
 }
 
 #[test]

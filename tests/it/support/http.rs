@@ -30,7 +30,14 @@ pub(crate) struct Answer {
 
 impl Server {
     /// Starts `bam serve …`, which listens on port 0, and waits until it is ready.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        let server = Self::begin(command);
+        server.wait_until("it is ready", || server.get("/readyz").status == 200);
+        server
+    }
+
+    /// The same, and waits until it listens.
+    pub(crate) fn begin(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("bam starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines().map_while(Result::ok);
         let first = lines.next().unwrap_or_default();
@@ -39,9 +46,7 @@ impl Server {
         let said = Arc::new(Mutex::new(first + "\n"));
         let heard = said.clone();
         let listener = thread::spawn(move || lines.for_each(|line| *heard.lock().unwrap() += &(line + "\n")));
-        let server = Self { child, address, said, listener: Some(listener) };
-        server.wait_until("it is ready", || server.get("/readyz").status == 200);
-        server
+        Self { child, address, said, listener: Some(listener) }
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -57,7 +62,7 @@ impl Server {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
         stream.write_all((head + body).as_bytes())?;
         Answer::read(&mut stream)
