@@ -65,7 +65,7 @@ pub(super) fn answers(
 
 /// Heads that none of the sets is for.
 fn unscored(info: &ModelInfo, sets: &[DevSet]) -> String {
-    let is_scored = |head: &&TaskSpec| sets.iter().any(|set| set.task.head() == head.name);
+    let is_scored = |head: &&TaskSpec| sets.iter().any(|set| set.tokens.task.head() == head.name);
     let unscored: Vec<_> =
         info.tasks.iter().filter(|head| !is_scored(head)).map(|head| format!("`{}`", head.name)).collect();
     unscored.join(", ")
