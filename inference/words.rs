@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock};
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Result, Tokenizer};
 
 /// How many words are kept. Those that come later are cut anew each time.
-const MOST_WORDS: usize = 1 << 16;
+const MOST_WORDS: usize = 1 << 14;
 /// In bytes. Longer ones seldom come again.
 const LONGEST_WORD: usize = 32;
 
