@@ -24,13 +24,16 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 /// The first signal lets workers keep what they have, the second ends them, and the run too should it be busy, with a large
 /// file it reads, say. Where workers outlive the run, a terminal that is gone leaves them.
 pub(super) fn watch(executor: &dyn Executor, run: SyncSender<Message>) -> Result<()> {
-    let leaves = executor.outlives() && !is_ignored(&libc::SIGHUP);
+    let outlives = executor.outlives();
     let (first, workers, other) = (AtomicBool::new(true), executor.reins(), run.clone());
     let act = move || {
         // Told before workers are: they stop because the run does.
         tell(&run, Message::Interrupted);
         if first.swap(false, Ordering::Relaxed) {
-            workers.stop();
+            // Those that can outlive the run are stopped by it: it asks whether they are to be left.
+            if !outlives {
+                workers.stop();
+            }
             return;
         }
         let trouble = workers.kill();
@@ -46,7 +49,7 @@ pub(super) fn watch(executor: &dyn Executor, run: SyncSender<Message>) -> Result
         exit(INTERRUPTED.into());
     };
     handle(act)?;
-    if leaves {
+    if outlives && !is_ignored(&libc::SIGHUP) {
         hangup::act_on(move || tell(&other, Message::Answered(OnInterrupt::Leave)))?;
     }
     Ok(())

@@ -59,14 +59,6 @@ impl Groups {
         inner.tell(-leader);
     }
 
-    /// Asks one to end soon, unless it was asked before.
-    pub(super) fn stop_one(&self, leader: i32) {
-        if let Some(is_asked @ false) = self.inner().leaders.get_mut(&leader) {
-            *is_asked = true;
-            signal(leader, libc::SIGTERM);
-        }
-    }
-
     /// Ends one at once.
     pub(super) fn kill_one(&self, leader: i32) {
         if self.inner().leaders.contains_key(&leader) {

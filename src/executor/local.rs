@@ -138,10 +138,6 @@ struct LocalWorker {
 }
 
 impl Worker for LocalWorker {
-    fn stop(&self) {
-        self.groups.stop_one(self.leader);
-    }
-
     fn kill(&self) {
         self.groups.kill_one(self.leader);
     }

@@ -47,13 +47,13 @@ pub(crate) trait Executor {
         false
     }
 
-    /// What a signal does to all workers, though the loop be busy.
+    /// What is done to all workers at once, by a signal too, though the loop be busy.
     fn reins(&self) -> Box<dyn Reins>;
 }
 
 /// All workers of an executor.
 pub(crate) trait Reins: Send {
-    /// Asks them to end soon.
+    /// Asks them to end soon, keeping what they can go on from. [`Message::Ended`] follows of each.
     fn stop(&self);
 
     /// Ends them at once. Says so where some may go on all the same.
@@ -89,9 +89,6 @@ pub(crate) struct Needs<'a> {
 
 /// A worker under way.
 pub(crate) trait Worker {
-    /// Asks it to end soon, keeping what it can go on from. [`Message::Ended`] follows.
-    fn stop(&self);
-
     /// Ends it at once. [`Message::Ended`] still follows.
     fn kill(&self);
 

@@ -435,7 +435,7 @@ impl Run<'_, '_> {
 
     fn stop(&mut self, outcome: Outcome) {
         self.stopping = Some(outcome);
-        self.working.values().for_each(|working| working.worker.stop());
+        self.executor.reins().stop();
         let stages: Vec<&str> = self.working.keys().map(|at| self.pipeline.stages[*at].name.as_str()).collect();
         if !stages.is_empty() {
             self.tell(&RunEvent::Stopping { stages: &stages });

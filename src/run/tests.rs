@@ -31,7 +31,6 @@ struct Function {
 struct Nobody;
 
 impl Worker for Nobody {
-    fn stop(&self) {}
     fn kill(&self) {}
 }
 

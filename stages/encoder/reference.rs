@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bam_contract::artifact::tokens::TokenRows;
 use bam_contract::stage::{Precision, RegressionOutput};
@@ -15,11 +16,14 @@ pub(crate) fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))
 }
 
-/// The GPU, where there is one; what needs it is left out elsewhere.
-pub(crate) fn gpu() -> Option<Device> {
+/// One test at a time: all draw from libtorch's one generator of a GPU's random numbers.
+static GPU: Mutex<()> = Mutex::new(());
+
+/// The GPU, where there is one, for as long as the guard is held; what needs it is left out elsewhere.
+pub(crate) fn gpu() -> Option<(Device, MutexGuard<'static, ()>)> {
     let gpu = Device::cuda_if_available();
     if gpu.is_cuda() {
-        return Some(gpu);
+        return Some((gpu, GPU.lock().unwrap_or_else(PoisonError::into_inner)));
     }
     eprintln!("skipped: libtorch sees no GPU ({} devices)", Cuda::device_count());
     None

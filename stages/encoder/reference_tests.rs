@@ -65,7 +65,7 @@ fn bf16_is_near_fp32() {
 /// In fp32 rows are padded there too, in bf16 they attend end to end.
 #[test]
 fn a_gpu_answers_as_the_cpu_does() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _guard)) = gpu() else { return };
     let reference = Reference::read();
     let rows = reference.rows();
     let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();
@@ -84,7 +84,7 @@ fn a_gpu_answers_as_the_cpu_does() {
 /// What a layer drops is dropped again from a mark on, as computing it again needs; by kernels that drop by themselves too.
 #[test]
 fn a_gpu_drops_the_same_again_from_a_mark_on() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _guard)) = gpu() else { return };
     let reference = Reference::read();
     let rows = reference.rows();
     let all: Vec<_> = (0..rows.len()).map(|row| (&rows, row)).collect();

@@ -271,7 +271,7 @@ fn what_is_frozen_has_no_gradient_and_stays_as_it_is() {
 /// Dropout there is libtorch's own: the same seed drops the same, another others.
 #[test]
 fn a_gpu_drops_by_the_seed() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _guard)) = gpu() else { return };
     let loss = |seed: u64| {
         let setting = Setting::new(true, &json!({}));
         let mut model = setting.reference.model_on(gpu, Precision::Bf16);
@@ -288,7 +288,7 @@ fn a_gpu_drops_by_the_seed() {
 /// update of all leaves at once against one by one.
 #[test]
 fn a_gpu_learns_as_the_cpu_does() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _guard)) = gpu() else { return };
     let setting = Setting::new(true, &json!({"reduction": "mean", "layer_decay": 0.9, "bias_correction": false}));
     let on_cpu = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double).flatten(0, -1);
     let joined =

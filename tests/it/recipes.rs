@@ -155,6 +155,7 @@ fn recipes_run() {
     let ensemble =
         run("mtdnn-kd.yaml", &[ONE_TASK, "for.trial=[1, 2]", "vars.student_epochs=1"], &["predictions@mrpc"]);
     assert_eq!(ensemble, ["80 rows of mrpc, averaged over 2 tables"]);
+    run("precision.yaml", &[ONE_TASK, "for.seed=[1, 2]", "vars.epochs=1"], &[]);
     let joined = run("out-of-fold.yaml", &[ONE_TASK, "vars.epochs=1"], &["predictions@mrpc"]);
     assert_eq!(joined, ["80 rows of mrpc, joined from 5 tables"]);
 }

@@ -34,8 +34,8 @@ const GATHER_AT_MOST: Duration = Duration::from_secs(2);
 pub(super) enum Request {
     Track(Box<Tracked>),
     /// Of a stage.
-    Stop(usize),
     Kill(usize),
+    StopAll,
     /// This run has no more to do with the stage's job.
     Leave(usize),
     /// Says then how many jobs the queue could not be told of.
@@ -121,24 +121,27 @@ impl Clerk {
 
     /// Does what was heard, with as few calls as that takes: what is to end is told so together, and first what is to end at once.
     fn heed(&mut self) {
-        let (mut soon, mut at_once, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut all_soon, mut at_once, mut replies) = (false, Vec::new(), Vec::new());
         for request in std::mem::take(&mut self.heard) {
             match request {
                 Request::Track(tracked) => self.track(*tracked),
-                Request::Stop(stage) => soon.push(stage),
                 Request::Kill(stage) => at_once.push(stage),
+                Request::StopAll => all_soon = true,
                 Request::Leave(stage) => drop(self.jobs.remove(&stage)),
                 Request::KillAll(reply) => replies.push(reply),
             }
         }
+        let all: Vec<usize> = self.jobs.keys().copied().collect();
         if !replies.is_empty() {
-            at_once = self.jobs.keys().copied().collect();
+            at_once.clone_from(&all);
         }
         let unreached = self.stop(&at_once, Cancel::AtOnce);
         for reply in replies {
             _ = reply.try_send(unreached);
         }
-        self.stop(&soon, Cancel::Soon);
+        if all_soon {
+            self.stop(&all, Cancel::Soon);
+        }
     }
 
     fn track(&mut self, mut tracked: Tracked) {

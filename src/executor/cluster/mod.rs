@@ -167,10 +167,6 @@ struct ClusterWorker {
 }
 
 impl Worker for ClusterWorker {
-    fn stop(&self) {
-        _ = self.requests.send(Request::Stop(self.stage));
-    }
-
     fn kill(&self) {
         _ = self.requests.send(Request::Kill(self.stage));
     }
@@ -189,8 +185,9 @@ struct ClusterReins {
 }
 
 impl Reins for ClusterReins {
-    /// The loop does it, which knows whether jobs are to be left.
-    fn stop(&self) {}
+    fn stop(&self) {
+        _ = self.requests.send(Request::StopAll);
+    }
 
     fn kill(&self) -> Option<String> {
         let (reply, answer) = mpsc::sync_channel(1);

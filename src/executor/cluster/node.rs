@@ -56,10 +56,10 @@ fn work(files: &Files, is_signalled: &Arc<AtomicBool>) -> Result<End> {
     let local = Local::find()?;
     let (sender, messages) = mpsc::sync_channel(MOST_WAITING);
     // Before there is a worker: a signal then ends it as soon as it is there.
-    let (reins, signalled) = (local.reins(), is_signalled.clone());
+    let (reins, by_signal, signalled) = (local.reins(), local.reins(), is_signalled.clone());
     ctrlc::set_handler(move || {
         signalled.store(true, Ordering::Relaxed);
-        reins.stop();
+        by_signal.stop();
     })
     .context("watching for signals")?;
     let (job, log) = (files.job(), files.log());
@@ -72,9 +72,9 @@ fn work(files: &Files, is_signalled: &Arc<AtomicBool>) -> Result<End> {
         gpus: (!call.sees_gpus).then_some(&[]),
         needs: Needs::default(),
     };
-    let worker = local.start(&launch, sender)?;
+    local.start(&launch, sender)?;
     if is_signalled.load(Ordering::Relaxed) {
-        worker.stop();
+        reins.stop();
     }
     let mut failing_since = None;
     loop {
@@ -91,7 +91,7 @@ fn work(files: &Files, is_signalled: &Arc<AtomicBool>) -> Result<End> {
                 Err(_) if failing_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {}
                 Err(_) => {
                     is_signalled.store(true, Ordering::Relaxed);
-                    worker.stop();
+                    reins.stop();
                 }
             },
             Message::Ended { end, .. } => {
