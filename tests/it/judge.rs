@@ -66,6 +66,33 @@ fn methods_are_compared_and_a_report_tells_of_all() {
     run_by_its_time(&sandbox);
 }
 
+/// Models that have learnt nothing are told of in a few lines, with where the others stand.
+#[test]
+fn cautions_that_repeat_are_folded() {
+    let sandbox = sandbox();
+    for epochs in ["epochs: 1", "epochs: 2"] {
+        sandbox.edit("pipeline.yaml", epochs, &format!("{epochs}, learning_rate: 1e-30"));
+    }
+    sandbox.edit("pipeline.yaml", "[single@*@1, multi@1, onnx]", "[single@*, multi@*]");
+    let run = succeeded(sandbox.bam(&["run"]));
+    let warnings: Vec<&str> = run.stderr.lines().filter(|line| line.contains("warning: scores: ")).collect();
+    assert_eq!(warnings.len(), 4, "{}", run.stderr);
+    assert!(warnings[3].ends_with("more: `bam log scores`"), "{}", warnings[3]);
+    let told = |text: &str| text.lines().filter(|line| line.contains("answers all 40 dev rows of")).count();
+    let log = printed(&sandbox, &["log", "scores"]);
+    let more = format!("and {} more", told(&log) - 3);
+    assert!(warnings[3].contains(&more), "{more}: {}", warnings[3]);
+
+    let cautions = |text: &str| {
+        let (_, below) = text.split_once("\ntoo few trials: ").expect("cautions");
+        below.lines().take_while(|line| !line.is_empty()).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let (mut brief, whole) = (cautions(&run.stdout), cautions(&printed(&sandbox, &["show", "significance"])));
+    let more = format!("and {} more: `bam show significance`", whole.len() - 4);
+    assert_eq!((brief.len(), brief.pop()), (5, Some(more)), "{}", run.stdout);
+    assert_eq!(brief, whole[..4]);
+}
+
 /// Trials without a seed of their own are one training, which says nothing of chance.
 #[test]
 fn copies_of_a_training_are_no_trials() {
