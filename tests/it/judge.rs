@@ -213,6 +213,7 @@ fn other_formats(sandbox: &Sandbox) {
         assert!(text.contains(&format!("{heading}\n")), "{heading}: {text}");
     }
     assert!(text.contains(" | p over rows | Holm | U | p over seeds | Holm | Cliff's δ |\n"), "{text}");
+    endings_choose_the_format(sandbox, &table);
     succeeded(sandbox.bam(&["report", "--format", "csv", "--tensorboard", "curves"]));
     assert_eq!(sandbox.names_in("curves").len(), 9);
     assert_eq!(sandbox.names_in("curves/multi@1").len(), 1);
@@ -228,6 +229,27 @@ fn other_formats(sandbox: &Sandbox) {
     sandbox.write("renamed.yaml", &renamed);
     succeeded(sandbox.bam(&["report", "renamed.yaml", "--format", "csv", "--tensorboard", "renamed"]));
     assert_eq!(sandbox.names_in("renamed").iter().filter(|name| name.starts_with("many@")).count(), 3);
+}
+
+fn endings_choose_the_format(sandbox: &Sandbox, table: &str) {
+    for (name, starts) in [
+        ("cmp.csv", "model,task,split,"),
+        ("cmp.json", "{\n"),
+        ("cmp.md", "# judged"),
+        ("cmp.HTM", "<!DOCTYPE html>"),
+        ("cmp", "<!DOCTYPE html>"),
+    ] {
+        succeeded(sandbox.bam(&["report", "-o", name]));
+        assert!(sandbox.read(name).starts_with(starts), "{name}");
+    }
+    assert_eq!(sandbox.read("cmp.csv"), table);
+    succeeded(sandbox.bam(&["report", "--format", "csv", "-o", "cmp.html"]));
+    assert_eq!(sandbox.read("cmp.html"), table, "what is asked for wins");
+    let said = sandbox.bam(&["report", "-o", "cmp.pdf"]);
+    let hint = "known are .html, .htm, .md, .csv and .json; `--format` chooses for any other";
+    let expected = format!("error: the ending of `cmp.pdf` tells no format\n\nhint: {hint}\n");
+    assert_eq!((said.code, said.stderr), (2, expected));
+    assert!(!sandbox.path("cmp.pdf").exists());
 }
 
 fn run_by_its_time(sandbox: &Sandbox) {
@@ -334,6 +356,21 @@ fn a_student_stands_beside_the_teachers_behind_an_ensemble() {
     let teachers = pairs.iter().filter(|pair| pair["student"] == "multi@1" && pair["task"] == "similarity");
     let teachers: Vec<&str> = teachers.map(|pair| pair["teacher"].as_str().unwrap()).collect();
     assert_eq!(teachers, ["single@similarity@1", "single@similarity@2", "single@similarity@3"]);
+}
+
+/// A teacher of several tasks has several predictions, and is one teacher.
+#[test]
+fn a_student_stands_once_beside_a_teacher_of_several_tasks() {
+    let sandbox = sandbox();
+    let stages = "  says@task:          { predict:  { model: multi@1, tokens: tokens@$task, splits: [train] } }\n  \
+                  again:              { train:    { tokens: [tokens@*], teachers: [says@*], encoder: $encoder, layers: 1, epochs: 1 } }\n  \
+                  again_dev@task:     { predict:  { model: again, tokens: tokens@$task, splits: [dev] } }\n  onnx:";
+    sandbox.edit("pipeline.yaml", "  onnx:", stages);
+    succeeded(sandbox.bam(&["run"]));
+    let report = report(&sandbox);
+    let pairs = report["disagreements"].as_array().unwrap().iter().filter(|pair| pair["student"] == "again");
+    let pairs: Vec<_> = pairs.map(|pair| ["teacher", "task"].map(|name| pair[name].as_str().unwrap())).collect();
+    assert_eq!(pairs, [["multi@1", "acceptability"], ["multi@1", "similarity"]]);
 }
 
 #[test]
