@@ -345,6 +345,7 @@ pub(crate) struct RunsArgs {
 Examples:
   bam report                            pipeline.yaml now, as report.html
   bam report 2026-11-25T10              the last run that started then
+  bam report -o scores.csv              the scores alone
   bam report --format markdown -o -     on standard output
   bam report --tensorboard curves       and a folder of curves for it
 
@@ -354,13 +355,13 @@ pub(crate) struct ReportArgs {
     #[arg(value_name = "PIPELINE|RUN", default_value = DEFAULT_FILE)]
     pub(crate) of: PathBuf,
 
-    /// Where to write it; `-` is standard output [default: report.html, report.md, …]
+    /// Where to write it, in the format of its ending; `-` is standard output [default: report.html, report.md, …]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// As one HTML page, as Markdown, the scores as CSV, or all of it as JSON
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: ReportFormat,
+    /// As one HTML page, as Markdown, the scores as CSV, or all of it as JSON, whatever the ending [default: html]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ReportFormat>,
 
     /// Show no rows of the data
     #[arg(long)]
@@ -375,9 +376,8 @@ pub(crate) struct ReportArgs {
     pub(crate) overrides: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
-    #[default]
     Html,
     Markdown,
     Csv,

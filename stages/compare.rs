@@ -60,7 +60,8 @@ pub(crate) fn run(params: &CompareParams, job: &Job, reporter: &Reporter) -> Res
     let comparison = Comparison {
         fingerprint: job.fingerprint,
         summaries: scored.iter().flat_map(|scored| summaries(&methods, scored)).collect(),
-        cautions: [constants(&methods, &tasks), copies(&methods, &tasks), cautions(&methods, &scored, &tests)].concat(),
+        // Of the tests first: there are few, and a run shows no more than the first ones.
+        cautions: [cautions(&methods, &scored, &tests), copies(&methods, &tasks), constants(&methods, &tasks)].concat(),
         tests,
         methods,
         baseline: params.baseline.clone(),
@@ -68,7 +69,7 @@ pub(crate) fn run(params: &CompareParams, job: &Job, reporter: &Reporter) -> Res
     comparison.write(&job.output, &trials)?;
     let significant = comparison.tests.iter().filter(|test| test.mann_whitney.p_holm < LEVEL).count();
     Ok(Outcome::from(format!(
-        "{} on {}, {significant} of {} significant",
+        "{} on {}; over seeds, {significant} of {} below p {LEVEL} after Holm-Bonferroni",
         plural(comparison.methods.len(), "method"),
         plural(tasks.len(), "task"),
         plural(comparison.tests.len(), "difference")

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 /// No terminal shows more than a few states a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// Warnings of one kind that are told one by one.
+const MOST_WARNINGS: usize = 3;
+
 #[derive(Debug)]
 pub(crate) struct Reporter {
     output: Stdout,
@@ -63,6 +66,18 @@ impl Reporter {
         self.emit(&Event::Warning { text: text.into() });
     }
 
+    /// Warnings of one kind: a few of them, and where all of them stand.
+    pub(crate) fn warnings(&self, texts: &[String], stage: &str) {
+        if texts.len() > MOST_WARNINGS {
+            for text in texts {
+                Self::log(text);
+            }
+        }
+        for text in few(texts, stage) {
+            self.warning(text);
+        }
+    }
+
     /// For the stage's log, whose end is shown if it fails.
     pub(crate) fn log(text: &str) {
         _ = writeln!(stderr(), "{text}");
@@ -92,4 +107,23 @@ impl Reporter {
 /// The libtorch that tch 0.24 pairs with; its build script refuses any other.
 fn tch_version() -> &'static str {
     "2.11.0"
+}
+
+/// The first of many texts, and where the others are.
+fn few(texts: &[String], stage: &str) -> Vec<String> {
+    let (shown, more) = texts.split_at(texts.len().min(MOST_WARNINGS));
+    let more = (!more.is_empty()).then(|| format!("and {} more: `bam log {stage}`", more.len()));
+    shown.iter().cloned().chain(more).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_warnings_a_few_are_told_and_where_the_others_are() {
+        let texts: Vec<String> = (1..=20).map(|number| number.to_string()).collect();
+        assert_eq!(few(&texts, "scores"), ["1", "2", "3", "and 17 more: `bam log scores`"]);
+        assert_eq!(few(&texts[..3], "scores"), ["1", "2", "3"]);
+    }
 }

@@ -46,6 +46,7 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
     let mut scores = Scores { fingerprint: Some(job.fingerprint), ..Scores::default() };
     // An ONNX model is held against a checkpoint that is often scored too: each is run once.
     let mut checkpoints: HashMap<PathBuf, Answers> = HashMap::new();
+    let mut uniform = Vec::new();
     for (index, input) in models.iter().enumerate() {
         reporter.progress(index as u64, models.len() as u64, "model", input.stage.clone());
         let answers = if is_onnx(&input.path) {
@@ -68,13 +69,14 @@ pub(crate) fn run(params: &ScoreParams, job: &Job, reporter: &Reporter) -> Resul
         );
         for (set, logits) in sets.iter().zip(&answers) {
             if let Some(sameness) = logits.as_deref().and_then(|logits| sameness(&set.tokens.task, set.split, logits)) {
-                reporter.warning(format!("`{}` {sameness}", input.stage));
+                uniform.push(format!("`{}` {sameness}", input.stage));
             }
         }
         scores
             .scores
             .extend(sets.iter().zip(&answers).filter_map(|(set, logits)| set.score(input, logits.as_deref()?)));
     }
+    reporter.warnings(&uniform, &job.stage);
     // What fails leaves no scores behind; which of the models to serve must be told all the same.
     variant::check_differences(&scores, params.tolerance)
         .and_then(|()| variant::check_losses(&scores, params.max_drop))

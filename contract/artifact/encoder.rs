@@ -198,8 +198,24 @@ fn need_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    let hint = "`make setup` brings the default encoder";
+    let on_hub = meant_of_hub(folder).map(|name| format!("; the Hugging Face hub's is written `hub:{name}`"));
+    let hint = format!("`make setup` brings the default encoder{}", on_hub.unwrap_or_default());
     Err(Fault::new(format!("encoder folder `{}` does not exist", folder.display()), hint).into())
+}
+
+/// The repository of the hub that a path may have been meant for: `owner/name`, or the name of one of Google's BERTs, which
+/// other programs take without their owner.
+fn meant_of_hub(folder: &Path) -> Option<String> {
+    let text = folder.to_str()?;
+    let is_part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    match *text.split('/').collect::<Vec<_>>() {
+        [owner, name] if is_part(owner) && is_part(name) => Some(text.to_owned()),
+        [name] if is_part(name) && name.starts_with("bert-") => Some(format!("google-bert/{name}")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

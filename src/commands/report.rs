@@ -18,6 +18,7 @@ use crate::ui;
 use crate::ui::units::plural;
 
 pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
+    let format = format(args)?;
     let (pipeline, standings, of) = match args.of.to_str().and_then(|named| find_run(named, store)) {
         _ if args.of.exists() => as_things_stand(args, store)?,
         Some(run) => of_run(&run, store)?,
@@ -27,7 +28,7 @@ pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
         }
     };
     let report = report::gather(&pipeline, standings, of, store, !args.no_examples);
-    let (text, ending) = match args.format {
+    let (text, ending) = match format {
         ReportFormat::Html => (report::html::page(&report), "html"),
         ReportFormat::Markdown => (report::markdown::text(&report), "md"),
         ReportFormat::Csv => (report::csv::table(&report)?, "csv"),
@@ -45,6 +46,24 @@ pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
         ui::story(&format!("wrote `{}`{lacks}", output.display()));
     }
     args.tensorboard.as_ref().map_or(Ok(()), |folder| write_curves(folder, &report, store))
+}
+
+/// The format that was asked for; else the one of the file's ending; HTML where there is none.
+fn format(args: &ReportArgs) -> Result<ReportFormat> {
+    let output = args.output.as_deref();
+    let ending = output.and_then(Path::extension).map(|ending| ending.to_string_lossy().to_lowercase());
+    match (args.format, ending.as_deref()) {
+        (Some(format), _) => Ok(format),
+        (None, None | Some("html" | "htm")) => Ok(ReportFormat::Html),
+        (None, Some("md")) => Ok(ReportFormat::Markdown),
+        (None, Some("csv")) => Ok(ReportFormat::Csv),
+        (None, Some("json")) => Ok(ReportFormat::Json),
+        (None, Some(_)) => {
+            let message = format!("the ending of `{}` tells no format", output.unwrap_or(Path::new("")).display());
+            let hint = "known are .html, .htm, .md, .csv and .json; `--format` chooses for any other";
+            Err(Fault::new(message, hint).into())
+        }
+    }
 }
 
 fn as_things_stand(args: &ReportArgs, store: &Store) -> Result<(Pipeline, Vec<Standing>, String)> {

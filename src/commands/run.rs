@@ -135,7 +135,7 @@ fn tell_results(pipeline: &Pipeline, made: &BTreeMap<String, Fingerprint>, store
             ("scores", serde_json::to_value(&scores)?, ui::scores::tables(&scores))
         } else {
             let comparison = Comparison::read(&folder)?;
-            ("comparison", serde_json::to_value(&comparison)?, ui::comparison::tables(&comparison))
+            ("comparison", serde_json::to_value(&comparison)?, ui::comparison::brief_tables(&comparison, &stage.name))
         };
         if as_json {
             line["event"] = json!(event);

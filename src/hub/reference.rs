@@ -35,7 +35,14 @@ impl Reference {
             is_plain && part.starts_with(|c: char| c.is_ascii_alphanumeric())
         };
         let is_name = name.split('/').count() <= 2 && name.split('/').all(is_part);
-        Some(if !is_name {
+        let owned = match holds {
+            Holds::Model if name.starts_with("bert-") => format!("google-bert/{name}"),
+            Holds::Model | Holds::Dataset => format!("owner/{name}"),
+        };
+        Some(if is_name && !name.contains('/') {
+            let hint = format!("write `hub:{owned}`, with the repository's owner; the hub's page of it has both");
+            Err(Fault::new(format!("`{text}` names no owner"), hint))
+        } else if !is_name {
             Err(Fault::new(format!("`{text}` names no repository of the hub"), KNOWN))
         } else if !revision.is_none_or(|revision| revision.split('/').all(is_part)) {
             Err(Fault::new(format!("`{text}` has no revision after its `@`"), KNOWN))
@@ -99,7 +106,7 @@ mod tests {
         };
         let sound = |text: &str, revision: &str, is_pinned| Some(Ok((text.to_owned(), revision.to_owned(), is_pinned)));
         assert_eq!(parsed("enc"), None);
-        assert_eq!(parsed("hub:bert-base-uncased"), sound("hub:bert-base-uncased", "main", false));
+        assert_eq!(parsed("hub:bert-base-uncased"), Some(Err("`hub:bert-base-uncased` names no owner".to_owned())));
         assert_eq!(parsed("hub:a/b@refs/pr/1"), sound("hub:a/b@refs/pr/1", "refs/pr/1", false));
         let commit = "0123456789abcdef0123456789abcdef01234567";
         assert_eq!(parsed(&format!("hub:a/b@{commit}")), sound(&format!("hub:a/b@{commit}"), commit, true));

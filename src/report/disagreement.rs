@@ -1,6 +1,6 @@
 //! Where a student and its teacher differ on dev rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use bam_contract::artifact::examples::{Example, Examples};
@@ -44,8 +44,7 @@ pub(crate) struct ShownExample {
 pub(super) fn find(sources: &Sources<'_>, answers: &[Answers], with_examples: bool) -> Vec<Disagreement> {
     let mut found = Vec::new();
     for (student, teachers) in students(sources) {
-        let teachers = teachers.iter().flat_map(|teacher| answering(sources, *teacher, answers));
-        for theirs in teachers.flat_map(|teacher| of_model(answers, teacher)) {
+        for theirs in distinct_teachers(sources, &teachers, answers).flat_map(|teacher| of_model(answers, teacher)) {
             let is_same = |ours: &&Answers| (&ours.task, ours.split) == (&theirs.task, theirs.split);
             let Some(ours) = of_model(answers, sources.name(student)).find(is_same) else { continue };
             if ours.table.ids == theirs.table.ids && ours.table.gold == theirs.table.gold {
@@ -54,6 +53,18 @@ pub(super) fn find(sources: &Sources<'_>, answers: &[Answers], with_examples: bo
         }
     }
     found
+}
+
+/// The models behind predictions. One of many tasks made several of those, and counts once.
+fn distinct_teachers<'a>(
+    sources: &'a Sources<'_>,
+    predictions: &[usize],
+    answers: &[Answers],
+) -> impl Iterator<Item = &'a str> {
+    let mut seen = BTreeSet::new();
+    let mut models: Vec<&str> = predictions.iter().flat_map(|at| answering(sources, *at, answers)).collect();
+    models.retain(|model| seen.insert(*model));
+    models.into_iter()
 }
 
 /// The model whose predictions those are. Of several it is their ensemble, or each of them where that has not answered dev rows.

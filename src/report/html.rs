@@ -102,13 +102,38 @@ fn missing(report: &Report) -> Option<Markup> {
     (!report.missing.is_empty()).then(|| html! {
         p { "This report reads artifacts and runs no model. A line, added under " code { "stages:" } " of the pipeline file, gives it more to tell; nothing that is there runs again." }
         @for missing in &report.missing {
-            p { (missing.what) }
+            p { (with_code(&missing.what)) }
             @if let Some(line) = &missing.line { pre tabindex="0" { code { (line) } } }
         }
     })
 }
 
+/// Text whose names stand between backticks, as in a terminal. One that has no other after it is a backtick.
+fn with_code(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    html! {
+        @for (at, part) in parts.iter().enumerate() {
+            @if at % 2 == 0 { (part) }
+            @else if at + 1 < parts.len() { code { (part) } }
+            @else { "`" (part) }
+        }
+    }
+}
+
 /// Something that scrolls sideways within the page, with a mouse, a finger or the keyboard.
 fn wide(shown: &Markup) -> Markup {
     html! { div.wide tabindex="0" role="group" aria-label="This may scroll sideways" { (shown) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_between_backticks_are_code() {
+        let shown = |text| with_code(text).into_string();
+        assert_eq!(shown("2 of 2 trials of `a<b` answer"), "2 of 2 trials of <code>a&lt;b</code> answer");
+        assert_eq!(shown("`a` and `b`"), "<code>a</code> and <code>b</code>");
+        assert_eq!(shown("a ` alone"), "a ` alone");
+    }
 }

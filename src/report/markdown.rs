@@ -81,7 +81,8 @@ fn comparisons(report: &Report) -> String {
             ]);
         }
         text += &table.text();
-        text += &named.comparison.cautions.iter().map(|caution| format!("\n{caution}\n")).collect::<String>();
+        let cautions: String = named.comparison.cautions.iter().map(|caution| format!("- {caution}\n")).collect();
+        text += &if cautions.is_empty() { cautions } else { format!("\n{cautions}") };
     }
     text
 }

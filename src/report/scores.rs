@@ -143,11 +143,13 @@ impl<'a> Pivot<'a> {
 }
 
 impl Row {
-    /// The best of cells that tell of as many models each: the mean of some and the score of one do not compare.
+    /// The best of cells that tell of as many models each: the mean of some and the score of one do not compare. Of equals none is best.
     pub(super) fn best(&self) -> Option<f64> {
         let cells = || self.cells.iter().flatten();
-        let models = cells().next()?.models;
-        cells().all(|cell| cell.models == models).then(|| cells().map(|cell| cell.value).fold(f64::MIN, f64::max))
+        let first = cells().next()?;
+        let compare = cells().all(|cell| cell.models == first.models);
+        let differ = cells().any(|cell| cell.value != first.value);
+        (compare && differ).then(|| cells().map(|cell| cell.value).fold(f64::MIN, f64::max))
     }
 }
 
@@ -173,13 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_and_one_model_have_no_best() {
+    fn a_mean_and_one_model_have_no_best_and_equals_have_none() {
         let cell = |value, models| Some(Cell { value, models, range: [value, value], interval: None });
         let best = |cells| Row { task: String::new(), metric: "accuracy", rows: 10, cells }.best();
         assert_eq!(best(vec![cell(0.5, 1), None, cell(0.7, 1)]), Some(0.7));
         assert_eq!(best(vec![cell(0.5, 3), cell(0.4, 3)]), Some(0.5));
         assert_eq!(best(vec![cell(0.5, 3), cell(0.7, 1)]), None);
         assert_eq!(best(vec![None]), None);
+        assert_eq!(best(vec![cell(0.5, 1), None, cell(0.5, 1)]), None, "equals");
     }
 
     const WILSON: [(u32, usize, f64, f64); 4] = [

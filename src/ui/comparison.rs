@@ -4,15 +4,26 @@ use bam_contract::artifact::comparison::{Comparison, Subject, Summary, Test};
 
 use super::table::{Align, Table};
 
+/// Cautions below a run's tables; `bam show` has all of them.
+const MOST_CAUTIONS: usize = 4;
+
 /// The tables, and below them what keeps a conclusion from being drawn. Scores in points of 100.
 pub(crate) fn tables(comparison: &Comparison) -> String {
-    let mut text = summaries(&comparison.summaries);
-    text += "\n";
-    text += &tests(&comparison.tests);
-    for caution in &comparison.cautions {
-        text += &format!("\n{caution}\n");
-    }
-    text
+    with_cautions(comparison, comparison.cautions.iter().cloned())
+}
+
+/// The same with a few of the cautions, for the end of a run.
+pub(crate) fn brief_tables(comparison: &Comparison, stage: &str) -> String {
+    let (shown, more) = comparison.cautions.split_at(comparison.cautions.len().min(MOST_CAUTIONS));
+    let more = (!more.is_empty()).then(|| format!("and {} more: `bam show {stage}`", more.len()));
+    with_cautions(comparison, shown.iter().cloned().chain(more))
+}
+
+fn with_cautions(comparison: &Comparison, cautions: impl Iterator<Item = String>) -> String {
+    let (summaries, tests) = (summaries(&comparison.summaries), tests(&comparison.tests));
+    let lines: String = cautions.map(|caution| caution + "\n").collect();
+    let gap = if lines.is_empty() { "" } else { "\n" };
+    format!("{summaries}\n{tests}{gap}{lines}")
 }
 
 fn summaries(summaries: &[Summary]) -> String {
@@ -128,7 +139,7 @@ mod tests {
                 cliffs_delta: 1.0,
                 bootstrap: Bootstrap { resamples: 1000, interval: [-0.004, 0.16], p: 0.0004, p_holm: 0.0008 },
             }],
-            cautions: vec!["too few trials".to_owned()],
+            cautions: (1..=6).map(|number| format!("caution {number}")).collect(),
         };
         console::set_colors_enabled(false);
         let expected = "\
@@ -139,8 +150,13 @@ rte   accuracy  multi   3    82.0  82.1  81.0 to 83.0  80.0 to 84.0
 TASK  COMPARED        Δ MEDIAN  95% OVER ROWS  p ROWS    HOLM  U  p SEEDS   HOLM  CLIFF'S δ
 rte   multi − single     +12.0  -0.4 to +16.0  4.0e-4  8.0e-4  9  ≈ 0.100  0.200      +1.00
 
-too few trials
+caution 1
+caution 2
+caution 3
+caution 4
 ";
-        assert_eq!(tables(&comparison), expected);
+        assert_eq!(tables(&comparison), format!("{expected}caution 5\ncaution 6\n"));
+        let brief = brief_tables(&comparison, "versus");
+        assert_eq!(brief, format!("{expected}and 2 more: `bam show versus`\n"));
     }
 }

@@ -71,6 +71,24 @@ fn classes_of_a_csv_file_are_told_by_their_names() {
     );
 }
 
+/// Whatever else looks like a label.
+#[test]
+fn a_column_of_the_tasks_name_is_the_label() {
+    let sandbox = Sandbox::with_fake_worker();
+    let rows = (0..9).map(|n| format!("{n},short {n},a longer text {n},{},{n}.5\n", ["low", "mid", "high"][n % 3]));
+    sandbox.write("tickets.csv", &("id,subject,body,Urgency,score\n".to_owned() + &rows.collect::<String>()));
+    let said = sandbox.bam(&["init", "--encoder", "enc", "--task", "urgency", "--data", "tickets.csv"]);
+    let expected = "\
+wrote `pipeline.yaml`; `bam plan pipeline.yaml` says what it would run
+label: `Urgency`, 3 classes; text: `body`; not read: `id`, `subject`, `score`
+`--label`, `--text` and `--pair` choose other columns
+";
+    assert_eq!((said.code, said.stderr.as_str()), (0, expected));
+    assert_eq!(written(&sandbox, "/tasks/urgency/columns"), serde_json::json!({"text": "body", "label": "Urgency"}));
+    assert_eq!(written(&sandbox, "/tasks/urgency/labels"), serde_json::json!(["high", "low", "mid"]));
+    assert_plans(&sandbox, 7);
+}
+
 #[test]
 fn pairs_and_values_of_a_jsonl_file() {
     let sandbox = Sandbox::with_fake_worker();

@@ -66,6 +66,33 @@ fn methods_are_compared_and_a_report_tells_of_all() {
     run_by_its_time(&sandbox);
 }
 
+/// Models that have learnt nothing are told of in a few lines, with where the others stand.
+#[test]
+fn cautions_that_repeat_are_folded() {
+    let sandbox = sandbox();
+    for epochs in ["epochs: 1", "epochs: 2"] {
+        sandbox.edit("pipeline.yaml", epochs, &format!("{epochs}, learning_rate: 1e-30"));
+    }
+    sandbox.edit("pipeline.yaml", "[single@*@1, multi@1, onnx]", "[single@*, multi@*]");
+    let run = succeeded(sandbox.bam(&["run"]));
+    let warnings: Vec<&str> = run.stderr.lines().filter(|line| line.contains("warning: scores: ")).collect();
+    assert_eq!(warnings.len(), 4, "{}", run.stderr);
+    assert!(warnings[3].ends_with("more: `bam log scores`"), "{}", warnings[3]);
+    let told = |text: &str| text.lines().filter(|line| line.contains("answers all 40 dev rows of")).count();
+    let log = printed(&sandbox, &["log", "scores"]);
+    let more = format!("and {} more", told(&log) - 3);
+    assert!(warnings[3].contains(&more), "{more}: {}", warnings[3]);
+
+    let cautions = |text: &str| {
+        let (_, below) = text.split_once("\ntoo few trials: ").expect("cautions");
+        below.lines().take_while(|line| !line.is_empty()).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let (mut brief, whole) = (cautions(&run.stdout), cautions(&printed(&sandbox, &["show", "significance"])));
+    let more = format!("and {} more: `bam show significance`", whole.len() - 4);
+    assert_eq!((brief.len(), brief.pop()), (5, Some(more)), "{}", run.stdout);
+    assert_eq!(brief, whole[..4]);
+}
+
 /// Trials without a seed of their own are one training, which says nothing of chance.
 #[test]
 fn copies_of_a_training_are_no_trials() {
@@ -186,6 +213,7 @@ fn other_formats(sandbox: &Sandbox) {
         assert!(text.contains(&format!("{heading}\n")), "{heading}: {text}");
     }
     assert!(text.contains(" | p over rows | Holm | U | p over seeds | Holm | Cliff's δ |\n"), "{text}");
+    endings_choose_the_format(sandbox, &table);
     succeeded(sandbox.bam(&["report", "--format", "csv", "--tensorboard", "curves"]));
     assert_eq!(sandbox.names_in("curves").len(), 9);
     assert_eq!(sandbox.names_in("curves/multi@1").len(), 1);
@@ -201,6 +229,27 @@ fn other_formats(sandbox: &Sandbox) {
     sandbox.write("renamed.yaml", &renamed);
     succeeded(sandbox.bam(&["report", "renamed.yaml", "--format", "csv", "--tensorboard", "renamed"]));
     assert_eq!(sandbox.names_in("renamed").iter().filter(|name| name.starts_with("many@")).count(), 3);
+}
+
+fn endings_choose_the_format(sandbox: &Sandbox, table: &str) {
+    for (name, starts) in [
+        ("cmp.csv", "model,task,split,"),
+        ("cmp.json", "{\n"),
+        ("cmp.md", "# judged"),
+        ("cmp.HTM", "<!DOCTYPE html>"),
+        ("cmp", "<!DOCTYPE html>"),
+    ] {
+        succeeded(sandbox.bam(&["report", "-o", name]));
+        assert!(sandbox.read(name).starts_with(starts), "{name}");
+    }
+    assert_eq!(sandbox.read("cmp.csv"), table);
+    succeeded(sandbox.bam(&["report", "--format", "csv", "-o", "cmp.html"]));
+    assert_eq!(sandbox.read("cmp.html"), table, "what is asked for wins");
+    let said = sandbox.bam(&["report", "-o", "cmp.pdf"]);
+    let hint = "known are .html, .htm, .md, .csv and .json; `--format` chooses for any other";
+    let expected = format!("error: the ending of `cmp.pdf` tells no format\n\nhint: {hint}\n");
+    assert_eq!((said.code, said.stderr), (2, expected));
+    assert!(!sandbox.path("cmp.pdf").exists());
 }
 
 fn run_by_its_time(sandbox: &Sandbox) {
@@ -307,6 +356,21 @@ fn a_student_stands_beside_the_teachers_behind_an_ensemble() {
     let teachers = pairs.iter().filter(|pair| pair["student"] == "multi@1" && pair["task"] == "similarity");
     let teachers: Vec<&str> = teachers.map(|pair| pair["teacher"].as_str().unwrap()).collect();
     assert_eq!(teachers, ["single@similarity@1", "single@similarity@2", "single@similarity@3"]);
+}
+
+/// A teacher of several tasks has several predictions, and is one teacher.
+#[test]
+fn a_student_stands_once_beside_a_teacher_of_several_tasks() {
+    let sandbox = sandbox();
+    let stages = "  says@task:          { predict:  { model: multi@1, tokens: tokens@$task, splits: [train] } }\n  \
+                  again:              { train:    { tokens: [tokens@*], teachers: [says@*], encoder: $encoder, layers: 1, epochs: 1 } }\n  \
+                  again_dev@task:     { predict:  { model: again, tokens: tokens@$task, splits: [dev] } }\n  onnx:";
+    sandbox.edit("pipeline.yaml", "  onnx:", stages);
+    succeeded(sandbox.bam(&["run"]));
+    let report = report(&sandbox);
+    let pairs = report["disagreements"].as_array().unwrap().iter().filter(|pair| pair["student"] == "again");
+    let pairs: Vec<_> = pairs.map(|pair| ["teacher", "task"].map(|name| pair[name].as_str().unwrap())).collect();
+    assert_eq!(pairs, [["multi@1", "acceptability"], ["multi@1", "similarity"]]);
 }
 
 #[test]

@@ -31,8 +31,9 @@ pub(super) struct Guess<'a> {
 }
 
 impl<'a> Guess<'a> {
-    /// From the columns that were named, as text, second text and label; the others are chosen by their names and values.
-    pub(super) fn of(table: &'a Table, named: [Option<&str>; 3]) -> Result<Self> {
+    /// From the columns that were named, as text, second text and label; the others are chosen by their names and values. A
+    /// label that has the task's name goes before all others.
+    pub(super) fn of(table: &'a Table, task: &str, named: [Option<&str>; 3]) -> Result<Self> {
         let [text, pair, label] = named.map(|name| name.map(|name| find(table, name)).transpose());
         let (mut text, mut pair, label) = (text?, pair?, label?);
         let by_name = |name: &str| table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
@@ -41,6 +42,10 @@ impl<'a> Guess<'a> {
             (text, pair) = known.unzip();
         }
         let is = |one: Option<&Column>, other: &Column| one.is_some_and(|one| std::ptr::eq(one, other));
+        let of_task = || {
+            let may_be = |column: &Column| column.is_numeric() || (2..=MOST_VALUES).contains(&column.values.len());
+            by_name(task).filter(|column| !is(text, column) && !is(pair, column) && may_be(column))
+        };
         let known_label = || LABEL_NAMES.iter().find_map(|name| by_name(name)).filter(|column| !is(text, column));
         let few_values = || {
             let fits = |column: &&Column| {
@@ -49,8 +54,8 @@ impl<'a> Guess<'a> {
             let others = table.columns.iter().filter(|column| !is(text, column) && !is(pair, column));
             others.filter(fits).min_by_key(|column| column.values.len())
         };
-        let label =
-            label.or_else(known_label).or_else(few_values).ok_or_else(|| unclear(table, "labels", "--label"))?;
+        let label = label.or_else(of_task).or_else(known_label).or_else(few_values);
+        let label = label.ok_or_else(|| unclear(table, "labels", "--label"))?;
         let longest = || {
             let others = table.columns.iter().filter(|column| !is(pair, column) && !std::ptr::eq(*column, label));
             others.filter(|column| !column.is_numeric() && column.chars > 0).max_by_key(|column| column.chars)
@@ -109,6 +114,22 @@ impl<'a> Guess<'a> {
         format!("{{ {} }}", parts.join(", "))
     }
 
+    /// What was chosen, and what is left unread, for the user to object to.
+    pub(super) fn choice(&self) -> String {
+        let kind = match self.classes.len() {
+            0 => "values".to_owned(),
+            classes => format!("{classes} classes"),
+        };
+        let texts: Vec<String> = [Some(self.text), self.pair].into_iter().flatten().map(ticked).collect();
+        let is_read = |column: &Column| {
+            [Some(self.text), self.pair, Some(self.label)].into_iter().flatten().any(|read| std::ptr::eq(read, column))
+        };
+        let unread: Vec<String> = self.table.columns.iter().filter(|column| !is_read(column)).map(ticked).collect();
+        let unread = if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(", ")) };
+        let (label, number) = (ticked(self.label), if texts.len() == 1 { "text" } else { "texts" });
+        format!("label: {label}, {kind}; {number}: {}{unread}", texts.join(", "))
+    }
+
     pub(super) fn labels(&self) -> String {
         if self.classes.is_empty() {
             let [least, greatest] = self.range();
@@ -154,8 +175,12 @@ fn unclear(table: &Table, what: &str, option: &str) -> anyhow::Error {
     Fault::new(message, format!("name it with `{option}`; {}", its_columns(table))).into()
 }
 
+fn ticked(column: &Column) -> String {
+    format!("`{}`", column.name)
+}
+
 fn its_columns(table: &Table) -> String {
-    let names: Vec<String> = table.columns.iter().map(|column| format!("`{}`", column.name)).collect();
+    let names: Vec<String> = table.columns.iter().map(ticked).collect();
     format!("its columns are {}", names.join(", "))
 }
 

@@ -36,9 +36,9 @@ pub(super) fn init(args: &InitArgs) -> Result<()> {
         return Err(Fault::new(format!("`{}` is no folder", args.folder.display()), hint).into());
     }
     let encoder = Encoder::find(args)?;
-    let text = match &args.task {
-        None => DEFAULT_PIPELINE.replace(DEFAULT_ENCODER, &encoder.written),
-        Some(task) => for_task(task, args, &encoder)?,
+    let (text, choice) = match &args.task {
+        None => (DEFAULT_PIPELINE.replace(DEFAULT_ENCODER, &encoder.written), None),
+        Some(task) => for_task(task, args, &encoder).map(|(text, choice)| (text, Some(choice)))?,
     };
     fs::create_dir_all(&args.folder).with_context(|| format!("making `{}`", args.folder.display()))?;
     let mut file = match File::create_new(path) {
@@ -47,6 +47,9 @@ pub(super) fn init(args: &InitArgs) -> Result<()> {
     };
     file.write_all(text.as_bytes()).with_context(|| format!("writing `{}`", path.display()))?;
     ui::story(&format!("wrote `{}`; `bam plan {0}` says what it would run", path.display()));
+    if let Some(choice) = choice {
+        ui::story(&format!("{choice}\n`--label`, `--text` and `--pair` choose other columns"));
+    }
     if !encoder.is_there {
         let message = format!(
             "no encoder was found: put a BERT's Hugging Face folder's path at `vars.encoder` of `{}`",
@@ -62,8 +65,8 @@ fn exists(path: &Path) -> anyhow::Error {
     Fault::new(format!("`{}` exists already; nothing was written", path.display()), hint).into()
 }
 
-/// The starter pipeline with what is known of the data put in.
-fn for_task(task: &TaskArgs, args: &InitArgs, encoder: &Encoder) -> Result<String> {
+/// The starter pipeline with what is known of the data put in, and the columns that were chosen, in words.
+fn for_task(task: &TaskArgs, args: &InitArgs, encoder: &Encoder) -> Result<(String, String)> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_".contains(c);
     if task.name.is_empty() || !task.name.chars().all(is_plain) {
         let hint = "use letters, digits, `-` and `_`: it becomes part of stages' names";
@@ -74,7 +77,7 @@ fn for_task(task: &TaskArgs, args: &InitArgs, encoder: &Encoder) -> Result<Strin
     let mut named = columns.iter().flatten().peekable();
     let has_header = named.peek().is_none() || !named.all(|column| column.parse::<usize>().is_ok());
     let table = Table::read(&task.data, has_header)?;
-    let guess = Guess::of(&table, columns)?;
+    let guess = Guess::of(&table, &task.name, columns)?;
     let folder = task.data.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = task.data.file_name().unwrap_or_default().to_string_lossy();
     guess.check(&task.name, &file)?;
@@ -89,7 +92,8 @@ fn for_task(task: &TaskArgs, args: &InitArgs, encoder: &Encoder) -> Result<Strin
         ("<labels>", guess.labels()),
         ("<metrics>", guess.metrics()),
     ];
-    Ok(parts.into_iter().fold(STARTER.to_owned(), |text, (name, value)| text.replace(name, &value)))
+    let text = parts.into_iter().fold(STARTER.to_owned(), |text, (name, value)| text.replace(name, &value));
+    Ok((text, guess.choice()))
 }
 
 impl InitArgs {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::super::scores::{Cell, Pivot};
 use super::super::{Disagreement, IntervalMethod, Report};
-use super::wide;
+use super::{wide, with_code};
 use crate::ui::comparison::{p_value, points, signed};
 use crate::ui::units::count;
 
@@ -13,7 +13,7 @@ pub(super) fn scores(report: &Report) -> Option<Markup> {
     let pivot = Pivot::of(&report.scores);
     (!pivot.rows.is_empty()).then(|| html! {
         p.quiet {
-            "Dev metrics in points of 100; the best of a row is bold where its cells tell of as many models each. In brackets 95% intervals over dev rows: Wilson's for accuracy, "
+            "Dev metrics in points of 100; the best of a row is bold where its cells differ and tell of as many models each. In brackets 95% intervals over dev rows: Wilson's for accuracy, "
             "the bootstrap's (b) for others where dev predictions are there. A cell of several models (seeds) is their mean, with the least and the greatest of them."
         }
         (wide(&html! {
@@ -119,7 +119,9 @@ fn comparison(comparison: &Comparison) -> Markup {
                 }
             }
         }))
-        @for caution in &comparison.cautions { p { (caution) } }
+        @if !comparison.cautions.is_empty() {
+            ul { @for caution in &comparison.cautions { li { (with_code(caution)) } } }
+        }
     }
 }
 

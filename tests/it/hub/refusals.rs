@@ -55,6 +55,36 @@ fn what_the_hub_does_not_have_or_give() {
     succeeds(&hub, &sandbox, &["run"]);
 }
 
+/// Other programs take some names without an owner, and names without `hub:` before them.
+#[test]
+fn names_as_other_programs_take_them() {
+    let (hub, sandbox) = set_up();
+    let written = |data: &str, encoder: &str| {
+        let stages = format!(
+            "stages:\n  examples: {{ data: {{ task: rte, from: '{data}' }} }}\n  \
+             tokens: {{ tokenize: {{ examples: examples, encoder: '{encoder}' }} }}\n"
+        );
+        sandbox.write("pipeline.yaml", &stages);
+        refused(&hub, &sandbox)
+    };
+    let said = written("hub:glue", "hub:bert-base-cased@main");
+    for part in [
+        "error: `hub:glue` names no owner\n  --> pipeline.yaml:2:40\n",
+        "hint: write `hub:owner/glue`, with the repository's owner; the hub's page of it has both\n",
+        "error: `hub:bert-base-cased@main` names no owner\n  --> pipeline.yaml:3:54\n",
+        "hint: write `hub:google-bert/bert-base-cased`, with the repository's owner",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for name in ["bert-base-uncased", "google-bert/bert-base-uncased"] {
+        let said = written("hub:nyu-mll/glue", name);
+        let hint = "; the Hugging Face hub's is written `hub:google-bert/bert-base-uncased`";
+        assert!(said.contains(&format!("encoder folder `{name}` does not exist\n")), "{said}");
+        assert!(said.contains(hint), "{said}");
+    }
+    assert_eq!(hub.requests(), [""; 0]);
+}
+
 #[test]
 fn references_that_cannot_be_read() {
     let (hub, sandbox) = set_up();
