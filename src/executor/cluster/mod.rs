@@ -32,7 +32,7 @@ use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 
 use super::{Executor, Launch, Local, Message, Queued, Reins, SUBMITTED, Worker};
-use crate::profile::{Engine, KEEP_STATE, Profile};
+use crate::profile::{Engine, Profile};
 use ask::Ask;
 use clerk::{Clerk, Request};
 use files::{Call, Note};
@@ -92,7 +92,6 @@ impl Cluster {
             cpus: launch.threads,
             memory_bytes: launch.needs.memory_bytes,
             gpus: launch.needs.gpus,
-            keeps_state: KEEP_STATE.contains(&launch.needs.kind),
         };
         let call = Call {
             program: launch.program.map(<[String]>::to_vec),
@@ -102,6 +101,7 @@ impl Cluster {
         let adopted = note.is_some();
         let note = note.unwrap_or_else(|| Note {
             engine: self.engine,
+            is_memory_known: launch.needs.is_memory_known,
             stage: ask.stage.clone(),
             number: 1,
             ..Note::default()

@@ -301,8 +301,8 @@ mod tests {
             kind: "train".to_owned(),
             cpus: 1,
             memory_bytes: 0,
+            is_memory_known: true,
             gpus: 0,
-            keeps_state: true,
         };
         let call = Call { program: None, threads: 1, sees_gpus: false };
         let resume = folder.path().join("resume");
