@@ -81,6 +81,17 @@ impl Cluster {
         Ok(Self { engine, requests, cancels, poll })
     }
 
+    /// Finds out by the queue of a profile, where it answers, whether it has what is named there.
+    ///
+    /// # Errors
+    /// When it hasn't.
+    pub(crate) fn check(profile: Profile) -> Result<()> {
+        match profile.settings.executor {
+            Engine::Slurm => slurm::check(profile),
+            Engine::Command => Ok(()),
+        }
+    }
+
     fn track(&self, launch: &Launch<'_>, messages: SyncSender<Message>, note: Option<Note>) -> Result<Box<dyn Worker>> {
         let folder = launch.job.parent().expect("a job file lies in an attempt's folder");
         let job = Job::read(launch.job)?;
@@ -91,6 +102,7 @@ impl Cluster {
             kind: launch.needs.kind.to_owned(),
             cpus: launch.threads,
             memory_bytes: launch.needs.memory_bytes,
+            is_memory_known: launch.needs.is_memory_known,
             gpus: launch.needs.gpus,
         };
         let call = Call {
@@ -101,7 +113,6 @@ impl Cluster {
         let adopted = note.is_some();
         let note = note.unwrap_or_else(|| Note {
             engine: self.engine,
-            is_memory_known: launch.needs.is_memory_known,
             stage: ask.stage.clone(),
             number: 1,
             ..Note::default()

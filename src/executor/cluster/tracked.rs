@@ -14,7 +14,7 @@ use bam_contract::fault::Fault;
 use super::super::{Elsewhere, End, Message, Queued};
 use super::ask::Ask;
 use super::files::{Call, Files, NodeEnd, Note};
-use super::queue::{Cancel, QueueJob};
+use super::queue::{Cancel, QueueJob, Refusal};
 use super::verdict::{Known, Standing, Verdict, Watched};
 use crate::profile::Settings;
 
@@ -40,8 +40,8 @@ pub(super) struct Tracked {
     pub(super) is_adopted: bool,
     /// Whether the queue may have it. Who takes this first decides: the clerk, who submits it then, or who leaves it.
     pub(super) claim: Arc<AtomicBool>,
-    /// Why it was last not taken.
-    pub(super) refused: Option<(String, Option<String>)>,
+    /// Why it was last not taken, if that may change.
+    pub(super) refused: Option<Arc<Refusal>>,
     /// When its number was last learnt: what the queue said before counts for nothing.
     pub(super) since: Instant,
     /// How much of the events was read.
