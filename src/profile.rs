@@ -66,7 +66,8 @@ pub(crate) struct Settings {
     /// The calls that `executor: command` makes.
     #[serde(default)]
     pub(crate) command: Option<Templates>,
-    /// How long before a job's time limit a training is asked to keep its state; 2 minutes by default.
+    /// How long before a job's time limit a training is asked to keep its state; 2 minutes by default. For programs it is
+    /// `grace` of `exec` in `limits`.
     #[serde(default = "two_minutes")]
     pub(crate) grace: Span,
     /// How often the queue is asked; every 10 seconds by default.
@@ -98,6 +99,10 @@ pub(crate) struct Limit {
     /// A partition of the kind's own.
     #[serde(default)]
     pub(crate) partition: Option<String>,
+    /// How long before its time limit a stage of a kind that may keep a state, `train` or `exec`, is asked to. Without it a training has
+    /// the profile's `grace`, and a program all of its time.
+    #[serde(default)]
+    pub(crate) grace: Option<Span>,
 }
 
 /// What can run stages elsewhere.
@@ -166,7 +171,7 @@ fn ten_seconds() -> Span {
     Span(Duration::from_secs(10))
 }
 
-/// Kinds whose stages may keep a state that they can go on from, and so are told before their time is over.
+/// Kinds whose stages may keep a state that they can go on from, and so may be told before their time is over.
 pub(crate) const KEEP_STATE: [&str; 2] = ["train", "exec"];
 
 /// Options of `sbatch` that the executor relies on, as it sets them or as they are without it.
@@ -210,6 +215,18 @@ const ENTRIES: [(&str, &str); 12] = [
     ("time", "time` of `limits"),
     ("time-min", "time` of `limits"),
 ];
+
+impl Settings {
+    /// How long before its time limit a stage of a kind is asked to end, if it is. All trainings can keep a state; of programs
+    /// only who wrote the profile knows.
+    pub(crate) fn grace_of(&self, kind: &str) -> Option<Span> {
+        if !KEEP_STATE.contains(&kind) {
+            return None;
+        }
+        let own = self.limits.get(kind).and_then(|limit| limit.grace);
+        own.or_else(|| (kind == "train").then_some(self.grace))
+    }
+}
 
 impl Profile {
     /// Reads and checks a profile.
@@ -259,6 +276,9 @@ impl Profile {
 
 /// What types can't say.
 fn check(settings: &Settings, mistakes: &mut Mistakes) {
+    // What was left out is told already.
+    let is_written = |(path, ..): &template::Flaw| mistakes.source.holds(path);
+    let of_calls: Vec<_> = template::flaws(settings).into_iter().filter(is_written).collect();
     let mut add = |path: &[&str], in_name: bool, message: String, hint: Option<String>| {
         let path = entry(path);
         let place = if in_name { mistakes.source.key(&path) } else { mistakes.source.value(&path) };
@@ -283,28 +303,27 @@ fn check(settings: &Settings, mistakes: &mut Mistakes) {
         if limit.memory.is_some_and(|memory| memory.as_u64() < 1 << 20) {
             add(&["limits", kind, "memory"], false, "a stage needs at least 1MiB of memory".to_owned(), None);
         }
-        match limit.time {
-            Some(Span(time)) if time < Duration::from_mins(1) => {
-                add(
-                    &["limits", kind, "time"],
-                    false,
-                    "`time` is at least a minute, Slurm's own grain".to_owned(),
-                    None,
-                );
+        if limit.grace.is_some() && !KEEP_STATE.contains(&kind.as_str()) {
+            let hint = "stages of other kinds keep no state, and have all of their time";
+            let message = "`grace` is for `train` and `exec`".to_owned();
+            add(&["limits", kind, "grace"], true, message, Some(hint.to_owned()));
+        }
+        if limit.grace.is_some_and(|grace| grace.0 < Duration::from_secs(1)) {
+            add(&["limits", kind, "grace"], false, "`grace` is at least 1 second".to_owned(), None);
+        }
+        let place = ["limits", kind, "time"];
+        match (limit.time, settings.grace_of(kind)) {
+            (Some(Span(time)), _) if time < Duration::from_mins(1) => {
+                add(&place, false, "`time` is at least a minute, Slurm's own grain".to_owned(), None);
             }
-            Some(Span(time)) if time <= settings.grace.0 && KEEP_STATE.contains(&kind.as_str()) => {
-                let hint = Some("trainings are asked to keep their state that long before the end".to_owned());
-                add(
-                    &["limits", kind, "time"],
-                    false,
-                    format!("`time` is no longer than `grace`, {}", settings.grace),
-                    hint,
-                );
+            (Some(Span(time)), Some(grace)) if time <= grace.0 => {
+                let hint = format!("a stage of `{kind}` is asked to keep its state that long before the end");
+                add(&place, false, format!("`time` must be longer than `grace`, {grace}"), Some(hint));
             }
             _ => {}
         }
     }
-    for (path, in_name, message, hint) in template::flaws(settings) {
+    for (path, in_name, message, hint) in of_calls {
         add(&path.iter().map(String::as_str).collect::<Vec<_>>(), in_name, message, hint);
     }
     let is_name = |name: &str| {

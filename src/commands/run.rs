@@ -38,6 +38,7 @@ pub(super) fn run(args: &RunArgs, store: &Store) -> Result<ExitCode> {
     let limits = limits(&args.limits, profile.as_ref());
     let remote = remote(&args.source.remote, &pipeline, args.offline.offline, store)?;
     if args.dry_run {
+        profile.map(Cluster::check).transpose()?;
         super::plan::tell(&pipeline, store, remote.as_ref(), forced, &limits, args.json)?;
         return Ok(ExitCode::SUCCESS);
     }

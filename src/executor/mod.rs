@@ -84,6 +84,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) stage: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) memory_bytes: u64,
+    /// Whether that is more than a guess at any program.
+    pub(crate) is_memory_known: bool,
     pub(crate) gpus: usize,
 }
 

@@ -42,14 +42,14 @@ pub(crate) fn gather(
         let limit = profile.and_then(|profile| profile.settings.limits.get(kind));
         let work = Work {
             stage: &stage.name,
-            kind,
             wave: &number(wave),
             computation: computations[at],
             options: options(stage, needs.threads, gpus),
             cpus: needs.threads,
-            memory_bytes: needs.memory_bytes,
+            memory_bytes: needs.is_memory_known.then_some(needs.memory_bytes),
             gpus,
             time: limit.and_then(|limit| limit.time).map(|Span(time)| time),
+            grace: profile.and_then(|profile| profile.settings.grace_of(kind)).map(|Span(grace)| grace),
         };
         jobs.entry(wave).or_default().push(job(frame, &work));
     }

@@ -16,7 +16,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::names::{legal, name};
-use crate::profile::KEEP_STATE;
 
 /// The container, and the volume of the claim.
 const BAM: &str = "bam";
@@ -37,7 +36,7 @@ pub(crate) struct Frame<'a> {
     /// Options of `bam run`.
     pub(crate) options: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
-    /// How long a training may take to keep its state.
+    /// How long what is told to end may take, where nothing is said of its kind.
     pub(crate) grace: Duration,
     pub(crate) retries: u16,
 }
@@ -46,16 +45,18 @@ pub(crate) struct Frame<'a> {
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
     pub(crate) stage: &'a str,
-    pub(crate) kind: &'a str,
     pub(crate) wave: &'a str,
     /// What it computes, as far as that is known.
     pub(crate) computation: Digest,
     /// Options of `bam run` for this stage.
     pub(crate) options: Vec<String>,
     pub(crate) cpus: usize,
-    pub(crate) memory_bytes: u64,
+    /// If something is known of it.
+    pub(crate) memory_bytes: Option<u64>,
     pub(crate) gpus: usize,
     pub(crate) time: Option<Duration>,
+    /// How long before that it is asked to keep its state, if it is.
+    pub(crate) grace: Option<Duration>,
 }
 
 pub(crate) fn job(frame: &Frame<'_>, work: &Work<'_>) -> Job {
@@ -84,18 +85,18 @@ pub(crate) fn job(frame: &Frame<'_>, work: &Work<'_>) -> Job {
 type Texts = BTreeMap<String, String>;
 
 fn spec(frame: &Frame<'_>, work: &Work<'_>, labels: Texts, annotations: Texts) -> JobSpec {
-    // What can go on from its state is asked to keep it in time, and goes on in another pod; all else fails at its limit.
+    // What is asked to keep its state in time goes on in another pod; all else fails at its limit.
     let secs = |time: Duration| i64::from(i32::try_from(time.as_secs()).unwrap_or(i32::MAX).max(1));
-    let (of_pod, of_job) = match work.time {
-        Some(time) if KEEP_STATE.contains(&work.kind) => (Some(secs(time.saturating_sub(frame.grace))), None),
-        time => (None, time.map(secs)),
+    let (of_pod, of_job) = match (work.time, work.grace) {
+        (Some(time), Some(grace)) => (Some(secs(time.saturating_sub(grace))), None),
+        (time, _) => (None, time.map(secs)),
     };
     let claim = PersistentVolumeClaimVolumeSource { claim_name: frame.claim.to_owned(), ..Default::default() };
     let pod = PodSpec {
         active_deadline_seconds: of_pod,
         containers: vec![container(frame, work)],
         restart_policy: Some("Never".to_owned()),
-        termination_grace_period_seconds: Some(secs(frame.grace)),
+        termination_grace_period_seconds: Some(secs(work.grace.unwrap_or(frame.grace))),
         volumes: Some(vec![Volume {
             name: PROJECT.to_owned(),
             persistent_volume_claim: Some(claim),
@@ -158,7 +159,7 @@ fn container(frame: &Frame<'_>, work: &Work<'_>) -> Container {
     };
     let resources: BTreeMap<String, Quantity> = [
         Some(("cpu", work.cpus.to_string())),
-        Some(("memory", format!("{}Mi", work.memory_bytes.div_ceil(1 << 20).max(1)))),
+        work.memory_bytes.map(|memory| ("memory", format!("{}Mi", memory.div_ceil(1 << 20).max(1)))),
         (work.gpus > 0).then(|| ("nvidia.com/gpu", work.gpus.to_string())),
     ]
     .into_iter()

@@ -15,6 +15,12 @@ pub(crate) const PLACEHOLDER: &str = "?";
 
 const MISSING: &str = "missing parameter";
 
+/// How a hint begins that names all values.
+const KNOWN: &str = "known: ";
+
+/// Lists of whole lines, which are not divided into words.
+const LINES: [&str; 1] = ["setup"];
+
 #[derive(Debug, PartialEq)]
 pub(crate) struct Flaw {
     pub(crate) path: EntryPath,
@@ -39,6 +45,12 @@ pub(crate) fn typed<T: DeserializeOwned>(mut value: Value) -> (Option<T>, Vec<Fl
         let flaw = Flaw::read(path, &complaint);
         let tried = tries.get(&flaw.path).copied();
         // What is wrong around an entry that was taken out follows from that.
+        if let Some(missing) = flaws.iter_mut().find(|known: &&mut Flaw| known.missing() && known.path == flaw.path)
+            && flaw.hint.as_ref().is_some_and(|hint| hint.starts_with(KNOWN))
+        {
+            // The placeholder has shown what may stand there.
+            missing.hint.clone_from(&flaw.hint);
+        }
         let is_new = tried.is_none() && !flaws.iter().any(|known: &Flaw| known.path.starts_with(&flaw.path));
         let step = tried.map_or(usize::from(flaw.missing()), |tried| tried + 1);
         if !repair(&mut value, &flaw.path, step) {
@@ -115,7 +127,7 @@ impl Flaw {
         let choices = |name: &str, known: &[&str]| match closest(name, known.iter().copied()) {
             Some(near) => Some(did_you_mean(near)),
             None if known.is_empty() => None,
-            None => Some(format!("known: {}", known.join(", "))),
+            None => Some(format!("{KNOWN}{}", known.join(", "))),
         };
         match quoted.as_slice() {
             [name, known @ ..] if complaint.starts_with("unknown field") => {
@@ -147,6 +159,9 @@ impl Flaw {
                 let text = given.strip_prefix("string \"").and_then(|text| text.strip_suffix('"'));
                 let hint =
                     text.filter(|text| wanted == "a sequence" && !text.contains(['"', '\'', '\\'])).map(|text| {
+                        if LINES.contains(&named.as_str()) {
+                            return format!("write `{named}: [\"{text}\"]`");
+                        }
                         let words: Vec<&str> = text.split_whitespace().collect();
                         format!("write `{named}: [{}]`", words.join(", "))
                     });

@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{Limit, Settings};
+use super::{KEEP_STATE, Limit, Settings};
 use crate::pipeline::drop_formats;
 
 /// The schema, in draft 2020-12.
@@ -20,7 +20,14 @@ pub(crate) fn schema() -> Value {
 /// By stage kind.
 pub(super) fn limits(generator: &mut SchemaGenerator) -> Schema {
     let limit = generator.subschema_for::<Limit>();
-    let kinds: Map<String, Value> = KINDS.iter().map(|kind| (kind.name.to_owned(), json!(limit))).collect();
+    let of = |kind: &str| {
+        let mut limit = json!(limit);
+        if !KEEP_STATE.contains(&kind) {
+            limit["properties"] = json!({ "grace": false });
+        }
+        limit
+    };
+    let kinds: Map<String, Value> = KINDS.iter().map(|kind| (kind.name.to_owned(), of(kind.name))).collect();
     json_schema!({
         "type": "object",
         "description": "What a stage of a kind is given where the pipeline file doesn't say.",

@@ -70,8 +70,9 @@ pub(super) fn flaws(settings: &Settings) -> Vec<Flaw> {
             add(&[name], true, format!("`{name}` is for `executor: slurm`"), Some(hint));
         }
         for (kind, limit) in &settings.limits {
-            let given = [("time", limit.time.is_some()), ("partition", limit.partition.is_some())];
-            for (name, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+            let given = [("time", limit.time.is_some()), ("grace", limit.grace.is_some())];
+            let partition = ("partition", limit.partition.is_some());
+            for (name, _) in given.into_iter().chain([partition]).filter(|(_, is_given)| *is_given) {
                 add(&["limits", kind, name], true, format!("`{name}` is for `executor: slurm`"), None);
             }
         }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use bam_contract::artifact::encoder::layers_and_width;
 use bam_contract::stage::{Precision, StageSpec, TrainParams};
+use bytesize::ByteSize;
 
 use super::readers;
 use crate::pipeline::{Gpus, Pipeline, Resources, Stage};
@@ -74,6 +75,8 @@ pub(crate) struct Last {
 pub(crate) struct Needs {
     pub(crate) threads: usize,
     pub(crate) memory_bytes: u64,
+    /// Whether something is known of its memory; of a program of the user's that never ran nothing is.
+    pub(crate) is_memory_known: bool,
     pub(crate) gpus: Gpus,
 }
 
@@ -82,6 +85,7 @@ pub(crate) struct Needs {
 pub(super) struct Grant {
     pub(super) threads: usize,
     pub(super) memory_bytes: u64,
+    pub(super) is_memory_known: bool,
     pub(super) gpus: Vec<String>,
     /// How many it needs: on a cluster their names aren't known here.
     pub(super) gpu_count: usize,
@@ -112,6 +116,8 @@ impl Limits {
     /// training's bits. Memory: what the stage took the last time, else a guess. A GPU for kinds that compute with
     /// tensors.
     pub(crate) fn needs(&self, stage: &Stage, last_peak_bytes: Option<u64>) -> Needs {
+        let is_program = matches!(stage.spec, StageSpec::Exec(_));
+        let is_known = |own: Option<ByteSize>| own.is_some() || last_peak_bytes.is_some() || !is_program;
         if let Some(given) = &self.cluster {
             let own = stage.resources.or(given.get(stage.spec.kind().name).copied().unwrap_or_default());
             let threads = own.threads.unwrap_or(1);
@@ -121,6 +127,7 @@ impl Limits {
             return Needs {
                 threads,
                 memory_bytes: own.memory.map_or_else(guess, |memory| memory.as_u64()),
+                is_memory_known: is_known(own.memory),
                 gpus: own.gpus.unwrap_or_default(),
             };
         }
@@ -133,6 +140,7 @@ impl Limits {
                 Some(memory) => memory.as_u64(),
                 None => last_peak_bytes.unwrap_or_else(|| memory_guess(stage, threads)),
             },
+            is_memory_known: is_known(stage.resources.memory),
             gpus: stage.resources.gpus.unwrap_or(gpus),
         }
     }
@@ -184,7 +192,8 @@ impl Capacity {
             *left -= share;
         }
         let (gpu_count, _) = needs.gpus.parts();
-        Some(Grant { threads, memory_bytes, gpus, gpu_count, share, free: self.free.clone() })
+        let is_memory_known = needs.is_memory_known;
+        Some(Grant { threads, memory_bytes, is_memory_known, gpus, gpu_count, share, free: self.free.clone() })
     }
 
     /// Whether nothing more can start, however little it needs.

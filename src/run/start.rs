@@ -167,8 +167,13 @@ impl Run<'_, '_> {
             _ => None,
         };
         let (job, log) = (&pending.job(), &pending.log());
-        let needs =
-            Needs { stage: &stage.name, kind: &key.kind, memory_bytes: grant.memory_bytes, gpus: grant.gpu_count };
+        let needs = Needs {
+            stage: &stage.name,
+            kind: &key.kind,
+            memory_bytes: grant.memory_bytes,
+            is_memory_known: grant.is_memory_known,
+            gpus: grant.gpu_count,
+        };
         let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus, needs };
         let stamps = self.stamps_for(at, &pending, is_adopted)?;
         let worker = if is_adopted {

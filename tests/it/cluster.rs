@@ -111,6 +111,7 @@ fn of_stand_ins(squeue: &str) -> Sandbox {
     stand_in(&sandbox, "squeue", squeue);
     stand_in(&sandbox, "scancel", "");
     stand_in(&sandbox, "sacct", "exit 1");
+    stand_in(&sandbox, "sinfo", "exit 1");
     stand_in(&sandbox, "scontrol", "exit 1");
     sandbox
 }

@@ -222,6 +222,28 @@ fn a_container_has_what_its_stage_needs() {
 }
 
 #[test]
+fn a_program_has_all_of_its_time_unless_its_limits_say_otherwise() {
+    let sandbox = Sandbox::new();
+    sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, -c, 'true'] } } }\n");
+    let spec = |limits: &str| {
+        sandbox.write("cluster.yaml", &format!("executor: slurm\nlimits: {{ exec: {{ {limits} }} }}\n"));
+        assert_eq!(export(&sandbox, &["--profile", "cluster.yaml"]).code, 0);
+        waves(&sandbox)[0][0]["spec"].clone()
+    };
+    let limits = |spec: &Value| {
+        let pod = &spec["template"]["spec"];
+        let secs =
+            [&spec["activeDeadlineSeconds"], &pod["activeDeadlineSeconds"], &pod["terminationGracePeriodSeconds"]];
+        secs.map(Value::as_u64)
+    };
+    let whole = spec("time: 1h");
+    assert_eq!(limits(&whole), [Some(3600), None, Some(120)]);
+    let resources = &whole["template"]["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["limits"], json!({"cpu": "1"}), "of its memory nothing is known");
+    assert_eq!(limits(&spec("time: 1h, grace: 10m")), [None, Some(3000), Some(600)]);
+}
+
+#[test]
 fn mistakes_are_told() {
     let sandbox = Sandbox::with_small_pipeline();
     let told = |args: &[&str]| {

@@ -8,9 +8,9 @@ pub(super) struct Ask {
     pub(super) kind: String,
     pub(super) cpus: usize,
     pub(super) memory_bytes: u64,
+    /// Whether that is more than a guess at any program, which may need far more.
+    pub(super) is_memory_known: bool,
     pub(super) gpus: usize,
-    /// Whether it may keep a state that it can go on from, and so is told before its time is over.
-    pub(super) keeps_state: bool,
 }
 
 impl Ask {

@@ -108,6 +108,7 @@ impl Clerk {
             self.heed();
             self.ask_queue();
             self.ask_accounts();
+            self.try_again();
             self.submit();
             self.listen();
             self.judge();

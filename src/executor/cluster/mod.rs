@@ -32,7 +32,7 @@ use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 
 use super::{Executor, Launch, Local, Message, Queued, Reins, SUBMITTED, Worker};
-use crate::profile::{Engine, KEEP_STATE, Profile};
+use crate::profile::{Engine, Profile};
 use ask::Ask;
 use clerk::{Clerk, Request};
 use files::{Call, Note};
@@ -81,6 +81,17 @@ impl Cluster {
         Ok(Self { engine, requests, cancels, poll })
     }
 
+    /// Finds out by the queue of a profile, where it answers, whether it has what is named there.
+    ///
+    /// # Errors
+    /// When it hasn't.
+    pub(crate) fn check(profile: Profile) -> Result<()> {
+        match profile.settings.executor {
+            Engine::Slurm => slurm::check(profile),
+            Engine::Command => Ok(()),
+        }
+    }
+
     fn track(&self, launch: &Launch<'_>, messages: SyncSender<Message>, note: Option<Note>) -> Result<Box<dyn Worker>> {
         let folder = launch.job.parent().expect("a job file lies in an attempt's folder");
         let job = Job::read(launch.job)?;
@@ -91,8 +102,8 @@ impl Cluster {
             kind: launch.needs.kind.to_owned(),
             cpus: launch.threads,
             memory_bytes: launch.needs.memory_bytes,
+            is_memory_known: launch.needs.is_memory_known,
             gpus: launch.needs.gpus,
-            keeps_state: KEEP_STATE.contains(&launch.needs.kind),
         };
         let call = Call {
             program: launch.program.map(<[String]>::to_vec),

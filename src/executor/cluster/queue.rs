@@ -114,6 +114,8 @@ pub(super) enum Again {
     Never,
     /// They may have been taken all the same.
     SomeTimes,
+    /// The queue could not be reached, so they were not taken.
+    WhenItIsBack,
     /// The queue is full, and will not always be.
     UntilThereIsRoom,
 }

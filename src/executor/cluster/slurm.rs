@@ -2,6 +2,7 @@
 
 mod arguments;
 mod arrays;
+mod controller;
 mod listing;
 mod partitions;
 
@@ -23,16 +24,6 @@ use crate::profile::{Profile, Settings};
 /// Its programs that are used.
 const PROGRAMS: [&str; 3] = ["sbatch", "squeue", "scancel"];
 
-/// What `sbatch` says where another try may help: the controller is busy or away.
-const FOR_NOW: [&str; 7] = [
-    "timed out",
-    "no answer within",
-    "contact slurm controller",
-    "Connection refused",
-    "temporar",
-    "try again",
-    "Zero Bytes were transmitted",
-];
 /// A part of the names of limits to a user's jobs in the queue, which leave it in time.
 const QUEUE_FULL: &str = "SubmitJob";
 
@@ -54,7 +45,7 @@ impl Slurm {
                 "run `bam` where jobs are submitted, a login node mostly, or without `--profile` to run stages here";
             return Err(Fault::new(format!("`{missing}` is not on the `PATH`: no Slurm here"), hint).into());
         }
-        partitions::check(profile)?;
+        partitions::check(profile, true)?;
         let here = std::env::current_dir().context("finding the current folder")?;
         Ok(Self { settings, here, most: arrays::most_members() })
     }
@@ -83,6 +74,9 @@ impl Slurm {
         call.push(script.display().to_string());
         let answer = ask(&call, PATIENCE)?;
         if let Some(trouble) = answer.trouble {
+            if controller::is_silent(&trouble) && !trouble.contains(QUEUE_FULL) {
+                return Err(controller::away(trouble).into());
+            }
             let hint = "the profile's `partition`, `account`, `qos`, `limits` and `options` are what it is asked for";
             return Err(Fault::new(trouble, hint).into());
         }
@@ -118,7 +112,8 @@ impl Queue for Slurm {
             let text = format!("{error:#}");
             let again = match text {
                 text if text.contains(QUEUE_FULL) => Again::UntilThereIsRoom,
-                text if FOR_NOW.iter().any(|sign| text.contains(sign)) => Again::SomeTimes,
+                text if controller::is_out_of_reach(&text) => Again::WhenItIsBack,
+                text if controller::is_silent(&text) => Again::SomeTimes,
                 _ => Again::Never,
             };
             Refusal { error, again }
@@ -157,7 +152,7 @@ impl Queue for Slurm {
             let answer = ask(&call.chain(jobs.iter().map(ToString::to_string)).collect::<Words>(), PATIENCE);
             // That it fails otherwise says that one of them has ended.
             let trouble = answer.map_or_else(|error| Some(error.to_string()), |answer| answer.trouble);
-            !trouble.is_some_and(|trouble| FOR_NOW.iter().any(|sign| trouble.contains(sign)))
+            !trouble.is_some_and(|trouble| controller::is_silent(&trouble))
         };
         let is_passed_on = match how {
             Cancel::AtOnce => scancel(&[]),
@@ -165,6 +160,11 @@ impl Queue for Slurm {
         };
         if is_passed_on { 0 } else { jobs.len() }
     }
+}
+
+/// Whether a cluster that is there, and answers, has what a profile names.
+pub(super) fn check(profile: Profile) -> Result<()> {
+    if is_on_path("sinfo") { partitions::check(profile, false) } else { Ok(()) }
 }
 
 /// All of the user's jobs, asked for now, by who doesn't want to wait.

@@ -14,6 +14,9 @@ use super::queue::{Again, Cancel, Member, Queue, QueueJob, Refusal};
 use super::script::quoted;
 use crate::profile::{Profile, Templates, fill};
 
+/// Usual words of queues for a job that runs: of PBS and Torque, LSF and SGE.
+const RUNS: [&str; 6] = ["R", "RUN", "RUNNING", "Running", "r", "running"];
+
 /// Calls that cancel jobs, at a time.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -55,7 +58,7 @@ impl Queue for Template {
     }
 
     fn submit(&self, name: &str, members: &[Member<'_>]) -> Result<Vec<JobId>, Refusal> {
-        let name = harmless(name);
+        let name = plain(name);
         let submit = |Member { ask: needs, files }: &Member<'_>| -> Result<JobId, Refusal> {
             let [script, log] = [files.script(), files.said()].map(|path| path.display().to_string());
             let [cpus, memory, gpus] =
@@ -110,7 +113,7 @@ impl Queue for Template {
             let (state, reason) = match &answer.trouble {
                 Some(trouble) => ("cannot be asked about".to_owned(), Some(trouble.clone())),
                 None if answer.text().is_empty() => ("submitted".to_owned(), None),
-                None => (answer.text(), None),
+                None => (state(answer.text()), None),
             };
             let queued = Queued { job: job.clone(), state, reason, node: None };
             QueueJob { queued, ..QueueJob::default() }
@@ -139,10 +142,19 @@ fn all<'a>(troubles: impl Iterator<Item = Option<&'a String>>) -> Option<&'a Str
     troubles.reduce(Option::and).flatten()
 }
 
-/// A job's name without what a shell would act on, should it be a part of what `sh -c` runs.
-fn harmless(name: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "@._:+-[]".contains(c);
-    name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect()
+/// A job's name of what every queue allows in one, and no shell acts on. It begins with `bam`, and the attempt in it is no other's.
+fn plain(name: &str) -> String {
+    let plain = |c: char| match c {
+        ':' => '.',
+        c if c.is_ascii_alphanumeric() || "-_.".contains(c) => c,
+        _ => '_',
+    };
+    name.chars().map(plain).collect()
+}
+
+/// A queue's word for how a job stands, or the usual one where it means that it runs.
+fn state(word: String) -> String {
+    if RUNS.contains(&word.as_str()) { "running".to_owned() } else { word }
 }
 
 #[cfg(test)]
@@ -179,6 +191,12 @@ mod tests {
     }
 
     #[test]
+    fn words_that_mean_that_a_job_runs_are_one() {
+        let said = ["R", "RUNNING", "r", "Q", "hqw"].map(|word| answer(word, 0));
+        assert_eq!(read(&said).unwrap(), ["0 running", "1 running", "2 running", "3 Q", "4 hqw"]);
+    }
+
+    #[test]
     fn a_job_that_finds_no_folder_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::new(folder.path(), 1);
@@ -190,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn names_hold_nothing_that_a_shell_acts_on() {
-        assert_eq!(harmless("bam:a b;$(c)@rte+2:f0.x.1"), "bam:a_b___c_@rte+2:f0.x.1");
+    fn names_hold_what_every_queue_allows() {
+        assert_eq!(plain("bam:ä b;$(c)@rte+2:f0.x-Q.1"), "bam.__b___c__rte_2.f0.x-Q.1");
     }
 }

@@ -14,7 +14,7 @@ use bam_contract::fault::Fault;
 use super::super::{Elsewhere, End, Message, Queued};
 use super::ask::Ask;
 use super::files::{Call, Files, NodeEnd, Note};
-use super::queue::{Cancel, QueueJob};
+use super::queue::{Cancel, QueueJob, Refusal};
 use super::verdict::{Known, Standing, Verdict, Watched};
 use crate::profile::Settings;
 
@@ -40,8 +40,8 @@ pub(super) struct Tracked {
     pub(super) is_adopted: bool,
     /// Whether the queue may have it. Who takes this first decides: the clerk, who submits it then, or who leaves it.
     pub(super) claim: Arc<AtomicBool>,
-    /// Why it was last not taken.
-    pub(super) refused: Option<(String, Option<String>)>,
+    /// Why it was last not taken, if that may change.
+    pub(super) refused: Option<Arc<Refusal>>,
     /// When its number was last learnt: what the queue said before counts for nothing.
     pub(super) since: Instant,
     /// How much of the events was read.
@@ -301,8 +301,8 @@ mod tests {
             kind: "train".to_owned(),
             cpus: 1,
             memory_bytes: 0,
+            is_memory_known: true,
             gpus: 0,
-            keeps_state: true,
         };
         let call = Call { program: None, threads: 1, sees_gpus: false };
         let resume = folder.path().join("resume");

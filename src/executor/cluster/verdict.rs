@@ -144,8 +144,12 @@ impl Known<'_> {
             return Verdict::Failed { trouble: format!("{job} was cancelled, and not by this run"), hint };
         }
         if state == "OUT_OF_MEMORY" || self.tells_of_memory {
-            let asked = bytes(self.ask.memory_bytes);
-            let trouble = format!("{job} ran out of memory: it had asked for {asked}");
+            let had = if self.ask.is_memory_known {
+                format!("it had asked for {}", bytes(self.ask.memory_bytes))
+            } else {
+                "it had asked for none, and had the partition's default".to_owned()
+            };
+            let trouble = format!("{job} ran out of memory: {had}");
             return Verdict::Failed {
                 trouble,
                 hint: Some(format!("raise `memory` of `{kind}` in the profile's `limits`")),
@@ -158,14 +162,13 @@ impl Known<'_> {
             }
             if is_at_its_place {
                 let trouble = format!("two jobs in a row stopped at the same place: {summary}");
-                let hint =
-                    format!("raise `time` of `{kind}` in the profile's `limits`: a job has no time to make headway");
+                let hint = format!("{}: a job has no time to make headway", self.how_to_have_more_time());
                 return Verdict::Failed { trouble, hint: Some(hint) };
             }
             return Verdict::Again { why: format!("{job} {}: {summary}", self.why_it_ended()), is_lost: false };
         }
         match state {
-            "TIMEOUT" | "DEADLINE" => self.out_of_time(),
+            _ if self.is_past_its_limit() => self.out_of_time(),
             state if NO_FAULT_OF_ITS_OWN.contains(&state) => self.lost(),
             GONE if self.end.is_none() => self.lost(),
             _ => match self.end {
@@ -182,11 +185,36 @@ impl Known<'_> {
             let why = format!("{} {}; it goes on from the state that it kept last", self.job(), self.why_it_ended());
             return Verdict::Again { why, is_lost: false };
         }
+        let job = self.job();
         let time = self.limit().map_or_else(|| "its partition's".to_owned(), |time| Span(time).to_string());
-        let trouble =
-            format!("{} came to its time limit, {time}, and the stage keeps no state to go on from", self.job());
-        let hint = Some(format!("raise `time` of `{}` in the profile's `limits`", self.ask.kind));
-        Verdict::Failed { trouble, hint }
+        let more = self.how_to_have_more_time();
+        let (trouble, hint) = match self.settings.grace_of(&self.ask.kind) {
+            Some(grace) if !self.is_past_its_limit() => {
+                let own = self.settings.limits.get(&self.ask.kind).and_then(|limit| limit.grace);
+                let or = if own.is_some() { ", or keep a state when SIGTERM comes" } else { "" };
+                (
+                    format!("{job} was asked to end {grace} before its limit, {time}, and kept no state to go on from"),
+                    more + or,
+                )
+            }
+            _ => (format!("{job} came to its time limit, {time}, and the stage keeps no state to go on from"), more),
+        };
+        Verdict::Failed { trouble, hint: Some(hint) }
+    }
+
+    /// Whether the queue ended it at its limit, and not a signal before.
+    fn is_past_its_limit(&self) -> bool {
+        ["TIMEOUT", "DEADLINE"].contains(&self.state())
+    }
+
+    fn how_to_have_more_time(&self) -> String {
+        let kind = &self.ask.kind;
+        match self.ask.time(self.settings) {
+            Some(_) => format!("raise `time` of `{kind}` in the profile's `limits`"),
+            None => format!(
+                "the limit is the partition's: name one that gives more as `partition` of `{kind}` in the profile's `limits`"
+            ),
+        }
     }
 
     fn lost(&self) -> Verdict {
@@ -232,10 +260,20 @@ impl Known<'_> {
         self.limit.or_else(|| Some(self.ask.time(self.settings)?.0))
     }
 
-    /// Whether a signal after so many seconds was the one before the limit.
+    /// Whether a signal after so many seconds was the one before the limit, or that at it, should the queue have no word of its own.
     fn is_near_its_limit(&self, wall_secs: f64) -> bool {
         let Some(time) = self.limit() else { return false };
-        wall_secs + self.settings.grace.0.as_secs_f64() + GRAIN_SECS >= time.as_secs_f64()
+        let before = match self.settings.grace_of(&self.ask.kind) {
+            Some(Span(grace)) => grace,
+            None if self.is_silent() => Duration::ZERO,
+            None => return false,
+        };
+        wall_secs + before.as_secs_f64() + GRAIN_SECS >= time.as_secs_f64()
+    }
+
+    /// Whether the queue says nothing of how it ended.
+    fn is_silent(&self) -> bool {
+        ["", GONE].contains(&self.state())
     }
 
     fn job(&self) -> String {
@@ -268,8 +306,8 @@ mod tests {
             kind: "train".to_owned(),
             cpus: 1,
             memory_bytes: 1 << 30,
+            is_memory_known: true,
             gpus: 0,
-            keeps_state: true,
         };
         (serde_yaml::from_str(settings).unwrap(), ask)
     }
@@ -389,18 +427,35 @@ mod tests {
     #[test]
     fn a_limit_that_the_queue_alone_knows_is_one() {
         let end = end(Some("exit code 1"), 3500.0);
-        let (settings, mut ask) = given();
+        let (_, mut ask) = given();
         ask.kind = "exec".to_owned();
+        let settings = serde_yaml::from_str("executor: slurm\nlimits: { exec: { grace: 30s } }").unwrap();
         let note = Note { job: Some(7.into()), ..Note::default() };
         let job = job("FAILED");
         let mut known = known((&settings, &ask, &note), None, Some(&end), Standing::Ended(&job));
         assert_eq!(known.verdict(), again("job 7 on n1 was asked to end", true));
         known.limit = Some(Duration::from_hours(1));
-        let time = "job 7 on n1 came to its time limit, 1h, and the stage keeps no state to go on from";
+        let time = "job 7 on n1 was asked to end 30s before its limit, 1h, and kept no state to go on from";
         assert_eq!(trouble(known.verdict()), time);
         known.has_kept_state = true;
         let kept = "job 7 on n1 came to its time limit; it goes on from the state that it kept last";
         assert_eq!(known.verdict(), again(kept, false));
+    }
+
+    #[test]
+    fn a_program_that_is_not_asked_early_was_out_of_time_only_by_the_queues_word() {
+        let end = end(Some("exit code 1"), 3500.0);
+        let (_, mut ask) = given();
+        ask.kind = "exec".to_owned();
+        let settings = serde_yaml::from_str("executor: slurm\nlimits: { exec: { time: 1h } }").unwrap();
+        let note = Note { job: Some(7.into()), ..Note::default() };
+        let verdict = |standing: Standing<'_>| known((&settings, &ask, &note), None, Some(&end), standing).verdict();
+        assert_eq!(verdict(Standing::Ended(&job("FAILED"))), again("job 7 on n1 was asked to end", true));
+        let time = "job 7 on n1 came to its time limit, 1h, and the stage keeps no state to go on from";
+        let hint = Some("raise `time` of `exec` in the profile's `limits`".to_owned());
+        let out_of_time = Verdict::Failed { trouble: time.to_owned(), hint };
+        assert_eq!(verdict(Standing::Ended(&job("TIMEOUT"))), out_of_time);
+        assert_eq!(verdict(Standing::Gone(None)), out_of_time, "a queue that forgot it says nothing else");
     }
 
     #[test]

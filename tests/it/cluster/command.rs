@@ -208,6 +208,8 @@ command:
     );
     let without_submit = tell("executor: command\ncommand: { poll: ['{job}'], cancel: ['{job}'] }\n");
     assert!(without_submit.contains("`submit`") && without_submit.contains("--> cluster.yaml:2:"), "{without_submit}");
+    let without_poll = tell("executor: command\ncommand: { submit: [sh, '{script}'], cancel: [sh, '{job}'] }\n");
+    assert_eq!(without_poll.matches("`poll`").count(), 1, "{without_poll}");
     let slurms = tell("executor: slurm\ncommand: { submit: ['{script}'], poll: ['{job}'], cancel: ['{job}'] }\n");
     assert!(slurms.starts_with("error: `command` is for `executor: command`\n  --> cluster.yaml:2:1\n"), "{slurms}");
     let absent = tell(
@@ -231,4 +233,23 @@ fn a_submit_that_prints_no_job_fails_the_stage() {
     assert!(tell("'true'").contains("error: `submit` of the profile printed no job\n\nhint: the last word"), "silent");
     let refused = tell("sh, -c, 'echo no such queue >&2; exit 1'");
     assert!(refused.contains("error: `sh`: no such queue\n\nhint: the profile's `submit`"), "{refused}");
+}
+
+#[test]
+fn a_job_has_a_name_that_every_queue_takes_and_runs_where_poll_says_so() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.write(
+        "cluster.yaml",
+        "executor: command\npoll: 1s\ncommand:\n  \
+         submit: [sh, -c, 'echo $1 >> names; bash $2 >/dev/null 2>&1 & echo 7', sh, '{name}', '{script}']\n  \
+         poll: [sh, -c, 'echo R', '{job}']\n  cancel: [sh, '{job}']\n",
+    );
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "steps", "steps": 30}"#);
+    let run = sandbox.bam(&["run", "--profile", "cluster.yaml", "pipeline.yaml", "examples@sentiment"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let runs = run.stderr.lines().find(|line| line.contains("job 7 running")).expect("it runs");
+    assert!(runs.trim_start().starts_with("RUNNING ") && !run.stderr.contains("QUEUED"), "{}", run.stderr);
+    let name = sandbox.read("names");
+    assert!(name.starts_with("bam.examples_sentiment.") && name.lines().count() == 1, "{name}");
+    assert!(name.trim().chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)), "{name}");
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Command;
 
 use super::slurm::Slurm;
-use super::{Cluster, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins};
+use super::{Cluster, before_others, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins};
 use crate::support::{Said, Sandbox, said, until};
 
 /// `bam run` of one stage.
@@ -38,6 +38,70 @@ fn a_partition_that_is_not_there_is_a_mistake_of_the_profile() {
         "error: the cluster has no partition `mian`\n  --> cluster.yaml:2:12\n   |\n 2 | partition: mian\n   |            ^^^^\n\n\
          hint: did you mean `main`?\n"
     );
+}
+
+const AWAY: &str = "echo 'sbatch: error: Unable to contact slurm controller (connect failure)' >&2; exit 1";
+const IS_IT_UP: &str = "hint: is Slurm's controller up? `scontrol ping` and `sinfo` tell";
+
+#[test]
+fn a_controller_that_is_away_at_the_start_ends_the_run_before_anything_is_submitted() {
+    let sandbox = of_stand_ins(AWAY);
+    stand_in(&sandbox, "sinfo", AWAY);
+    stand_in(&sandbox, "sbatch", "echo tried >> tried; exit 1");
+    let said = run(&sandbox);
+    assert_eq!(said.code, 2, "{}", said.stderr);
+    assert!(said.stderr.contains("Unable to contact slurm controller (connect failure)\n\n"), "{}", said.stderr);
+    assert!(said.stderr.contains(IS_IT_UP) && !sandbox.path("tried").exists(), "{}", said.stderr);
+}
+
+#[test]
+fn a_controller_that_goes_away_is_tried_at_the_times_that_are_told() {
+    // It says nothing of jobs either, and can't have had them.
+    let sandbox = of_stand_ins(AWAY);
+    let back = "for script; do :; done; bash \"$script\" >/dev/null 2>&1 & echo 7";
+    stand_in(
+        &sandbox,
+        "sbatch",
+        &format!("date +%s >> tried; if test $(wc -l < tried) -lt 3; then {AWAY}; fi\n{back}"),
+    );
+    let said = run(&sandbox);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for told in ["was not taken, try 1 of 8, the next in 2s: `sbatch`: Unable", "try 2 of 8, the next in 4s: "] {
+        assert_eq!(said.stderr.matches(told).count(), 1, "{}", said.stderr);
+    }
+    assert!(said.stderr.contains(&format!("{IS_IT_UP}; it is submitted again")), "{}", said.stderr);
+    let tried: Vec<u64> = sandbox.read("tried").lines().map(|secs| secs.parse().unwrap()).collect();
+    assert!(tried.len() == 3 && (1..=4).contains(&(tried[1] - tried[0])), "{tried:?}");
+    assert!((3..=7).contains(&(tried[2] - tried[1])), "{tried:?}");
+}
+
+#[test]
+fn an_empty_list_with_an_error_says_of_no_job_that_it_is_gone() {
+    let sandbox = of_stand_ins(
+        r#"echo '{"jobs": [], "errors": [{"description": "Failed while looking for jobs", "error_number": -1}]}'"#,
+    );
+    sandbox.write("behaviour.json", r#"{"examples@sentiment": "steps", "steps": 60}"#);
+    let said = run(&sandbox);
+    assert_eq!((said.code, said.stages("REQUEUED").len()), (0, 0), "{}", said.stderr);
+    assert!(said.stderr.contains("the queue cannot be asked: `squeue`: Failed while looking"), "{}", said.stderr);
+}
+
+#[test]
+fn a_dry_run_tells_of_a_partition_that_is_not_there_if_the_queue_answers() {
+    let sandbox = of_stand_ins("exit 1");
+    sandbox.write("cluster.yaml", "executor: slurm\npartition: mian\n");
+    let run = |more: &[&str]| {
+        let mut command = sandbox.command(&[&["run", "--profile", "cluster.yaml"], more].concat());
+        before_others(&mut command, &sandbox);
+        said(&mut command)
+    };
+    stand_in(&sandbox, "sinfo", "echo main");
+    let dry = run(&["-n"]);
+    assert_eq!((dry.code, dry.stdout.as_str()), (2, ""), "{}", dry.stderr);
+    assert!(dry.stderr.starts_with("error: the cluster has no partition `mian`\n"), "{}", dry.stderr);
+    assert_eq!(dry.stderr, run(&[]).stderr);
+    stand_in(&sandbox, "sinfo", AWAY);
+    assert_eq!(run(&["-n"]).code, 0);
 }
 
 #[test]
@@ -111,7 +175,9 @@ fn a_controller_that_is_busy_is_asked_again() {
     let said = run(&sandbox);
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(
-        said.stderr.contains("the job of `examples@sentiment` was not taken: `sbatch`: Batch job"),
+        said.stderr.contains(
+            "the job of `examples@sentiment` was not taken, try 1 of 8, the next in 2s at the earliest: `sbatch`: Batch"
+        ),
         "{}",
         said.stderr
     );

@@ -196,13 +196,50 @@ stages:
     assert!(made.get("resumed").is_some() && made["jobs"].as_array().map(Vec::len) == Some(3), "{made}");
 }
 
-#[test]
-fn the_limit_of_a_partition_is_one_though_the_profile_names_none() {
-    let Some(cluster) = Cluster::shared("grace: 30s\n") else { return };
+/// On a partition that allows a minute, a program that sleeps for so long and then makes something.
+fn program_that_sleeps(profile: &str, secs: &[u32]) -> Option<Cluster> {
+    let cluster = Cluster::shared(profile)?;
     cluster.sandbox.edit("cluster.yaml", "partition: main", "partition: short");
-    cluster.sandbox.write("pipeline.yaml", "stages: { long: { exec: { run: [sh, -c, sleep 300] } } }\n");
+    let output = r#"sed -n 's/.*"output": "\(.*\)".*/\1/p' "$2""#;
+    cluster.sandbox.write("sleep.sh", &format!("sleep $1 && echo slept > \"$({output})/slept\"\n"));
+    let stage = |secs| format!("  after_{secs}: {{ exec: {{ run: [sh, sleep.sh, '{secs}'] }} }}\n");
+    cluster.sandbox.write("pipeline.yaml", &format!("stages:\n{}", secs.iter().map(stage).collect::<String>()));
+    Some(cluster)
+}
+
+#[test]
+fn a_program_has_all_of_its_time_and_the_limit_of_a_partition_is_one() {
+    let Some(cluster) = program_that_sleeps("grace: 50s\n", &[45, 300]) else { return };
+    // One that keeps a state when Slurm ends it goes on from there.
+    let value = |name| format!("$(sed -n 's/.*\"{name}\": \"\\(.*\\)\".*/\\1/p' \"$1\")");
+    cluster.sandbox.write(
+        "keep.sh",
+        &format!(
+            "resume={}\ntest -e $resume/kept && exec touch {}/made
+             trap 'mkdir -p $resume; touch $resume/kept; exit 1' TERM\nsleep 300 & wait\n",
+            value("resume"),
+            value("output")
+        ),
+    );
+    let pipeline = cluster.sandbox.read("pipeline.yaml");
+    cluster.sandbox.write("pipeline.yaml", &format!("{pipeline}  keeps: {{ exec: {{ run: [sh, keep.sh] }} }}\n"));
+    let run = cluster.run(&[]);
+    let mut ran = run.stages("RAN");
+    ran.sort_unstable();
+    assert_eq!((run.code, ran), (1, ["after_45", "keeps"].map(ToOwned::to_owned).to_vec()), "{}", run.stderr);
+    assert_eq!(cluster.states("keeps"), ["TIMEOUT", "COMPLETED"], "{}", run.stderr);
+    assert!(run.stderr.contains("came to its time limit, 1m, and the stage keeps no state"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: the limit is the partition's: "), "{}", run.stderr);
+    assert_eq!(cluster.states("after_300"), ["TIMEOUT"], "it is not submitted again");
+}
+
+#[test]
+fn a_program_is_asked_before_its_limit_where_its_limits_say_so() {
+    let Some(cluster) = program_that_sleeps("  exec: { grace: 30s }\n", &[300]) else { return };
     let run = cluster.run(&[]);
     assert_eq!(run.code, 1, "{}", run.stderr);
-    assert!(run.stderr.contains("came to its time limit, 1m, and the stage keeps no state"), "{}", run.stderr);
-    assert_eq!(cluster.jobs().len(), 1, "it is not submitted again");
+    let asked = "was asked to end 30s before its limit, 1m, and kept no state to go on from";
+    assert!(run.stderr.contains(asked), "{}", run.stderr);
+    assert!(run.stderr.contains("partition's: ") && run.stderr.contains("keep a state when SIGTERM"), "{}", run.stderr);
+    assert_eq!(cluster.states("after_300"), ["FAILED"], "it is not submitted again");
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Cluster, of_stand_ins, run_with_stand_ins, stand_in};
-use crate::support::Sandbox;
+use super::{Cluster, before_others, of_stand_ins, run_with_stand_ins, stand_in};
+use crate::support::{Sandbox, said};
 
 #[test]
 fn the_same_pipeline_gives_the_same_artifacts_as_jobs() {
@@ -171,4 +171,45 @@ fn a_job_without_memory_says_so() {
     let run = cluster.run(&["pipeline.yaml", "tokens@sentiment"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("ran out of memory: it had asked for 50.0 MiB\n"), "{}", run.stderr);
+}
+
+#[test]
+fn a_program_asks_for_no_memory_that_is_a_guess_and_is_asked_early_only_where_limits_say_so() {
+    let sandbox = of_stand_ins("echo '{\"jobs\": []}'");
+    let run = "for script; do :; done; bash \"$script\" >/dev/null 2>&1 & echo 7";
+    stand_in(&sandbox, "sbatch", &format!("echo \"$@\" > called; {run}"));
+    sandbox.write("own.sh", r#"echo "$SAYS" > "$(sed -n 's/.*"output": "\(.*\)".*/\1/p' "$1")/made""#);
+    sandbox.write("pipeline.yaml", "stages: { own: { exec: { run: [sh, own.sh] } } }\n");
+    let called = |limits: &str| {
+        sandbox.write("cluster.yaml", &format!("executor: slurm\npoll: 1s\nlimits: {{ exec: {{ {limits} }} }}\n"));
+        let mut command = sandbox.command(&["run", "--profile", "cluster.yaml", "--force"]);
+        before_others(&mut command, &sandbox);
+        let ran = said(command.env_remove("BAM_JOBS"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        sandbox.read("called")
+    };
+    let first = called("time: 2m");
+    assert!(!first.contains("--signal") && !first.contains("--mem") && first.contains(" --time=2 "), "{first}");
+    let second = called("time: 2m, grace: 30s");
+    assert!(second.contains(" --signal=B:TERM@30 ") && second.contains(" --mem=256M "), "{second}");
+    let third = called("memory: 3GiB");
+    assert!(third.contains(" --mem=3072M ") && !third.contains("--signal"), "{third}");
+}
+
+#[test]
+fn a_training_is_asked_early_by_the_profile_or_by_its_limits() {
+    let sandbox = of_stand_ins("echo '{\"jobs\": []}'");
+    let run = "for script; do :; done; bash \"$script\" >/dev/null 2>&1 & echo 7";
+    stand_in(&sandbox, "sbatch", &format!("echo \"$@\" > called; {run}"));
+    let called = |profile: &str| {
+        sandbox.write("cluster.yaml", &format!("executor: slurm\npoll: 1s\n{profile}"));
+        let mut command =
+            sandbox.command(&["run", "--profile", "cluster.yaml", "pipeline.yaml", "--force", "teacher@sentiment"]);
+        before_others(&mut command, &sandbox);
+        assert_eq!(said(command.env_remove("BAM_JOBS")).code, 0);
+        sandbox.read("called")
+    };
+    assert!(called("").contains("--signal=B:TERM@120 "));
+    assert!(called("grace: 5m\n").contains("--signal=B:TERM@300 "));
+    assert!(called("grace: 5m\nlimits: { train: { grace: 90s } }\n").contains("--signal=B:TERM@90 "));
 }

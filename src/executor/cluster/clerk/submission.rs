@@ -1,6 +1,7 @@
 //! How jobs are submitted, and what becomes of those that the queue does not take.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bam_contract::fault::{Fault, hint_of};
@@ -12,9 +13,13 @@ use super::super::queue::{Again, Member, Refusal, name_of_member};
 use super::super::script;
 use super::super::tracked::{Phase, Tracked};
 use super::{ASK_AT_MOST, ASK_SOON, Clerk, GATHER, GATHER_AT_MOST};
+use crate::profile::Span;
 
 /// Submissions of one job that the queue may not answer.
 const MOST_TRIES: u32 = 8;
+
+/// What becomes of a job that was not taken.
+const AGAIN: &str = "it is submitted again, unless the queue has it";
 
 impl Clerk {
     /// Submits what is due, together what may go together. Where the queue has no room for as many, it is asked to take half of
@@ -53,10 +58,11 @@ impl Clerk {
                     submissions.push_front(rest);
                     submissions.push_front(stages);
                 }
-                Err(Refusal { error, again: Again::SomeTimes }) => {
-                    self.warn_of(first, &error);
+                Err(refusal @ Refusal { again: Again::SomeTimes | Again::WhenItIsBack, .. }) => {
+                    self.warn_of_try(first, &refusal);
+                    let refusal = Arc::new(refusal);
                     for stage in stages {
-                        self.find(stage, &error);
+                        self.find(stage, &refusal);
                     }
                 }
                 Err(Refusal { error, again: Again::Never }) => {
@@ -85,7 +91,7 @@ impl Clerk {
     fn wait_for_room(&mut self, stage: usize, error: &anyhow::Error) {
         let times = self.full.map_or(0, |(_, times)| times);
         if times == 0 {
-            self.warn_of(stage, error);
+            self.warn_of(stage, error, "", AGAIN);
         }
         self.full = Some((Instant::now() + self.pause(times + 1), times + 1));
     }
@@ -122,21 +128,51 @@ impl Clerk {
     }
 
     /// Tells of jobs that were not taken and may be yet, by the first of those that were submitted together.
-    fn warn_of(&self, first: usize, error: &anyhow::Error) {
+    fn warn_of(&self, first: usize, error: &anyhow::Error, which: &str, hint: &str) {
         let tracked = &self.jobs[&first];
-        let what = format!("the job of `{}` was not taken: {error:#}", tracked.ask.stage);
-        tracked.tell(Message::Trouble(Fault::new(what, "it is submitted again, unless the queue has it").into()));
+        let what = format!("the job of `{}` was not taken{which}: {error:#}", tracked.ask.stage);
+        tracked.tell(Message::Trouble(Fault::new(what, hint).into()));
+    }
+
+    /// The same where tries are counted.
+    fn warn_of_try(&self, first: usize, Refusal { error, again }: &Refusal) {
+        let Phase::Submit { tries } = self.jobs[&first].phase else { return };
+        let number = tries + 1;
+        let pause = Span(self.pause(number));
+        let (next, then) = match again {
+            _ if number >= MOST_TRIES => ("the last".to_owned(), "the queue is asked once more whether it has it"),
+            Again::WhenItIsBack => (format!("the next in {pause}"), AGAIN),
+            // The queue is asked before whether it has it, and may not answer.
+            _ => (format!("the next in {pause} at the earliest"), AGAIN),
+        };
+        let own = hint_of(error).map(|hint| format!("{hint}; ")).unwrap_or_default();
+        let hint = format!("{own}{then}");
+        self.warn_of(first, error, &format!(", try {number} of {MOST_TRIES}, {next}"), &hint);
     }
 
     /// Has it found out whether the queue took a stage's job all the same, for as long as it waits for its next try.
-    fn find(&mut self, stage: usize, error: &anyhow::Error) {
+    fn find(&mut self, stage: usize, refusal: &Arc<Refusal>) {
         let pause = |tries| if tries < MOST_TRIES { self.pause(tries) } else { self.settings.poll.0 };
         let Phase::Submit { tries } = self.jobs[&stage].phase else { return };
         let (now, pause, tries) = (Instant::now(), pause(tries + 1), tries + 1);
         let tracked = self.jobs.get_mut(&stage).expect("it was just there");
-        tracked.refused = Some((format!("{error:#}"), hint_of(error).map(ToOwned::to_owned)));
+        tracked.refused = Some(refusal.clone());
         (tracked.phase, tracked.since) = (Phase::Find { until: now + pause, tries }, now);
         self.ask_at = self.ask_at.min(now + ASK_SOON);
+    }
+
+    /// Has jobs submitted anew whose time for that has come and that the queue can't have, though it does not answer.
+    pub(super) fn try_again(&mut self) {
+        let now = Instant::now();
+        let is_due = |tracked: &Tracked| {
+            let can_not_be_there = tracked.refused.as_ref().is_some_and(|refused| refused.again == Again::WhenItIsBack);
+            can_not_be_there && matches!(tracked.phase, Phase::Find { until, .. } if until <= now)
+        };
+        let due: Vec<usize> =
+            self.jobs.iter().filter(|(_, tracked)| is_due(tracked)).map(|(stage, _)| *stage).collect();
+        for stage in due {
+            self.give_up_finding(stage);
+        }
     }
 
     /// Gives up finding a stage's job, for the queue doesn't have it: it is submitted anew, unless that was tried often or it is
@@ -148,7 +184,7 @@ impl Clerk {
             return tracked.renumber(tries);
         }
         let (trouble, hint) = match tracked.refused.take().filter(|_| tracked.asked.is_none()) {
-            Some(refused) => refused,
+            Some(refused) => (format!("{:#}", refused.error), hint_of(&refused.error).map(ToOwned::to_owned)),
             None => ("it was not submitted".to_owned(), None),
         };
         tracked.tell_end(Some(trouble), hint);

@@ -14,8 +14,11 @@ pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
         "--nodes=1".to_owned(),
         "--ntasks=1".to_owned(),
         format!("--cpus-per-task={}", ask.cpus),
-        format!("--mem={}M", ask.memory_mib()),
     ];
+    // Else the partition's default holds: a guess at a program would have it killed.
+    if ask.is_memory_known {
+        arguments.push(format!("--mem={}M", ask.memory_mib()));
+    }
     // Of several `sbatch` heeds the last alone.
     let (others, options): (Vec<_>, Vec<_>) = settings.options.iter().partition(|option| option.starts_with(GRES));
     let gpus = (ask.gpus > 0).then(|| format!("gpu:{}", ask.gpus));
@@ -27,8 +30,8 @@ pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
     if let Some(Span(time)) = ask.time(settings) {
         arguments.push(format!("--time={}", time.as_secs().div_ceil(60)));
     }
-    if ask.keeps_state {
-        arguments.push(format!("--signal=B:TERM@{}", settings.grace.0.as_secs()));
+    if let Some(Span(grace)) = settings.grace_of(&ask.kind) {
+        arguments.push(format!("--signal=B:TERM@{}", grace.as_secs()));
     }
     let partition = settings.limits.get(&ask.kind).and_then(|limit| limit.partition.as_ref());
     let named = [

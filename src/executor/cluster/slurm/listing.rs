@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::super::super::Queued;
@@ -16,6 +16,11 @@ pub(super) const QUESTION: [&str; 5] = ["squeue", "--json", "--me", "--all", "--
 /// Reads the queue. Members of an array that wait are one entry there, and one each here.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<QueueJob>> {
     let all: Value = serde_json::from_slice(bytes).context("`squeue --json` gave no JSON")?;
+    // Some versions end well, and without a job, when the controller can't be reached.
+    if let Some(error) = all["errors"].as_array().and_then(|errors| errors.first()) {
+        let text = |name: &str| error[name].as_str().filter(|text| !text.is_empty());
+        bail!("`squeue`: {}", text("description").or_else(|| text("error")).unwrap_or("it failed"));
+    }
     let jobs = all["jobs"].as_array().context("`squeue --json` named no jobs")?;
     let own = own_user();
     let is_own = |job: &&Value| number(&job["user_id"]).is_none_or(|user| user == own);
@@ -115,6 +120,16 @@ mod tests {
             assert!(!waits.has_ended());
         }
         assert!(read(b"slurm_load_jobs error").is_err());
+    }
+
+    #[test]
+    fn a_list_that_could_not_be_had_is_not_an_empty_one() {
+        let away = json!({"jobs": [], "errors": [{
+            "description": "Failed while looking for jobs", "error_number": -1, "error": "Unspecified error",
+        }]});
+        let error = read(away.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "`squeue`: Failed while looking for jobs");
+        assert!(read(br#"{"jobs": [], "errors": []}"#).unwrap().is_empty());
     }
 
     #[test]
