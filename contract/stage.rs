@@ -68,7 +68,7 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "train",    version: 4, writes: ArtifactKind::Checkpoint,  references: &["tokens", "teachers", "encoder", "init"], about: "train an encoder with one head per task, with or without teachers" },
     Kind { name: "predict",  version: 3, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                       about: "cache a model's logits for a task's rows" },
     Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                           about: "average several models' predictions, or join the parts that folds left out" },
-    Kind { name: "export",   version: 3, writes: ArtifactKind::OnnxModel,   references: &["model"],                                 about: "write a checkpoint as one ONNX graph with all heads" },
+    Kind { name: "export",   version: 4, writes: ArtifactKind::OnnxModel,   references: &["model"],                                 about: "write a checkpoint as one ONNX graph with all heads" },
     Kind { name: "score",    version: 6, writes: ArtifactKind::Scores,      references: &["tokens"],                                about: "score models in GLUE's metrics, and hold ONNX variants against their checkpoint" },
     Kind { name: "compare",  version: 5, writes: ArtifactKind::Comparison,  references: &["methods"],                               about: "compare methods over seeds on dev rows, with significance tests" },
     Kind { name: "submit",   version: 1, writes: ArtifactKind::Submission,  references: &["predictions"],                           about: "write test predictions as the zip that GLUE's leaderboard takes" },

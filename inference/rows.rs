@@ -17,6 +17,10 @@ use bam_contract::fault::Fault;
 use bam_contract::task::{Columns, Format, Split, TaskSpec};
 use flate2::read::MultiGzDecoder;
 
+/// What a gzipped file begins with, and what UTF-16 does.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+
 /// The path that stands for standard input.
 pub const STDIN: &str = "-";
 
@@ -76,10 +80,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The file's bytes, unpacked where its name ends in `.gz`.
+    /// The file's bytes, unpacked where its name ends in `.gz`, or where what comes on stdin begins as such a file does.
     pub fn open(&self) -> Result<Box<dyn BufRead>> {
-        if self.path == Path::new(STDIN) {
-            return Ok(Box::new(io::stdin().lock()));
+        if self.is_stdin() {
+            let mut input = io::stdin().lock();
+            let is_packed = input.fill_buf().with_context(|| self.reading())?.starts_with(&GZIP);
+            return Ok(if is_packed { Box::new(BufReader::new(MultiGzDecoder::new(input))) } else { Box::new(input) });
         }
         let file = File::open(self.path).with_context(|| format!("opening `{}`", self.path.display()))?;
         if self.is_gzipped() {
@@ -90,12 +96,18 @@ impl<'a> Source<'a> {
 
     /// What failed where its bytes did not come.
     pub fn reading(&self) -> Fault {
-        let hint = if self.is_gzipped() {
+        let hint = if self.is_stdin() {
+            "is it whole? what is gzipped, `gzip -t` says it of"
+        } else if self.is_gzipped() {
             "`gzip -t FILE` says whether it is whole"
         } else {
             "is it a file, on a disk that is there?"
         };
         Fault::new(format!("reading `{}`", self.path.display()), hint)
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.path == Path::new(STDIN)
     }
 
     pub fn is_gzipped(&self) -> bool {
@@ -117,9 +129,11 @@ impl<'a> Source<'a> {
 
     /// A field's text.
     pub fn utf8(&self, number: u64, bytes: Vec<u8>) -> Result<String> {
-        String::from_utf8(bytes).map_err(|_| {
-            let hint = "convert the file, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
-            self.fault(number, "not valid UTF-8", hint)
+        String::from_utf8(bytes).map_err(|error| {
+            let is_utf_16 = UTF_16.iter().any(|mark| error.as_bytes().starts_with(mark));
+            let (what, encoding) =
+                if is_utf_16 { ("UTF-16, not UTF-8", "UTF-16") } else { ("not valid UTF-8", "WINDOWS-1252") };
+            self.fault(number, what, format!("convert the file, for example with `iconv -f {encoding} -t UTF-8`"))
         })
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::ModelInfo;
-use bam_contract::artifact::encoder::{CONFIG, TOKENIZER_FILES, WEIGHTS};
+use bam_contract::artifact::encoder::{CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILES, WEIGHTS, tokenizer_digest};
 use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, PRECISION, Probe, Probes, TASKS};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
@@ -17,6 +17,7 @@ use bam_inference::model::{OnnxModel, Texts, encode};
 use bam_inference::word_pieces::WordPieces;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
+use serde_json::{Map, Value};
 use tch::Device;
 
 use crate::crew::Crew;
@@ -50,15 +51,37 @@ pub(crate) fn run(params: &ExportParams, job: &Job, reporter: &Reporter) -> Resu
     for name in TOKENIZER_FILES.into_iter().chain([CONFIG]).filter(|name| model.join(name).is_file()) {
         fs::copy(model.join(name), job.output.join(name)).with_context(|| format!("copying `{name}`"))?;
     }
+    set_limit(&job.output, info.max_tokens)?;
     let bytes = fs::metadata(job.output.join(GRAPH))?.len();
     let heads = info.tasks.len();
-    let info = ModelInfo { fingerprint: job.fingerprint, precision: Some(params.precision), ..info };
+    let tokenizer = Some(tokenizer_digest(model)?);
+    let info = ModelInfo { fingerprint: job.fingerprint, precision: Some(params.precision), tokenizer, ..info };
     info.write(&job.output)?;
     let rows = probes(model, &info)?;
     Probes { tolerance: tolerance(&rows, params.precision, job)?, rows }.write(&job.output)?;
     reporter.progress(1, 1, "graph", "");
     let heads = format!("{heads} head{}", if heads == 1 { "" } else { "s" });
     Ok(Outcome::from(format!("{heads}, {}, {:.1} MB", params.precision, bytes as f64 / 1e6)))
+}
+
+/// Has the tokenizer's settings say how many tokens the model takes, for programs that don't read `bam.json`.
+fn set_limit(folder: &Path, max_tokens: usize) -> Result<()> {
+    let path = folder.join(TOKENIZER_CONFIG);
+    let mut settings: Map<String, Value> = if path.is_file() {
+        let text = fs::read(&path).with_context(|| format!("reading `{}`", path.display()))?;
+        let broken =
+            || Fault::new(format!("`{TOKENIZER_CONFIG}` is no JSON object"), "repair it in the encoder's folder");
+        serde_json::from_slice(&text).with_context(broken)?
+    } else {
+        Map::new()
+    };
+    settings.insert("model_max_length".to_owned(), max_tokens.into());
+    // A new file: a copy may be as read-only as what it was copied from.
+    if path.is_file() {
+        fs::remove_file(&path).with_context(|| format!("writing `{}`", path.display()))?;
+    }
+    fs::write(&path, serde_json::to_string_pretty(&settings)? + "\n")
+        .with_context(|| format!("writing `{}`", path.display()))
 }
 
 /// Asks the exported model its probes, and tells how far it may be from the checkpoint when it is asked again.

@@ -124,6 +124,7 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
         regression_output: params.regression_output,
         max_tokens: set.max_tokens(),
         precision: None,
+        tokenizer: None,
     };
     write_checkpoint(&CheckpointFiles { folder: &job.output, tokenizer: start }, &model, &info)?;
     progress.history.write(&job.output, &gold_shares, job.fingerprint)?;

@@ -9,7 +9,7 @@ use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
 use super::encoder;
-use crate::digest::Fingerprint;
+use crate::digest::{Digest, Fingerprint};
 use crate::fault::Fault;
 use crate::stage::{GraphPrecision, RegressionOutput};
 use crate::task::TaskSpec;
@@ -27,6 +27,9 @@ pub struct ModelInfo {
     /// How an ONNX graph holds its large weights; a checkpoint says nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<GraphPrecision>,
+    /// Which tokenizer an export has, though its settings were given the model's limit; a checkpoint says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Digest>,
 }
 
 impl ModelInfo {

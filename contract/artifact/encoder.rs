@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess};
 
+use super::checkpoint::ModelInfo;
 use super::tokens::TokenizerInfo;
 use crate::digest::Digest;
 use crate::external::External;
@@ -19,7 +20,7 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const VOCABULARY: &str = "vocab.txt";
 /// Files that say how the tokenizer behaves, copied along with a checkpoint where they exist.
 pub const TOKENIZER_FILES: [&str; 4] = [TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json"];
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// The file that defines the tokenizer: `tokenizer.json`, or else `vocab.txt`.
 pub fn tokenizer_file(folder: &Path) -> Result<PathBuf> {
@@ -49,7 +50,8 @@ pub fn tokenizer_digest(folder: &Path) -> Result<Digest> {
 /// # Errors
 /// When they differ, so that ids would mean other words.
 pub fn check_tokenizer(folder: &Path, rows: &TokenizerInfo, tokens: &str) -> Result<()> {
-    if tokenizer_digest(folder)? == rows.digest {
+    let of_export = ModelInfo::read(folder).ok().and_then(|info| info.tokenizer);
+    if of_export.map_or_else(|| tokenizer_digest(folder), Ok)? == rows.digest {
         return Ok(());
     }
     let message = format!("`{tokens}` was tokenized by another tokenizer than that of `{}`", folder.display());

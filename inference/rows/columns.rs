@@ -104,7 +104,7 @@ fn find(source: &Source<'_>, column: &Column, names: Option<&[String]>, width: u
         }),
         (Column::Name(name), None) => {
             let message = format!("`{file}` has no header to find the column `{name}` in");
-            Err(Fault::new(message, "give the column's number, from 1; or `header: true`").into())
+            Err(Fault::new(message, "give the column's number, from 1; or read the first row as names").into())
         }
     }
 }

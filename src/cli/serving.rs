@@ -1,6 +1,6 @@
 //! The arguments of `predict` and `serve`.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -92,8 +92,8 @@ pub(crate) struct ServeArgs {
     /// A stage, the start of a fingerprint, or the folder or file of an ONNX model [default: what the last run exported that ended well]
     pub(crate) model: Option<String>,
 
-    /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Address or name, and port, to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
     /// File of keys, one a line; requests must then bring one (`Authorization: Bearer KEY`)
@@ -147,14 +147,32 @@ pub(crate) struct BoundArgs {
     pub(crate) connections: usize,
 
     /// A request is given up after this long, from the end of its head on, and a client that does not read its answer
-    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(crate) timeout: humantime::Duration,
 
     /// How long a connection may be quiet, and the head of a request take
-    #[arg(long, value_name = "TIME", default_value = "75s")]
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = some_time)]
     pub(crate) keep_alive: humantime::Duration,
 
     /// How long requests may take to end once the server is told to stop
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) drain: humantime::Duration,
+}
+
+/// An address as it is, or the first that a name leads to: of the older kind if there is one, as most clients try.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix(':') {
+        return Err(format!("it lacks the host: `127.0.0.1:{port}` for this machine alone, `0.0.0.0:{port}` for all"));
+    }
+    let found: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{error}; give host and port, such as `127.0.0.1:8080`"))?
+        .collect();
+    let older = found.iter().find(|address| address.is_ipv4());
+    older.or(found.first()).copied().ok_or_else(|| "the name leads to no address".to_owned())
+}
+
+fn some_time(text: &str) -> Result<humantime::Duration, String> {
+    let time: humantime::Duration = text.parse().map_err(|error: humantime::DurationError| error.to_string())?;
+    if time.is_zero() { Err("give a time above zero, such as `30s`".to_owned()) } else { Ok(time) }
 }

@@ -51,7 +51,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Verify(args) => verify::verify(&args, &store),
         Command::Gc(args) => gc::gc(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => predict::predict(&args, &store).map(|()| ExitCode::SUCCESS),
-        Command::Serve(args) => serve::serve(&args, &store),
+        Command::Serve(args) => serve::serve(&args, &store).map(|never| match never {}),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Graph(args) => graph::graph(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Export { to } => export::export(&to, &store).map(|()| ExitCode::SUCCESS),

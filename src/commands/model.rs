@@ -1,5 +1,6 @@
 //! Which exported model a person means.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -25,7 +26,20 @@ pub(super) fn named(named: &str, store: &Store) -> Result<PathBuf> {
     if path.file_name().is_some_and(|name| name == GRAPH) && path.is_file() {
         return Ok(std::path::absolute(path)?.parent().unwrap_or(Path::new("/")).to_owned());
     }
-    exported(show::find(named, store)?.0, named)
+    let found = show::find(named, store).map_err(|error| match expanded(named, store) {
+        stages if stages.is_empty() => error,
+        stages => Fault::new(format!("no artifact `{named}`"), format!("there are {}", stages.join(", "))).into(),
+    })?;
+    exported(found.0, named)
+}
+
+/// Exported models of stages that a pipeline file makes of the one of this name, such as `onnx@int8` of `onnx`.
+fn expanded(named: &str, store: &Store) -> Vec<String> {
+    let is_of = |stage: &str| stage.strip_prefix(named).is_some_and(|rest| rest.starts_with('@'));
+    let all = store.all().into_iter();
+    let fitting = all.filter(|(folder, manifest)| is_of(&manifest.stage) && folder.join(GRAPH).is_file());
+    let names: BTreeSet<String> = fitting.map(|(_, manifest)| format!("`{}`", manifest.stage)).collect();
+    names.into_iter().collect()
 }
 
 fn exported(folder: PathBuf, named: &str) -> Result<PathBuf> {
@@ -39,5 +53,8 @@ fn exported(folder: PathBuf, named: &str) -> Result<PathBuf> {
 /// Where none is named: what the last run exported that ended well, since its `score` may have refused another.
 pub(super) fn last(store: &Store) -> Result<Exported> {
     let last = Exported::last(store);
-    last.ok_or_else(|| Fault::new("no run that ended well has exported a model yet", HINT).into())
+    last.ok_or_else(|| {
+        let message = format!("no run in `{}` that ended well has exported a model yet", store.root().display());
+        Fault::new(message, format!("say `-C DIR` or `--artifacts DIR` if it is elsewhere, or {HINT}")).into()
+    })
 }

@@ -25,8 +25,7 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
     let mut session = model.session(args.threads.unwrap_or_else(machine::cores))?;
     model.test(&mut session)?;
     let pending = Pending::default();
-    let to_discard = pending.clone();
-    signals::end_after(move || to_discard.discard())?;
+    signals::end_after(pending.discarder())?;
     let sink = Sink::create(args, &model.info, &tasks, pending)?;
     let mut story = RowsStory::new();
     let done = match predict::run(&model, &mut session, &rows, &tasks, sink, |done| story.progress(done)) {

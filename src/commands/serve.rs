@@ -1,29 +1,32 @@
 //! `bam serve`.
 
-use std::process::ExitCode;
+use std::convert::Infallible;
 
 use anyhow::Result;
 
-use super::model;
+use super::run::INTERRUPTED;
+use super::{model, signals};
 use crate::cli::ServeArgs;
 use crate::serve::{self, Ended, Source};
 use crate::store::Store;
 use crate::ui::serving as story;
 
-pub(super) fn serve(args: &ServeArgs, store: &Store) -> Result<ExitCode> {
+pub(super) fn serve(args: &ServeArgs, store: &Store) -> Result<Infallible> {
     let source = match &args.model {
         Some(named) => Source::Folder(model::named(named, store)?),
         None => Source::LastRun(model::last(store)?),
     };
-    Ok(match serve::serve(args, source, store)? {
+    let code = match serve::serve(args, source, store, signals::is_ignored(&libc::SIGHUP))? {
         Ended::Drained => {
             story::drained();
-            ExitCode::SUCCESS
+            0
         }
         Ended::CutOff(connections) => {
             story::cut_off(connections);
-            ExitCode::from(1)
+            1
         }
-        Ended::Interrupted => ExitCode::from(130),
-    })
+        Ended::Interrupted => INTERRUPTED,
+    };
+    // Sessions may still compute what nobody waits for any more.
+    signals::end(code)
 }

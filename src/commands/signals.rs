@@ -1,4 +1,4 @@
-//! What `bam run` and `bam predict` do about Ctrl-C, SIGTERM and SIGHUP.
+//! What `bam run`, `bam predict` and `bam serve` do about Ctrl-C, SIGTERM and SIGHUP.
 
 mod hangup;
 
@@ -67,9 +67,14 @@ fn tell(run: &SyncSender<Message>, message: Message) {
 pub(super) fn end_after(clear: impl Fn() + Send + 'static) -> Result<()> {
     handle(move || {
         clear();
-        // SAFETY: it doesn't return. `exit` would clear away libraries that other threads are computing with.
-        unsafe { libc::_exit(INTERRUPTED.into()) }
+        end(INTERRUPTED)
     })
+}
+
+/// Ends the program while other threads compute: `exit` would clear away libraries that they compute with.
+pub(super) fn end(code: u8) -> ! {
+    // SAFETY: it doesn't return.
+    unsafe { libc::_exit(code.into()) }
 }
 
 /// Has a thread act on signals, but for those that whoever started this wants ignored.
@@ -84,7 +89,7 @@ fn handle(act: impl FnMut() + Send + 'static) -> Result<()> {
 }
 
 /// Whether whoever started this wants a signal ignored, as `nohup` does.
-fn is_ignored(signal: &i32) -> bool {
+pub(super) fn is_ignored(signal: &i32) -> bool {
     // SAFETY: `sigaction` is plain data, for which zeros are valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer leads to a live local, and nothing is set.

@@ -58,7 +58,9 @@ impl Rows {
         let known: Vec<&str> = heads.iter().map(|head| head.name.as_str()).collect();
         for name in named {
             let head = heads.iter().find(|head| head.name == *name).ok_or_else(|| {
+                let several: Vec<_> = name.split(',').map(|name| format!("--task {}", name.trim())).collect();
                 let hint = match closest(name, known.iter().copied()) {
+                    _ if several.len() > 1 => format!("name each by itself: `{}`", several.join(" ")),
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("its tasks are {}", known.join(", ")),
                 };
@@ -99,7 +101,7 @@ impl Rows {
 fn lines(source: Source<'_>) -> Result<Records<'_>> {
     let lines = source.open()?.split(b'\n').zip(1..);
     Ok(Box::new(lines.map(move |(line, number)| {
-        let mut line = line.with_context(|| format!("reading {}", source.place(number)))?;
+        let mut line = line.with_context(|| source.reading())?;
         line.pop_if(|last| *last == b'\r');
         Ok(Record { number, text: source.utf8(number, line)?, pair: None, label: None })
     })))

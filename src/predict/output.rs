@@ -2,7 +2,7 @@
 //!
 //! | column | type | |
 //! |---|---|---|
-//! | `row` | int64 | the row's number in the input, from 1 |
+//! | `row` | int64 | the row's number in the input, from 1; a blank line of JSONL is none |
 //! | `lost_tokens` | int32 | tokens cut off to fit the model |
 //! | `<task>.label` | text | the likeliest class |
 //! | `<task>.probabilities` | fixed-size list of float64 | of the classes, in the order of `bam.tasks` in the metadata |

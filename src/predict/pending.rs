@@ -1,7 +1,9 @@
-//! A file that has no name until it is whole.
+//! A file that has no name of its own until it is whole.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use tempfile::{Builder, TempPath};
 
-/// The file as it is written, and its name to be. Shared with whoever removes it when the program is told to stop.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Pending(Arc<Mutex<Option<(TempPath, PathBuf)>>>);
+/// Of a name, so much stands in that of the file as it is written: a system's names have 255 bytes at most.
+const NAME_BYTES: usize = 200;
+
+/// The file as it is written, and its name to be. Dropped, it takes with it what is not whole.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(Shared);
+
+type Shared = Arc<Mutex<Option<(TempPath, PathBuf)>>>;
 
 impl Pending {
     /// Makes the file, in the folder where it will have its name.
@@ -19,9 +26,10 @@ impl Pending {
         let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // As any new file, not only for its owner as temporary ones are.
         let anybody = Permissions::from_mode(0o666);
+        let prefix = prefix(name);
         // Held to the end: whoever discards finds no file, or this one.
-        let mut pending = self.lock();
-        let (file, written) = Builder::new().permissions(anybody).tempfile_in(folder)?.into_parts();
+        let mut pending = lock(&self.0);
+        let (file, written) = Builder::new().prefix(&prefix).permissions(anybody).tempfile_in(folder)?.into_parts();
         *pending = Some((written, name.to_owned()));
         Ok(file)
     }
@@ -29,16 +37,34 @@ impl Pending {
     /// Gives the file its name, if there is one.
     pub(super) fn persist(&self) -> Result<()> {
         // Held to the end: whoever discards comes before or after.
-        let mut pending = self.lock();
+        let mut pending = lock(&self.0);
         let Some((written, name)) = pending.take() else { return Ok(()) };
-        written.persist(&name).with_context(|| format!("writing `{}`", name.display()))
+        let written = written.persist(&name).map_err(|error| error.error);
+        written.with_context(|| format!("writing `{}`", name.display()))
     }
 
-    pub(crate) fn discard(&self) {
-        self.lock().take();
+    /// Removes the file, for when the program is told to stop.
+    pub(crate) fn discarder(&self) -> impl Fn() + Send + 'static {
+        let pending = self.0.clone();
+        move || drop(lock(&pending).take())
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<(TempPath, PathBuf)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Pending {
+    fn drop(&mut self) {
+        lock(&self.0).take();
     }
+}
+
+/// Hidden, and telling what it will be and whose it is.
+fn prefix(name: &Path) -> OsString {
+    let name = name.file_name().unwrap_or_default().as_bytes();
+    let mut prefix = OsString::from(".");
+    prefix.push(OsStr::from_bytes(&name[..name.len().min(NAME_BYTES)]));
+    prefix.push(".bam-");
+    prefix
+}
+
+fn lock(pending: &Shared) -> MutexGuard<'_, Option<(TempPath, PathBuf)>> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }

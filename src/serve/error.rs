@@ -46,7 +46,7 @@ pub(super) enum Refusals {
     NoKey(ErrorBody),
     #[response(status = 413, description = "too many inputs, tokens or bytes")]
     TooLarge(ErrorBody),
-    #[response(status = 415, description = "the body is not said to be JSON")]
+    #[response(status = 415, description = "the body is not said to be JSON, or is compressed")]
     NotJson(ErrorBody),
     #[response(status = 422, description = "well-formed, but not to be answered")]
     Invalid(ErrorBody),

@@ -1,7 +1,7 @@
 //! Keys that requests must bring.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result, ensure};
 use axum::extract::{Request, State};
@@ -14,46 +14,62 @@ use subtle::{Choice, ConstantTimeEq};
 use super::app::App;
 use super::error::ApiError;
 
-/// Digests of keys: all of one length, so that comparing them takes one time.
-pub(super) struct Keys(Vec<[u8; 32]>);
+/// Digests of the keys in a file: all of one length, so that comparing them takes one time.
+pub(super) struct Keys {
+    path: PathBuf,
+    digests: RwLock<Vec<[u8; 32]>>,
+}
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} keys", self.0.len())
+        write!(f, "{} keys", self.number())
     }
 }
 
 impl Keys {
-    /// One key a line; empty lines and lines that begin with `#` are none.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            Fault::new(
-                format!("the keys in `{}` can't be read", path.display()),
-                "`--api-keys FILE` has one key a line",
-            )
-        })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let keys: Vec<&str> = lines.collect();
-        // A header can't bring any other; a byte order mark would be a part of the first key.
-        ensure!(
-            keys.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())),
-            Fault::new(
-                format!("`{}` holds a key that no request can bring", path.display()),
-                "keys are of ASCII letters, digits and signs, without spaces; save the file without a byte order mark"
-            )
-        );
-        let keys: Vec<_> = keys.into_iter().map(digest).collect();
-        ensure!(
-            !keys.is_empty(),
-            Fault::new(format!("`{}` holds no key", path.display()), "write one key a line into it")
-        );
-        Ok(Self(keys))
+        Ok(Self { path: path.to_owned(), digests: RwLock::new(digests(path)?) })
+    }
+
+    /// Reads the file again; where it can't be, those read before stay.
+    pub(super) fn reread(&self) -> Result<usize> {
+        let digests = digests(&self.path)?;
+        *self.digests.write().unwrap_or_else(PoisonError::into_inner) = digests;
+        Ok(self.number())
+    }
+
+    fn number(&self) -> usize {
+        self.read_lock().len()
     }
 
     fn know(&self, key: &str) -> bool {
         let given = digest(key);
-        self.0.iter().fold(Choice::from(0), |known, key| known | key.ct_eq(&given)).into()
+        self.read_lock().iter().fold(Choice::from(0), |known, key| known | key.ct_eq(&given)).into()
     }
+
+    fn read_lock(&self) -> RwLockReadGuard<'_, Vec<[u8; 32]>> {
+        self.digests.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One key a line; empty lines and lines that begin with `#` are none.
+fn digests(path: &Path) -> Result<Vec<[u8; 32]>> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        Fault::new(format!("the keys in `{}` can't be read", path.display()), "`--api-keys FILE` has one key a line")
+    })?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<&str> = lines.collect();
+    // A header can't bring any other; a byte order mark would be a part of the first key.
+    ensure!(
+        keys.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())),
+        Fault::new(
+            format!("`{}` holds a key that no request can bring", path.display()),
+            "keys are of ASCII letters, digits and signs, without spaces; save the file without a byte order mark"
+        )
+    );
+    let keys: Vec<_> = keys.into_iter().map(digest).collect();
+    ensure!(!keys.is_empty(), Fault::new(format!("`{}` holds no key", path.display()), "write one key a line into it"));
+    Ok(keys)
 }
 
 fn digest(key: &str) -> [u8; 32] {

@@ -1,9 +1,10 @@
 //! Connections: how they begin, how long they last, and how they end.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -12,11 +13,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::app::App;
+use super::keys::Keys;
 use super::places::{Place, Places};
 use super::stream::Stream;
+use crate::ui::error::warn;
 use crate::ui::serving as story;
 
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +50,15 @@ const BACKLOG_CONNECTIONS: usize = 1024;
 /// Between tries where the system has no room for one more connection.
 const BREATH: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(listener: TcpListener, router: Router, bounds: &Bounds, app: &App) -> Result<Ended> {
+pub(super) async fn serve(listener: TcpListener, router: Router, bounds: &Bounds, app: &Arc<App>) -> Result<Ended> {
     let mut signals = Signals::watch()?;
+    let mut hangups = Hangups::watch(app)?;
     let places = Places::new(bounds.connections);
     let connections = Connections { router, places, bounds: *bounds, graceful: GracefulShutdown::new() };
     tokio::select! {
         () = connections.accept_all(&listener) => {}
         () = signals.next() => {}
+        () = hangups.end() => {}
     }
     app.drain();
     story::draining(connections.graceful.count());
@@ -106,6 +112,35 @@ impl Connections {
         match timeout(self.bounds.drain, self.graceful.shutdown()).await {
             Ok(()) => Ended::Drained,
             Err(_) => Ended::CutOff(self.places.open()),
+        }
+    }
+}
+
+/// SIGHUP: keys are read again; where there are none, it ends the server, as the end of its terminal means.
+struct Hangups<'a> {
+    app: &'a Arc<App>,
+    /// None where whoever started this wants it ignored, as `nohup` does.
+    hangup: Option<Signal>,
+}
+
+impl<'a> Hangups<'a> {
+    fn watch(app: &'a Arc<App>) -> Result<Self> {
+        let is_watched = app.keys.is_some() || !app.settings.ignores_hangup;
+        let hangup = is_watched.then(|| signal(SignalKind::hangup())).transpose().context("watching for SIGHUP")?;
+        Ok(Self { app, hangup })
+    }
+
+    /// Returns when the server is to end.
+    async fn end(&mut self) {
+        let Some(hangup) = &mut self.hangup else { return pending().await };
+        while hangup.recv().await.is_some() && self.app.keys.is_some() {
+            let app = self.app.clone();
+            let reread = spawn_blocking(move || app.keys.as_ref().map(Keys::reread)).await;
+            match reread.map_err(Error::from) {
+                Ok(Some(Ok(keys))) => story::keys_read(keys),
+                Ok(Some(Err(error))) | Err(error) => warn(&error.context("the keys are not read again")),
+                Ok(None) => {}
+            }
         }
     }
 }

@@ -65,13 +65,15 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Nobody else can reach it, or so it is meant.
     pub(crate) is_for_this_machine: bool,
+    /// Whoever started it wants SIGHUP ignored.
+    pub(crate) ignores_hangup: bool,
 }
 
 /// Serves the model until it is told to stop.
 ///
 /// # Errors
 /// When the address can't be had or the model can't be loaded.
-pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store) -> Result<Ended> {
+pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_hangup: bool) -> Result<Ended> {
     let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
     ensure!(
         args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
@@ -95,6 +97,7 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store) -> Result<E
         max_body_bytes: args.bounds.max_body.as_u64() as usize,
         timeout: args.bounds.timeout.into(),
         is_for_this_machine: args.listen.ip().is_loopback() && keys.is_none() && !args.insecure,
+        ignores_hangup,
     };
     // Requests are cut side by side; each need not be spread over threads too.
     keep_to_one_thread();

@@ -40,10 +40,12 @@ pub(super) struct Tokenized {
     input_ids: Vec<u32>,
     token_type_ids: Vec<u32>,
     lost_tokens: usize,
-    /// Its pieces, and the first of those that are cut off.
+    /// Its pieces: all that the model gets, and the first 64 of those that are cut off.
     text: Vec<WordPiece>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pair: Option<Vec<WordPiece>>,
+    /// Pieces of both that are cut off and not listed.
+    unlisted: usize,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,12 +105,16 @@ fn tokenized(model: &OnnxModel, input: &Texts) -> Result<Tokenized> {
     let pair_ids = pair.as_deref().map(ids);
     let row = row(&ids(&text), pair_ids.as_deref(), model.info.max_tokens, &model.word_pieces);
     let [kept_text, kept_pair] = row.kept;
+    let all = text.len() + pair.as_ref().map_or(0, Vec::len);
+    let (text, pair) = (word_pieces(text, kept_text), pair.map(|pair| word_pieces(pair, kept_pair)));
+    let unlisted = all - text.len() - pair.as_ref().map_or(0, Vec::len);
     Ok(Tokenized {
         input_ids: row.input_ids,
         token_type_ids: row.token_type_ids,
         lost_tokens: row.lost,
-        text: word_pieces(text, kept_text),
-        pair: pair.map(|pair| word_pieces(pair, kept_pair)),
+        text,
+        pair,
+        unlisted,
     })
 }
 

@@ -21,6 +21,10 @@ pub(crate) fn ready(model: &str, probes: usize, tasks: usize) {
     line("READY", &format!("{model}, {}, {tested}", plural(tasks, "task")));
 }
 
+pub(crate) fn keys_read(keys: usize) {
+    line("KEYS", &format!("read again, {}", plural(keys, "key")));
+}
+
 pub(crate) fn draining(connections: usize) {
     line("DRAINING", &format!("no new connections, {} to end", plural(connections, "connection")));
 }

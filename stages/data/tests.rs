@@ -407,7 +407,7 @@ fn errors_in_values_and_in_other_formats() {
             "x\tgood\n",
             &headless,
             "`all.tsv` has no header to find the column `text` in",
-            "give the column's number, from 1; or `header: true`",
+            "give the column's number, from 1; or read the first row as names",
         ),
         (
             "all.jsonl",

@@ -140,8 +140,14 @@ fn heads_are_kept_under_the_names_that_the_new_model_gives_them() {
         let path = folder.path().join(name);
         std::fs::create_dir(&path).unwrap();
         let (tasks, regression_output) = (model.tasks.clone(), model.regression_output);
-        let info =
-            ModelInfo { fingerprint: Fingerprint::of("key"), tasks, regression_output, max_tokens: 8, precision: None };
+        let info = ModelInfo {
+            fingerprint: Fingerprint::of("key"),
+            tasks,
+            regression_output,
+            max_tokens: 8,
+            precision: None,
+            tokenizer: None,
+        };
         write_checkpoint(&CheckpointFiles { folder: &path, tokenizer: &encoder }, model, &info).unwrap();
         path
     };

@@ -93,6 +93,7 @@ impl Export {
             regression_output,
             max_tokens: 64,
             precision: None,
+            tokenizer: None,
         };
         let export = Self { folder, info };
         fs::create_dir(export.model()).unwrap();

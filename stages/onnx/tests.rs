@@ -4,14 +4,16 @@ use std::fs;
 
 use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::ModelInfo;
-use bam_contract::artifact::encoder::{CONFIG, WEIGHTS};
+use bam_contract::artifact::encoder::{CONFIG, WEIGHTS, check_tokenizer, tokenizer_digest};
 use bam_contract::artifact::onnx::{CHECKPOINT, GRAPH, INPUTS, PRECISION, TASKS};
+use bam_contract::artifact::tokens::TokenizerInfo;
 use bam_contract::digest::{Digest, Fingerprint};
 use bam_contract::fault::hint_of;
 use bam_contract::stage::{GraphPrecision, RegressionOutput};
 use bam_contract::task::TaskSpec;
 use prost::Message;
 use safetensors::SafeTensors;
+use serde_json::{Value, json};
 
 use super::fixture::{Export, floats, inputs, nli_and_sim, reference, row_of};
 use super::proto::{FLOAT, TensorProto};
@@ -86,11 +88,39 @@ fn the_artifact_says_what_it_is() {
     assert_eq!(serde_json::from_str::<Vec<TaskSpec>>(&property(TASKS)).unwrap(), nli_and_sim());
     assert_eq!(property(PRECISION), "fp32");
     let fingerprint = Fingerprint::of("export");
-    let expected = ModelInfo { fingerprint, precision: Some(GraphPrecision::Fp32), ..export.info.clone() };
+    let tokenizer = Some(tokenizer_digest(&export.model()).unwrap());
+    let expected = ModelInfo { fingerprint, precision: Some(GraphPrecision::Fp32), tokenizer, ..export.info.clone() };
     assert_eq!(ModelInfo::read(&export.output()).unwrap(), expected);
-    for name in ["tokenizer.json", "vocab.txt", "tokenizer_config.json", CONFIG] {
+    for name in ["tokenizer.json", "vocab.txt", CONFIG] {
         assert_eq!(fs::read(export.output().join(name)).unwrap(), fs::read(export.model().join(name)).unwrap());
     }
+}
+
+#[test]
+fn the_tokenizer_of_an_export_knows_the_models_limit() {
+    let mut export = Export::of(nli_and_sim(), RegressionOutput::Linear);
+    export.info.max_tokens = 8;
+    export.info.write(&export.model()).unwrap();
+    let settings = || -> Value {
+        serde_json::from_slice(&fs::read(export.output().join("tokenizer_config.json")).unwrap()).unwrap()
+    };
+    let own = export.model().join("tokenizer_config.json");
+    let mut expected: Value = serde_json::from_slice(&fs::read(&own).unwrap()).unwrap();
+    assert_ne!(expected["model_max_length"], 8);
+    export.run().unwrap();
+    expected["model_max_length"] = json!(8);
+    assert_eq!(settings(), expected);
+
+    // A vocabulary alone, whose settings say which tokenizer it is: rows of the checkpoint's still fit.
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::remove_file(export.model().join(name)).unwrap();
+        fs::remove_file(export.output().join(name)).unwrap();
+    }
+    export.run().unwrap();
+    assert_eq!(settings(), json!({ "model_max_length": 8 }));
+    let digest = tokenizer_digest(&export.model()).unwrap();
+    let rows = TokenizerInfo { digest, vocabulary_size: 1, max_tokens: 8, pad_id: 0 };
+    check_tokenizer(&export.output(), &rows, "tokens").unwrap();
 }
 
 #[test]

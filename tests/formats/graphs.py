@@ -54,10 +54,11 @@ def as_probed(made: Made, precision: str) -> str:
     probes = json.loads((folder / "probes.json").read_text())
     most = json.loads((folder / "bam.json").read_text())["max_tokens"]
     tokenizer, graph = AutoTokenizer.from_pretrained(folder), session(made, precision)
+    hold("`model_max_length` of the tokenizer", tokenizer.model_max_length, most)
     apart = []
     for probe in probes["rows"]:
         texts = [[probe[name]] for name in ("text", "pair") if name in probe]
-        tokens = tokenizer(*texts, truncation=True, max_length=most, return_tensors="np")
+        tokens = tokenizer(*texts, truncation=True, return_tensors="np")
         hold("tokens of a probe", tokens["input_ids"].tolist(), [probe["input_ids"]])
         found = answers(graph, {name: tokens[name] for name in INPUTS})
         for task, wanted in probe["logits"].items():

@@ -31,12 +31,12 @@ fn answers(args: &[&str]) -> Vec<Value> {
 }
 
 /// The same with `input` on stdin.
-fn predict_from(input: &str, args: &[&str]) -> Vec<Value> {
+fn predict_from(input: impl AsRef<[u8]>, args: &[&str]) -> Vec<Value> {
     let mut command = exported().command(&[&["predict"], args].concat());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let input = input.as_ref().to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -61,11 +61,11 @@ fn every_format_gives_the_same_answers() {
     sandbox.write("rows.csv", &format!("said,id\n{csv}"));
     sandbox.write("rows.jsonl", &jsonl);
     write_parquet("rows.parquet", &rows.map(|(text, _)| text));
-    let mut packed = GzEncoder::new(File::create(sandbox.path("plain.txt.gz")).unwrap(), Compression::fast());
-    packed.write_all(plain.as_bytes()).unwrap();
-    packed.finish().unwrap();
+    fs::write(sandbox.path("plain.txt.gz"), packed(&plain)).unwrap();
     let expected = predict_from(&plain, &[]);
     assert_eq!(predict_from(&jsonl, &["--input-format", "jsonl", "--text", "said"]), expected);
+    assert_eq!(predict_from(packed(&jsonl), &["--input-format", "jsonl", "--text", "said"]), expected);
+    assert_eq!(predict_from(packed(&plain), &[]), expected);
     assert_eq!(expected.len(), 4);
     assert_eq!(expected[0]["tasks"].as_object().unwrap().keys().collect::<Vec<_>>(), ["acceptability", "sentiment"]);
     for args in [
@@ -80,6 +80,12 @@ fn every_format_gives_the_same_answers() {
     }
 }
 
+fn packed(text: &str) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(text.as_bytes()).unwrap();
+    packed.finish().unwrap()
+}
+
 fn write_parquet(name: &str, texts: &[&str]) {
     let schema = Arc::new(Schema::new(vec![Field::new("said", DataType::Utf8, false)]));
     let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(texts.to_vec()))]).unwrap();
@@ -91,7 +97,7 @@ fn write_parquet(name: &str, texts: &[&str]) {
 #[test]
 fn rows_keep_their_order_over_windows_and_lengths() {
     let texts: Vec<String> = (0..5000).map(|row| format!("{row} {}", "on and ".repeat(row * 7 % 23))).collect();
-    let answers = predict_from(&texts.join("\n"), &["--task", "sentiment", "--logits"]);
+    let answers = predict_from(texts.join("\n"), &["--task", "sentiment", "--logits"]);
     assert_eq!(answers.len(), 5000);
     for (index, answer) in answers.iter().enumerate() {
         assert_eq!(answer["row"], index + 1);
@@ -177,12 +183,28 @@ fn mistakes_are_told_with_their_place_and_leave_no_output() {
     sandbox.write("lacks.jsonl", "{\"text\": \"fine\"}\n{\"txt\": \"fine\"}\n");
     sandbox.write("bad.tsv", "text\tpair\na\tb\nc\n");
     sandbox.write("bad.txt", "fine\n");
+    sandbox.write("null.jsonl", "{\"text\": \"fine\"}\n{\"text\": null}\n");
     fs::write(sandbox.path("latin.txt"), b"fine\ncaf\xe9\n").unwrap();
+    fs::write(sandbox.path("wide.csv"), b"\xff\xfet\0e\0x\0t\0\n\0").unwrap();
+    fs::write(sandbox.path("cut.txt.gz"), &packed(&"a fine day\n".repeat(1000))[..30]).unwrap();
+    fs::create_dir(sandbox.path("never")).unwrap();
     for (args, error) in [
         (&["--input", "bad.jsonl"][..], "`bad.jsonl:3`: not a JSON object: expected `:`"),
         (&["--input", "lacks.jsonl"], "`lacks.jsonl:2`: no `text`\n\nhint: did you mean `txt`?"),
         (&["--input", "bad.tsv", "--pair", "pair"], "`bad.tsv:3`: 1 column, 2 expected"),
+        (&["--input", "null.jsonl"], "`null.jsonl:2`: `text` is neither text nor a number"),
         (&["--input", "latin.txt"], "`latin.txt:2`: not valid UTF-8"),
+        (
+            &["--input", "wide.csv"],
+            "`wide.csv:1`: UTF-16, not UTF-8\n\nhint: convert the file, for example with `iconv -f UTF-16 -t UTF-8`",
+        ),
+        (&["--input", "cut.txt.gz"], "reading `cut.txt.gz`"),
+        (&["--input", "bad.tsv", "--no-header"], "`bad.tsv` has no header to find the column `text` in"),
+        (
+            &["--input", "bad.txt", "--task", "sentiment,acceptability"],
+            "the model has no task `sentiment,acceptability`\n\nhint: name each by itself: \
+             `--task sentiment --task acceptability`",
+        ),
         (&["--input", "bad.tsv", "--text", "texd"], "`bad.tsv` has no column `texd`\n\nhint: did you mean `text`?"),
         (&["--input", "none.csv"], "`none.csv` is no file"),
         (&["--input", "pipeline.yaml"], "the ending of `pipeline.yaml` tells no format"),
@@ -198,14 +220,14 @@ fn mistakes_are_told_with_their_place_and_leave_no_output() {
         (&["--input", "bad.txt", "student"], "`student` is no exported model: it has no `model.onnx`"),
         (&["--input-format", "parquet"], "Parquet can't be read from stdin"),
     ] {
-        let said = predict(&[&["--output", "never.jsonl"], args].concat());
+        let said = predict(&[&["--output", "never/answers.jsonl"], args].concat());
         assert_eq!(said.code, 2, "{args:?}: {}", said.stderr);
         assert!(
             said.stderr.starts_with(&format!("error: {error}")) && said.stderr.contains("\nhint: "),
             "{args:?}: {}",
             said.stderr
         );
-        assert!(!sandbox.path("never.jsonl").exists());
+        assert_eq!(sandbox.names_in("never"), <[&str; 0]>::default(), "{args:?}");
     }
     let said = predict(&["--input", "bad.txt", "--output", "answers.xml"]);
     assert!(said.stderr.starts_with("error: the ending of `answers.xml` tells no format"), "{}", said.stderr);
@@ -272,6 +294,8 @@ fn a_signal_leaves_no_file_behind() {
             assert!(child.try_wait().unwrap().is_none(), "it waits for rows");
             std::thread::sleep(Duration::from_millis(5));
         }
+        let names = exported().names_in("interrupted");
+        assert!(names.iter().all(|name| name.starts_with(".answers.jsonl.bam-")), "{names:?}");
         // SAFETY: a signal to a child that is not yet waited for.
         unsafe { libc::kill(child.id().cast_signed(), signal) };
         assert_eq!((child.wait().unwrap().code(), files()), (Some(130), 0), "signal {signal}");

@@ -20,13 +20,13 @@ fn exported() -> &'static (Sandbox, Said) {
             "pipeline.yaml",
             &format!(
                 "seed: 17\n\
-                 for: {{ task: [sentiment, acceptability] }}\n\
+                 for: {{ task: [sentiment, acceptability], precision: [int8] }}\n\
                  stages:\n  \
                    examples@task: {{ data: {{ task: $task, grammar: {{ train: 256, dev: 16 }} }} }}\n  \
                    tokens@task:   {{ tokenize: {{ examples: examples@$task, encoder: {encoder}, max_tokens: 48 }} }}\n  \
                    student:       {{ train: {{ tokens: [tokens@*], encoder: {encoder}, epochs: 3, learning_rate: 1e-3 }} }}\n  \
-                   onnx:          {{ export: {{ model: student, precision: int8 }} }}\n  \
-                   scores:        {{ score: {{ models: [onnx], tokens: [tokens@sentiment], max_drop: 100 }} }}\n"
+                   onnx@precision: {{ export: {{ model: student, precision: $precision }} }}\n  \
+                   scores:        {{ score: {{ models: [onnx@*], tokens: [tokens@sentiment], max_drop: 100 }} }}\n"
             ),
         );
         let said = sandbox.bam(&["run"]);
@@ -38,8 +38,17 @@ fn exported() -> &'static (Sandbox, Said) {
 #[test]
 fn heads_that_nothing_scores_are_told() {
     let (_, said) = exported();
-    let told = "no `tokens` score `acceptability` of `onnx`: what it lost there is not known";
+    let told = "no `tokens` score `acceptability` of `onnx@int8`: what it lost there is not known";
     assert!(said.stderr.contains(told), "{}", said.stderr);
+}
+
+#[test]
+fn variants_are_named_where_none_has_the_name_alone() {
+    for command in ["predict", "serve"] {
+        let said = exported().0.bam(&[command, "onnx"]);
+        let told = "error: no artifact `onnx`\n\nhint: there are `onnx@int8`\n";
+        assert_eq!((said.code, said.stderr.as_str()), (2, told));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::{assert_error, serve};
+use crate::support::Sandbox;
 use crate::support::http::{Answer, Server};
 use crate::support::model::exported;
 
@@ -34,6 +35,48 @@ fn keys_are_asked_for_where_there_are_any() {
 }
 
 #[test]
+fn a_hangup_has_the_keys_read_again_and_without_keys_ends_the_server_in_order() {
+    let sandbox = exported();
+    sandbox.write("turned-keys.txt", "old-key\n");
+    let server = serve(&["--api-keys", "turned-keys.txt"]);
+    let status = |key: &str| {
+        server.try_request("GET", "/v1/tasks", &[&format!("authorization: Bearer {key}")], "").unwrap().status
+    };
+    sandbox.write("turned-keys.txt", "new-key\nother-key\n");
+    assert_eq!(["old-key", "new-key"].map(status), [200, 401]);
+    server.signal(libc::SIGHUP);
+    server.wait_until_it_says("KEYS read again, 2 keys");
+    assert_eq!(["old-key", "new-key"].map(status), [401, 200]);
+    sandbox.write("turned-keys.txt", "");
+    server.signal(libc::SIGHUP);
+    server.wait_until_it_says("`turned-keys.txt` holds no key");
+    assert_eq!(["old-key", "new-key"].map(status), [401, 200]);
+
+    let server = serve(&[]);
+    server.signal(libc::SIGHUP);
+    let (status, said) = server.end();
+    assert!(status.success() && said.contains("ENDED all that was accepted"), "{status}: {said}");
+}
+
+#[test]
+fn names_of_addresses_are_resolved() {
+    let server = Server::start(exported().command(&["serve", "--listen", "localhost:0"]));
+    assert!(server.address.ip().is_loopback());
+}
+
+#[test]
+fn a_model_that_is_not_there_is_told_with_what_is() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path("artifacts").display().to_string();
+    let said = sandbox.command(&["serve"]).output().unwrap();
+    let said = String::from_utf8(said.stderr).unwrap();
+    let told = format!(
+        "error: no run in `{folder}` that ended well has exported a model yet\n\nhint: say `-C DIR` or `--artifacts DIR`"
+    );
+    assert!(said.starts_with(&told), "{said}");
+}
+
+#[test]
 fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
     let sandbox = exported();
     sandbox.write("no-keys.txt", "\n# none\n");
@@ -41,6 +84,8 @@ fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
     for (args, error) in [
         (&["--listen", "0.0.0.0:0"][..], "`--listen 0.0.0.0:0` lets others in, and there are no keys"),
         (&["--listen", "[::]:0"], "`--listen [::]:0` lets others in, and there are no keys"),
+        (&["--listen", ":8099"], "invalid value ':8099' for '--listen <ADDRESS>': it lacks the host: `127.0.0.1:8099`"),
+        (&["--timeout", "0s"], "invalid value '0s' for '--timeout <TIME>': give a time above zero"),
         (&["--api-keys", "no-keys.txt"], "`no-keys.txt` holds no key"),
         (&["--api-keys", "odd-keys.txt"], "`odd-keys.txt` holds a key that no request can bring"),
         (&["--api-keys", "none.txt"], "the keys in `none.txt` can't be read"),
@@ -51,7 +96,8 @@ fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
         let said = sandbox.bam(&[&["serve"], args].concat());
         assert_eq!(said.code, 2, "{}", said.stderr);
         assert!(
-            said.stderr.starts_with(&format!("error: {error}")) && said.stderr.contains("\nhint: "),
+            said.stderr.starts_with(&format!("error: {error}"))
+                && (said.stderr.contains("\nhint: ") || error.starts_with("invalid value")),
             "{}",
             said.stderr
         );

@@ -86,6 +86,7 @@ fn answers_say_what_was_asked_for() {
     // An answer is not many times as large as its request.
     let cut = &server.post("/v1/tokenize", &json!({ "inputs": "weather ".repeat(1000) })).json()["results"][0];
     assert_eq!(cut["text"].as_array().unwrap().len(), 46 + 64);
+    assert_eq!(cut["unlisted"].as_u64().unwrap() + 64, cut["lost_tokens"].as_u64().unwrap());
     assert!(cut["lost_tokens"].as_u64().unwrap() > 900, "{}", cut["lost_tokens"]);
 
     let known = server.post("/predict?task=sentiment", &json!({ "inputs": "a fine day" })).json();

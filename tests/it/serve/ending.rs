@@ -128,4 +128,5 @@ fn a_second_signal_ends_a_server_that_computes() {
     server.signal(libc::SIGINT);
     let (status, said) = server.end();
     assert_eq!(status.code(), Some(130), "{status}: {said}");
+    assert!(!said.contains("warning"), "{said}");
 }

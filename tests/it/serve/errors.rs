@@ -16,6 +16,7 @@ fn every_error_has_one_form() {
         ("GET", "/v1/predict", &[], "", 405, "wrong_method"),
         ("POST", "/v1/predict", &[], "{}", 415, "not_json"),
         ("POST", "/v1/predict", &["content-type: text/plain"], "{}", 415, "not_json"),
+        ("POST", "/v1/predict", &[json_type, "content-encoding: gzip"], "{}", 415, "encoded_body"),
         ("POST", "/v1/predict", &[json_type], "", 400, "malformed_json"),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": \"a\"", 400, "malformed_json"),
         ("POST", "/v1/predict", &[json_type], "{\"inputs\": \"a\"} x", 400, "malformed_json"),
