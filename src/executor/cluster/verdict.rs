@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_asked_early_was_out_of_time_only_by_the_queues_word() {
-        let end = end(Some("exit code 1"), 3500.0);
+        let end = end(Some("exit code 1"), 3590.0);
         let (_, mut ask) = given();
         ask.kind = "exec".to_owned();
         let settings = serde_yaml::from_str("executor: slurm\nlimits: { exec: { time: 1h } }").unwrap();
