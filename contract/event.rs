@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::hint_of;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -30,6 +32,13 @@ pub enum Event {
 }
 
 impl Event {
+    /// That a stage failed, as an error tells it.
+    #[must_use]
+    pub fn failed(error: &anyhow::Error) -> Self {
+        let causes = error.chain().map(ToString::to_string).collect();
+        Self::Failed { causes, hint: hint_of(error).map(ToOwned::to_owned) }
+    }
+
     /// The same, fit for a line of a terminal or a table: any program may have said it.
     #[must_use]
     pub fn in_plain_words(self) -> Self {

@@ -7,7 +7,7 @@ mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -60,6 +60,10 @@ pub(crate) struct Settings {
     /// Variables that workers find in their environment.
     #[serde(default)]
     pub(crate) environment: BTreeMap<String, String>,
+    /// A folder of each node's own disk, such as `/local/bam`, where inputs are brought to and verified once for all jobs of the
+    /// node. Without it they are verified and read in the store.
+    #[serde(default)]
+    pub(crate) scratch: Option<PathBuf>,
     /// More options of `sbatch`, as they are, such as `--constraint=a100`.
     #[serde(default)]
     pub(crate) options: Vec<String>,
@@ -286,6 +290,10 @@ fn check(settings: &Settings, mistakes: &mut Mistakes) {
     };
     if settings.max_jobs == 0 {
         add(&["max_jobs"], false, "`max_jobs` is at least 1".to_owned(), None);
+    }
+    if settings.scratch.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+        let hint = "a path from `/`, the same on each node: a disk of its own".to_owned();
+        add(&["scratch"], false, "`scratch` must begin with `/`".to_owned(), Some(hint));
     }
     for (name, span) in [("grace", settings.grace), ("poll", settings.poll)] {
         if span.0 < Duration::from_secs(1) {

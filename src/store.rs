@@ -89,6 +89,17 @@ impl Store {
         self.root.join("store").join(kind).join(fingerprint.to_string())
     }
 
+    /// The store that an artifact's folder lies in, with the artifact's kind and fingerprint.
+    pub(crate) fn of_artifact(folder: &Path) -> Result<(Self, String, Fingerprint)> {
+        let name = |at: &Path| at.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned);
+        let parts = || {
+            let (kind, root) = (folder.parent()?, folder.ancestors().nth(3)?);
+            Some((root, name(kind)?, name(folder)?.parse().ok()?))
+        };
+        let (root, kind, fingerprint) = parts().with_context(|| format!("`{}` is no artifact", folder.display()))?;
+        Ok((Self::open(root)?, kind, fingerprint))
+    }
+
     /// A path of the store as the user would write it.
     pub(crate) fn shown(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.shown.join(inside))

@@ -5,7 +5,6 @@ use std::io::{Stdout, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use bam_contract::event::Event;
-use bam_contract::fault::hint_of;
 use serde_json::{Map, Value, json};
 
 /// No terminal shows more than a few states a second.
@@ -93,8 +92,7 @@ impl Reporter {
     }
 
     pub(crate) fn failed(&self, error: &anyhow::Error) {
-        let causes = error.chain().map(ToString::to_string).collect();
-        self.emit(&Event::Failed { causes, hint: hint_of(error).map(ToOwned::to_owned) });
+        self.emit(&Event::failed(error));
     }
 
     fn emit(&self, event: &Event) {

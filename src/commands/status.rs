@@ -12,7 +12,7 @@ use super::plan::unfetched;
 use super::remote::remote;
 use crate::cli::StatusArgs;
 use crate::executor::{Queued, jobs_of};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
@@ -32,11 +32,19 @@ pub(super) struct Standing {
     note: String,
 }
 
+/// A job in the queue, or one that has ended, that no run goes on with: its stage was edited since.
+struct Behind {
+    stage: String,
+    attempt: PathBuf,
+    /// Unless the queue says nothing of it.
+    queued: Option<Queued>,
+}
+
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
     let remote = remote(&args.source.remote, &pipeline, false, store)?;
     let owner = store.owner(&pipeline.file);
-    let standings = standings(&pipeline, store, remote.as_ref())?;
+    let (standings, behind) = looked_at(&pipeline, store, remote.as_ref())?;
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(folder, manifest)| Store::size_bytes(folder, manifest)).sum();
     let beside = store.beside();
@@ -53,13 +61,14 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
             .collect();
         ui::json::line(&json!({
             "pipeline": pipeline.name, "stages": stages, "differences": differences,
+            "left_behind": behind.iter().map(Behind::json).collect::<Vec<_>>(),
             "artifacts": all.len(), "artifacts_bytes": stored_bytes, "last_run": last_run,
             "other": beside.iter().map(|(what, count, size_bytes)| json!({"what": what, "count": count, "size_bytes": size_bytes})).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
     print_table(&standings);
-    let mut text = String::new();
+    let mut text: String = behind.iter().map(|behind| behind.line(store)).collect();
     for (what, values) in &differences {
         let values = values.iter().map(|(value, stages)| format!("{value} ({})", few(stages)));
         text += &format!("{what} differs: {}\n", values.collect::<Vec<_>>().join(", "));
@@ -80,6 +89,11 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
 
 /// How all stages of a pipeline stand, as far as is known of a remote without asking it.
 pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Result<Vec<Standing>> {
+    looked_at(pipeline, store, remote).map(|(standings, _)| standings)
+}
+
+/// The same, and the jobs of stages that are otherwise now.
+fn looked_at(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Result<(Vec<Standing>, Vec<Behind>)> {
     let mut planner = Planner::new(pipeline, store, BTreeSet::new()).with_known(remote);
     let plan = planner.plan()?;
     planner.finish();
@@ -88,12 +102,21 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
         _ => Vec::new(),
     };
     let left: Vec<Vec<PathBuf>> = plan.decisions.iter().map(left).collect();
-    let all = left.concat();
-    let jobs = if all.is_empty() { BTreeMap::new() } else { jobs_of(&all) };
     let owner = store.owner(&pipeline.file);
+    // What a stage makes is known once its inputs are.
+    let is_open = |(stage, decision): (&Stage, &Decision)| {
+        matches!(decision, Decision::Waits { .. }).then(|| stage.name.clone())
+    };
+    let open: BTreeSet<String> = pipeline.stages.iter().zip(&plan.decisions).filter_map(is_open).collect();
+    let mut behind = store.left_of(&owner);
+    behind.retain(|(attempt, stage)| !open.contains(stage) && !left.iter().flatten().any(|wanted| wanted == attempt));
+    let all: Vec<PathBuf> = left.iter().flatten().chain(behind.iter().map(|(attempt, _)| attempt)).cloned().collect();
+    let mut jobs = if all.is_empty() { BTreeMap::new() } else { jobs_of(&all) };
+    let behind = behind.into_iter().map(|(attempt, stage)| Behind { stage, queued: jobs.remove(&attempt), attempt });
+    let behind = behind.collect();
     let looked = Looked { store, cut_off: store.cut_off_of(&owner), owner, jobs };
     let stages = pipeline.stages.iter().zip(plan.decisions).zip(left);
-    Ok(stages
+    let standings = stages
         .map(|((stage, decision), left)| {
             let standing = looked.standing(&stage.name, decision, left.first());
             if standing.note.is_empty() && stage.unfetched().is_some() {
@@ -101,7 +124,22 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
             }
             standing
         })
-        .collect())
+        .collect();
+    Ok((standings, behind))
+}
+
+impl Behind {
+    fn line(&self, store: &Store) -> String {
+        let job = match &self.queued {
+            Some(queued) => in_words(queued),
+            None => format!("a job of which the queue says nothing, in `{}`", store.shown(&self.attempt).display()),
+        };
+        format!("left behind: {job}; it is of `{}` as that was before, and no run goes on with it\n", self.stage)
+    }
+
+    fn json(&self) -> Value {
+        json!({"stage": self.stage, "attempt": self.attempt, "queued": self.queued})
+    }
 }
 
 /// What is looked at beside decisions.

@@ -62,6 +62,14 @@ impl Store {
         submitted.filter_map(|folder| fingerprint_of(&folder).map(|fingerprint| (folder, fingerprint))).collect()
     }
 
+    /// The same of a pipeline, where no process waits for them: with the stages' names.
+    pub(crate) fn left_of(&self, owner: &Owner) -> Vec<(PathBuf, String)> {
+        let submitted = self.submitted().into_iter().filter(|(_, made)| !self.is_locked(*made));
+        let jobs = submitted.filter_map(|(folder, _)| Some((Job::read(&folder.join("job.json")).ok()?, folder)));
+        let own = jobs.filter(|(job, _)| self.owner(&job.pipeline) == *owner);
+        own.map(|(job, folder)| (folder, job.stage)).collect()
+    }
+
     /// What jobs that were submitted read: it stays for them, though no process holds it.
     pub(crate) fn read_by_jobs(&self) -> BTreeSet<Fingerprint> {
         let jobs = self.submitted().into_iter().filter_map(|(folder, _)| Job::read(&folder.join("job.json")).ok());

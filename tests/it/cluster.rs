@@ -5,6 +5,7 @@ mod adoption;
 mod arrays;
 mod command;
 mod faults;
+mod inputs;
 mod interrupt;
 mod lasting;
 mod profile;

@@ -65,6 +65,9 @@ pub(super) struct Call {
     pub(super) threads: usize,
     /// Whether it may use the GPUs that Slurm lets it see.
     pub(super) sees_gpus: bool,
+    /// A folder of the node's own disk, where inputs are brought to.
+    #[serde(default)]
+    pub(super) scratch: Option<PathBuf>,
 }
 
 /// What the node says when the worker has ended.
@@ -101,6 +104,11 @@ impl Files {
 
     pub(super) fn job(&self) -> PathBuf {
         self.numbered("job", ".json")
+    }
+
+    /// The job file as the node wrote it, with its inputs where it has brought them.
+    pub(super) fn placed(&self) -> PathBuf {
+        self.numbered("placed", ".json")
     }
 
     pub(super) fn call(&self) -> PathBuf {

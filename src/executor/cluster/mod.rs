@@ -6,6 +6,7 @@
 mod ask;
 mod clerk;
 mod files;
+mod inputs;
 mod job;
 mod node;
 mod program;
@@ -52,6 +53,8 @@ pub(crate) struct Cluster {
     cancels: bool,
     /// How often the queue is asked.
     poll: Duration,
+    /// The folder of each node's own that inputs are brought to.
+    scratch: Option<PathBuf>,
 }
 
 /// How long a second Ctrl-C waits for the queue to be told: a little longer than one of its programs may take.
@@ -74,11 +77,11 @@ impl Cluster {
             Engine::Slurm => Box::new(Slurm::begin(profile, settings.clone())?),
             Engine::Command => Box::new(Template::begin(profile)?),
         };
-        let (engine, poll) = (settings.executor, settings.poll.0);
+        let (engine, poll, scratch) = (settings.executor, settings.poll.0, settings.scratch.clone());
         let (requests, receiver) = mpsc::channel();
         let clerk = Clerk::new(queue, settings, vec![own, ATTENDANT.to_owned()], receiver);
         thread::Builder::new().name("clerk".to_owned()).spawn(|| clerk.work()).context("starting a thread")?;
-        Ok(Self { engine, requests, cancels, poll })
+        Ok(Self { engine, requests, cancels, poll, scratch })
     }
 
     /// Finds out by the queue of a profile, where it answers, whether it has what is named there.
@@ -109,6 +112,7 @@ impl Cluster {
             program: launch.program.map(<[String]>::to_vec),
             threads: launch.threads,
             sees_gpus: launch.needs.gpus > 0,
+            scratch: self.scratch.clone(),
         };
         let adopted = note.is_some();
         let note = note.unwrap_or_else(|| Note {

@@ -18,6 +18,7 @@ use bam_contract::event::Event;
 
 use super::super::{End, Executor as _, Launch, Local, MOST_WAITING, Message, Needs};
 use super::files::{Call, Files, NodeEnd, sizes, write_whole};
+use super::inputs;
 use crate::machine;
 
 /// The first argument of a `bam` that attends to a worker on a node; the attempt's folder and the submission's number follow.
@@ -62,11 +63,20 @@ fn work(files: &Files, is_signalled: &Arc<AtomicBool>) -> Result<End> {
         by_signal.stop();
     })
     .context("watching for signals")?;
-    let (job, log) = (files.job(), files.log());
+    let inputs = inputs::made_sure_of(files, call.scratch.as_deref(), is_signalled, |event| _ = events.add(&event));
+    let inputs = inputs.or_else(|error| {
+        // What is no fault of the input's is judged by why the job was to end.
+        if !is_signalled.load(Ordering::Relaxed) {
+            let failed = Event::failed(&error);
+            again_and_again(|| events.add(&failed)).context("writing the events")?;
+        }
+        Err(error)
+    })?;
+    let log = files.log();
     let launch = Launch {
         stage: 0,
         program: call.program.as_deref(),
-        job: &job,
+        job: &inputs.job,
         log: &log,
         threads: call.threads,
         gpus: (!call.sees_gpus).then_some(&[]),

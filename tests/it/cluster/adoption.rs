@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{LISTED, TAKES, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins};
-use crate::support::{Sandbox, until};
+use super::{LISTED, TAKES, before_others, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins};
+use crate::support::{Sandbox, said, until};
 
 const STAGE: &str = "examples@sentiment";
 
@@ -40,6 +40,20 @@ fn done(attempt: &Path, number: u32) {
     fs::write(attempt.join(format!("events.{number}.jsonl")), format!("{done}\n")).unwrap();
     let end = json!({"trouble": null, "peak_memory_bytes": 1, "wall_secs": 1.0, "host": "n1", "is_signalled": false});
     fs::write(attempt.join(format!("end.{number}.json")), end.to_string()).unwrap();
+}
+
+#[test]
+fn status_tells_of_a_job_whose_stage_was_edited_since() {
+    let (sandbox, _) = left();
+    let status = || {
+        let mut command = sandbox.command(&["status"]);
+        before_others(&mut command, &sandbox);
+        said(&mut command).stdout
+    };
+    assert!(!status().contains("left behind"), "the next run adopts it");
+    sandbox.edit("pipeline.yaml", "train: 20", "train: 21");
+    let wanted = "left behind: job 7 running on n1; it is of `examples@sentiment` as that was before, and no run goes on with it\n";
+    assert!(status().contains(wanted), "{}", status());
 }
 
 #[test]

@@ -27,7 +27,7 @@ poll: soon
     sandbox.write(
         "cluster.yaml",
         "executor: slurm\nlimits:\n  trian: { cpus: 4 }\n  train: { cpus: 0, time: 30s }\n  \
-         exec: { time: 2m, grace: 2m }\n  predict: { grace: 1m }\nenvironment: { 1ST: x }\noptions: [-p gpu, --wait]\nmax_jobs: 0\n",
+         exec: { time: 2m, grace: 2m }\n  predict: { grace: 1m }\nscratch: local/bam\nenvironment: { 1ST: x }\noptions: [-p gpu, --wait]\nmax_jobs: 0\n",
     );
     let said = sandbox.bam(&["run", "--profile", "cluster.yaml"]);
     assert_eq!(said.code, 2);
