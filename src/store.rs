@@ -100,6 +100,17 @@ impl Store {
         Ok((Self::open(root)?, kind, fingerprint))
     }
 
+    /// Has a network file system show what other hosts have made of a kind, which may show what it knew a minute ago.
+    pub(crate) fn look_anew(&self, kind: &str) {
+        let all = self.root.join("store");
+        let folder = all.join(kind);
+        // Of a folder that is taken not to be there the one above knows more.
+        if !folder.exists() {
+            refresh(&all);
+        }
+        refresh(&folder);
+    }
+
     /// A path of the store as the user would write it.
     pub(crate) fn shown(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.shown.join(inside))
@@ -250,6 +261,12 @@ fn led_to(link: &Path) -> Option<(Fingerprint, Option<Manifest>)> {
     // In a copy of a store that followed links it is the artifact itself.
     let fingerprint = named.or(manifest.as_ref().map(|manifest| manifest.fingerprint))?;
     Some((fingerprint, manifest))
+}
+
+/// Has a network file system look at a folder anew, which may show it as it was a minute ago: that it changes from here too lets it
+/// know.
+pub(crate) fn refresh(folder: &Path) {
+    _ = tempfile::NamedTempFile::new_in(folder);
 }
 
 pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {

@@ -1,5 +1,7 @@
 //! `bam status`.
 
+mod behind;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -22,6 +24,7 @@ use crate::ui;
 use crate::ui::story::in_words;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, plural};
+use behind::{Wanted, behind};
 
 /// How one stage stands.
 pub(super) struct Standing {
@@ -32,19 +35,12 @@ pub(super) struct Standing {
     note: String,
 }
 
-/// A job in the queue, or one that has ended, that no run goes on with: its stage was edited since.
-struct Behind {
-    stage: String,
-    attempt: PathBuf,
-    /// Unless the queue says nothing of it.
-    queued: Option<Queued>,
-}
-
 pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
     let pipeline = Pipeline::load(&args.source.pipeline, &args.source.overrides)?;
     let remote = remote(&args.source.remote, &pipeline, false, store)?;
     let owner = store.owner(&pipeline.file);
-    let (standings, behind) = looked_at(&pipeline, store, remote.as_ref())?;
+    let (standings, wanted) = looked_at(&pipeline, store, remote.as_ref())?;
+    let behind = behind(&wanted, store, &owner);
     let all = store.all();
     let stored_bytes: u64 = all.iter().map(|(folder, manifest)| Store::size_bytes(folder, manifest)).sum();
     let beside = store.beside();
@@ -61,7 +57,7 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
             .collect();
         ui::json::line(&json!({
             "pipeline": pipeline.name, "stages": stages, "differences": differences,
-            "left_behind": behind.iter().map(Behind::json).collect::<Vec<_>>(),
+            "left_behind": behind.iter().map(behind::Behind::json).collect::<Vec<_>>(),
             "artifacts": all.len(), "artifacts_bytes": stored_bytes, "last_run": last_run,
             "other": beside.iter().map(|(what, count, size_bytes)| json!({"what": what, "count": count, "size_bytes": size_bytes})).collect::<Vec<_>>(),
         }));
@@ -92,8 +88,7 @@ pub(super) fn standings(pipeline: &Pipeline, store: &Store, remote: Option<&Remo
     looked_at(pipeline, store, remote).map(|(standings, _)| standings)
 }
 
-/// The same, and the jobs of stages that are otherwise now.
-fn looked_at(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Result<(Vec<Standing>, Vec<Behind>)> {
+fn looked_at(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Result<(Vec<Standing>, Wanted)> {
     let mut planner = Planner::new(pipeline, store, BTreeSet::new()).with_known(remote);
     let plan = planner.plan()?;
     planner.finish();
@@ -102,19 +97,12 @@ fn looked_at(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Res
         _ => Vec::new(),
     };
     let left: Vec<Vec<PathBuf>> = plan.decisions.iter().map(left).collect();
+    let is_open =
+        |(stage, decision): (&Stage, &Decision)| matches!(decision, Decision::Waits { .. }).then(|| stage.name.clone());
+    let open = pipeline.stages.iter().zip(&plan.decisions).filter_map(is_open).collect();
+    let wanted = Wanted { attempts: left.concat(), open };
     let owner = store.owner(&pipeline.file);
-    // What a stage makes is known once its inputs are.
-    let is_open = |(stage, decision): (&Stage, &Decision)| {
-        matches!(decision, Decision::Waits { .. }).then(|| stage.name.clone())
-    };
-    let open: BTreeSet<String> = pipeline.stages.iter().zip(&plan.decisions).filter_map(is_open).collect();
-    let mut behind = store.left_of(&owner);
-    behind.retain(|(attempt, stage)| !open.contains(stage) && !left.iter().flatten().any(|wanted| wanted == attempt));
-    let all: Vec<PathBuf> = left.iter().flatten().chain(behind.iter().map(|(attempt, _)| attempt)).cloned().collect();
-    let mut jobs = if all.is_empty() { BTreeMap::new() } else { jobs_of(&all) };
-    let behind = behind.into_iter().map(|(attempt, stage)| Behind { stage, queued: jobs.remove(&attempt), attempt });
-    let behind = behind.collect();
-    let looked = Looked { store, cut_off: store.cut_off_of(&owner), owner, jobs };
+    let looked = Looked { store, cut_off: store.cut_off_of(&owner), owner, jobs: jobs_of_any(&wanted.attempts) };
     let stages = pipeline.stages.iter().zip(plan.decisions).zip(left);
     let standings = stages
         .map(|((stage, decision), left)| {
@@ -125,21 +113,11 @@ fn looked_at(pipeline: &Pipeline, store: &Store, remote: Option<&Remote>) -> Res
             standing
         })
         .collect();
-    Ok((standings, behind))
+    Ok((standings, wanted))
 }
 
-impl Behind {
-    fn line(&self, store: &Store) -> String {
-        let job = match &self.queued {
-            Some(queued) => in_words(queued),
-            None => format!("a job of which the queue says nothing, in `{}`", store.shown(&self.attempt).display()),
-        };
-        format!("left behind: {job}; it is of `{}` as that was before, and no run goes on with it\n", self.stage)
-    }
-
-    fn json(&self) -> Value {
-        json!({"stage": self.stage, "attempt": self.attempt, "queued": self.queued})
-    }
+fn jobs_of_any(attempts: &[PathBuf]) -> BTreeMap<PathBuf, Queued> {
+    if attempts.is_empty() { BTreeMap::new() } else { jobs_of(attempts) }
 }
 
 /// What is looked at beside decisions.

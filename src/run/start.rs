@@ -120,6 +120,7 @@ impl Run<'_, '_> {
         let Ready { stage: at, key, reasons, .. } = ready;
         let stage = &self.pipeline.stages[at];
         let fingerprint = key.fingerprint();
+        self.store.look_anew(&key.kind);
         match self.store.find(&key.kind, fingerprint)? {
             Found::Absent => {}
             Found::Sound(_) if reasons.contains(&Reason::Forced) => {}

@@ -82,6 +82,9 @@ pub(super) struct NodeEnd {
     /// Files of its output, with their sizes, if it ended well.
     #[serde(default)]
     pub(super) output: BTreeMap<PathBuf, u64>,
+    /// How long the file of events is then: a network file system may show less of it for a while.
+    #[serde(default)]
+    pub(super) events_bytes: u64,
 }
 
 impl Files {
@@ -225,12 +228,6 @@ pub(super) fn sizes(folder: &Path) -> io::Result<BTreeMap<PathBuf, u64>> {
         }
     }
     Ok(sizes)
-}
-
-/// Has a network file system look at a folder anew, which may show it as it was a minute ago: that it changes from here too lets it
-/// know.
-pub(super) fn refresh(folder: &Path) {
-    _ = tempfile::NamedTempFile::new_in(folder);
 }
 
 impl Note {

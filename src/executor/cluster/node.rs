@@ -44,7 +44,9 @@ pub(crate) fn attend(mut arguments: impl Iterator<Item = OsString>) -> ExitCode 
     let is_signalled = is_signalled.load(Ordering::Relaxed);
     let wall_secs = started.elapsed().as_secs_f64();
     let output = if trouble.is_none() { sizes(&files.output()).unwrap_or_default() } else { BTreeMap::new() };
-    let end = NodeEnd { trouble, peak_memory_bytes, wall_secs, host: machine::host(), is_signalled, output };
+    let events_bytes = fs::metadata(files.events()).map_or(0, |metadata| metadata.len());
+    let host = machine::host();
+    let end = NodeEnd { trouble, peak_memory_bytes, wall_secs, host, is_signalled, output, events_bytes };
     let bytes = serde_json::to_vec(&end).expect("an end is plain data");
     // Where it can't be written, the engine goes by what Slurm says.
     if again_and_again(|| write_whole(&files.end(), &bytes)).is_err() { ExitCode::FAILURE } else { code }
@@ -72,11 +74,16 @@ fn work(files: &Files, is_signalled: &Arc<AtomicBool>) -> Result<End> {
         }
         Err(error)
     })?;
-    let log = files.log();
+    let (mut job, log) = (files.job(), files.log());
+    if let Some(placed) = &inputs.placed {
+        job = files.placed();
+        let bytes = serde_json::to_vec_pretty(placed)?;
+        again_and_again(|| write_whole(&job, &bytes)).context("writing where inputs are")?;
+    }
     let launch = Launch {
         stage: 0,
         program: call.program.as_deref(),
-        job: &inputs.job,
+        job: &job,
         log: &log,
         threads: call.threads,
         gpus: (!call.sees_gpus).then_some(&[]),

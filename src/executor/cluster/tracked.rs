@@ -189,7 +189,7 @@ impl Tracked {
     }
 
     pub(super) fn verdict(&mut self, settings: &Settings) -> Verdict {
-        let shows_output = self.shows_output();
+        let shows_all = self.shows_all();
         let standing = match &self.in_queue {
             Some(job) if job.has_ended() => Standing::Ended(job),
             _ => match &self.account {
@@ -203,7 +203,7 @@ impl Tracked {
             note: &self.note,
             last: self.last.as_ref(),
             end: self.end.as_ref(),
-            shows_output,
+            shows_all,
             limit: self.in_queue.as_ref().and_then(|job| job.time_limit),
             standing,
             waited: self.ended_at.map_or(Duration::ZERO, |at| at.elapsed()),
@@ -304,9 +304,27 @@ mod tests {
             is_memory_known: true,
             gpus: 0,
         };
-        let call = Call { program: None, threads: 1, sees_gpus: false };
+        let call = Call { program: None, threads: 1, sees_gpus: false, scratch: None };
         let resume = folder.path().join("resume");
         Tracked::new(0, folder.path().to_owned(), (ask, call, note), resume, mpsc::sync_channel(8).0)
+    }
+
+    #[test]
+    fn words_that_are_not_seen_yet_are_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tracked = tracked(&folder, Note { number: 1, ..Note::default() });
+        let failed = r#"{"event": "failed", "causes": ["no rows"], "hint": null}"#.to_owned() + "\n";
+        let end = serde_json::json!({
+            "trouble": "exit code 1", "peak_memory_bytes": 0, "wall_secs": 1.0, "host": "n1", "is_signalled": false,
+            "events_bytes": failed.len(),
+        });
+        std::fs::write(tracked.files().end(), end.to_string()).unwrap();
+        std::fs::write(tracked.files().events(), "").unwrap();
+        assert!(tracked.look_for_end());
+        assert!(!tracked.shows_all());
+        std::fs::write(tracked.files().events(), failed).unwrap();
+        assert!(!tracked.shows_all(), "they are heard now");
+        assert!(tracked.shows_all() && matches!(tracked.last, Some(Event::Failed { .. })));
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub(super) struct Known<'a> {
     /// What the worker said last.
     pub(super) last: Option<&'a Event>,
     pub(super) end: Option<&'a NodeEnd>,
-    /// Whether all that the node says was made is seen here.
-    pub(super) shows_output: bool,
+    /// Whether all that was said and made there is seen here.
+    pub(super) shows_all: bool,
     /// The time that the queue gives the job, as far as it said.
     pub(super) limit: Option<Duration>,
     pub(super) standing: Standing<'a>,
@@ -90,9 +90,13 @@ impl Known<'_> {
         let is_settled = !matches!(self.standing, Standing::Open);
         match self.end {
             Some(end) => {
+                // A last word that isn't seen yet would say why.
+                if !self.shows_all && self.waited < SETTLE_OUTPUT {
+                    return Verdict::Wait;
+                }
                 let is_stopped = matches!(self.last, Some(Event::Stopped { .. }));
                 let is_clear = end.trouble.is_none() && !is_stopped || matches!(self.last, Some(Event::Failed { .. }));
-                if is_clear && end.trouble.is_none() && !self.shows_output {
+                if is_clear && end.trouble.is_none() && !self.shows_all {
                     return self.without_output(end);
                 }
                 if is_clear || self.watched == Watched::ToItsEnd {
@@ -116,9 +120,6 @@ impl Known<'_> {
 
     /// About one that did its work, of which not all is seen.
     fn without_output(&self, end: &NodeEnd) -> Verdict {
-        if self.waited < SETTLE_OUTPUT {
-            return Verdict::Wait;
-        }
         let trouble = format!("not all that {} made is seen here, of {} files", self.job(), end.output.len());
         Verdict::Failed { trouble, hint: Some("is the store on a file system that the nodes share?".to_owned()) }
     }

@@ -52,7 +52,8 @@ fn status_tells_of_a_job_whose_stage_was_edited_since() {
     };
     assert!(!status().contains("left behind"), "the next run adopts it");
     sandbox.edit("pipeline.yaml", "train: 20", "train: 21");
-    let wanted = "left behind: job 7 running on n1; it is of `examples@sentiment` as that was before, and no run goes on with it\n";
+    let wanted = "left behind: job 7 running on n1; it makes `examples@sentiment` with other settings than now, \
+                  and a run goes on with it only under those\n";
     assert!(status().contains(wanted), "{}", status());
 }
 

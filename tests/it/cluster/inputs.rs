@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::SystemTime;
 
-use super::{LISTED, TAKES, of_stand_ins, run_with_stand_ins, stand_in};
-use crate::support::Sandbox;
+use super::{LISTED, TAKES, before_others, of_stand_ins, run_with_stand_ins, stand_in};
+use crate::support::{Sandbox, said};
 
 /// Tells where it found its input, beside a copy of it.
 const SEES: &str = r#"
@@ -76,7 +76,7 @@ fn a_node_brings_what_its_jobs_read_to_its_own_disk_once() {
     let sandbox = with_scratch();
     run(&sandbox, "one");
     let fingerprint = sandbox.manifest("examples@sentiment")["fingerprint"].as_str().unwrap().to_owned();
-    let folder = sandbox.path("local/store/data").join(&fingerprint);
+    let folder = sandbox.path("local/inputs/store/data").join(&fingerprint);
     assert_eq!(sandbox.read("artifacts/latest/one/path"), folder.display().to_string());
     let inode = || fs::metadata(folder.join("train.parquet")).unwrap().ino();
     let first = inode();
@@ -87,7 +87,7 @@ fn a_node_brings_what_its_jobs_read_to_its_own_disk_once() {
         sandbox.read("artifacts/latest/one/copy"),
         sandbox.read("artifacts/latest/examples@sentiment/train.parquet")
     );
-    assert_eq!(sandbox.names_in("local/tmp"), [""; 0]);
+    assert_eq!(sandbox.names_in("local/inputs/tmp"), [""; 0]);
     assert_eq!(sandbox.names_in("artifacts/tmp"), [""; 0]);
 
     // One that has changed there is brought again.
@@ -100,13 +100,48 @@ fn a_node_brings_what_its_jobs_read_to_its_own_disk_once() {
 }
 
 #[test]
+fn jobs_that_want_the_same_at_once_bring_it_once() {
+    let sandbox = with_scratch();
+    sandbox.edit("cluster.yaml", "max_jobs: 1", "max_jobs: 2");
+    // Which of two names the queue lists doesn't matter: both jobs end by what their node writes.
+    sandbox.write(
+        "both.py",
+        &SEES.replace("import json", "import time, json").replace("(entry,)", "time.sleep(1)\n(entry,)"),
+    );
+    sandbox.edit(
+        "pipeline.yaml",
+        "sees.py], inputs: { rows: examples@sentiment }, params: { is: one }",
+        "both.py], inputs: { rows: examples@sentiment }, params: { is: one }",
+    );
+    run(&sandbox, "examples@sentiment");
+    let mut command = sandbox.command(&["run", "--profile", "cluster.yaml", "pipeline.yaml", "one", "two"]);
+    before_others(&mut command, &sandbox);
+    let both = said(command.env_remove("BAM_JOBS"));
+    assert_eq!(both.code, 0, "{}", both.stderr);
+    assert_eq!(sandbox.read("artifacts/latest/one/path"), sandbox.read("artifacts/latest/two/path"));
+    assert!(!both.stderr.contains("not on a disk of"), "{}", both.stderr);
+    assert_eq!(sandbox.names_in("local/inputs/store/data").len(), 1);
+}
+
+#[test]
+fn one_input_that_has_no_room_there_is_read_in_the_store_and_the_others_are_not() {
+    let sandbox = with_scratch();
+    run(&sandbox, "tokens@sentiment");
+    // A file where the folder of that kind is to be.
+    sandbox.write("local/inputs/store/train", "no folder");
+    let told = run(&sandbox, "predictions@sentiment");
+    assert!(told.contains("its input `teacher@sentiment` is read in the store, not on a disk of "), "{told}");
+    assert_eq!(sandbox.names_in("local/inputs/store/tokenize").len(), 1);
+}
+
+#[test]
 fn the_nodes_own_disk_changes_no_artifact() {
     let (sandbox, local) = (with_scratch(), Sandbox::with_small_pipeline());
     run(&sandbox, "scores");
     assert_eq!(local.bam(&["run"]).code, 0);
     assert_eq!(sandbox.contents(), local.contents());
-    let read =
-        ["tokenize", "train", "predict", "export"].map(|kind| sandbox.names_in(&format!("local/store/{kind}")).len());
+    let read = ["tokenize", "train", "predict", "export"]
+        .map(|kind| sandbox.names_in(&format!("local/inputs/store/{kind}")).len());
     assert_eq!(read, [2, 3, 2, 1], "each that some stage reads");
 }
 
@@ -114,13 +149,13 @@ fn the_nodes_own_disk_changes_no_artifact() {
 fn what_no_job_has_read_for_a_week_leaves_a_nodes_disk() {
     let sandbox = with_scratch();
     run(&sandbox, "one");
-    let folder = sandbox.names_in("local/store/data").remove(0);
-    let manifest = format!("local/store/data/{folder}/manifest.json");
+    let folder = sandbox.names_in("local/inputs/store/data").remove(0);
+    let manifest = format!("local/inputs/store/data/{folder}/manifest.json");
     let made = sandbox.manifest("examples@sentiment")["provenance"]["finished_unix_secs"].to_string();
     sandbox.edit(&manifest, &format!("\"finished_unix_secs\": {made}"), "\"finished_unix_secs\": 1");
     run(&sandbox, "teacher@sentiment");
     assert!(sandbox.path(&manifest).exists(), "it was read a moment ago");
-    let lock = File::options().write(true).open(sandbox.path(&format!("local/locks/{folder}"))).unwrap();
+    let lock = File::options().write(true).open(sandbox.path(&format!("local/inputs/locks/{folder}"))).unwrap();
     lock.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     run(&sandbox, "predictions@sentiment");
     assert!(!sandbox.path(&manifest).exists());
@@ -131,10 +166,7 @@ fn a_node_whose_disk_takes_nothing_reads_in_the_store_and_says_so() {
     let sandbox = with_scratch();
     sandbox.write("local", "no folder");
     let told = run(&sandbox, "one");
-    assert!(
-        told.contains("inputs are read from the store, not from `") && told.contains("` is not a folder"),
-        "{told}"
-    );
+    assert!(told.contains("inputs are read in the store, not on a disk of "), "{told}");
     let path = sandbox.read("artifacts/latest/one/path");
     assert!(path.starts_with(&sandbox.path("artifacts").display().to_string()), "{path}");
 }

@@ -9,8 +9,8 @@ use bam_contract::event::Event;
 use bam_contract::job::STATE_FILE;
 
 use super::super::super::Message;
-use super::super::files::refresh;
 use super::Tracked;
+use crate::store::refresh;
 
 /// Between two times that the file system is made to look anew.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -76,10 +76,12 @@ impl Tracked {
         [Some(self.folder.as_path()), resume].into_iter().flatten().for_each(refresh);
     }
 
-    /// Whether all that the node says was made is seen.
-    pub(super) fn shows_output(&mut self) -> bool {
-        let shows = self.end.as_ref().is_none_or(|end| self.files().shows(&end.output));
+    /// Whether all that was said and made on the node is seen.
+    pub(super) fn shows_all(&mut self) -> bool {
+        let Some(end) = &self.end else { return true };
+        let shows = self.read_bytes >= end.events_bytes && self.files().shows(&end.output);
         if !shows {
+            self.listen();
             self.refresh();
             refresh(&self.files().output());
         }

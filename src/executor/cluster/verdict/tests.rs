@@ -34,7 +34,7 @@ fn known<'a>(
         note,
         last,
         end,
-        shows_output: true,
+        shows_all: true,
         limit: None,
         standing,
         waited: SETTLE,
@@ -58,7 +58,7 @@ fn verdict(state: Option<&str>, last: Option<&Event>, end: Option<&NodeEnd>, cha
 fn end(trouble: Option<&str>, wall_secs: f64) -> NodeEnd {
     let trouble = trouble.map(ToOwned::to_owned);
     let (host, is_signalled) = ("n1".to_owned(), wall_secs > 0.0);
-    NodeEnd { trouble, peak_memory_bytes: 0, wall_secs, host, is_signalled, output: BTreeMap::new() }
+    NodeEnd { trouble, peak_memory_bytes: 0, wall_secs, host, is_signalled, output: BTreeMap::new(), events_bytes: 0 }
 }
 
 fn stopped(summary: &str) -> Event {
@@ -159,8 +159,10 @@ fn a_program_that_is_not_asked_early_was_out_of_time_only_by_the_queues_word() {
 #[test]
 fn what_was_made_is_waited_for_until_it_is_seen() {
     let unseen = |waited: fn(&mut Known<'_>)| verdict(None, None, Some(&end(None, 0.0)), waited);
-    assert_eq!(unseen(|known| known.shows_output = false), Verdict::Wait);
-    let never = unseen(|known| (known.shows_output, known.waited) = (false, SETTLE_OUTPUT));
+    assert_eq!(unseen(|known| known.shows_all = false), Verdict::Wait);
+    let why = verdict(Some("FAILED"), None, Some(&end(Some("exit code 1"), 0.0)), |known| known.shows_all = false);
+    assert_eq!(why, Verdict::Wait, "its last word may say why");
+    let never = unseen(|known| (known.shows_all, known.waited) = (false, SETTLE_OUTPUT));
     assert_eq!(trouble(never), "not all that job 7 on n1 made is seen here, of 0 files");
 }
 
