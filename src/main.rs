@@ -21,6 +21,7 @@ mod remote; // artifacts shared with others
 mod report; // what there is to tell of a pipeline, as a page
 mod run; // the loop
 mod serve; // an exported model over HTTP
+mod span;
 mod store; // artifacts/
 mod ui; // all that is printed
 

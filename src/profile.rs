@@ -6,7 +6,6 @@ mod schema;
 mod template;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,10 +14,11 @@ use bam_contract::fault::closest;
 use bam_contract::stage::KINDS;
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Gpus, Mistakes, Place, Resources, did_you_mean, plain};
+use crate::span::Span;
 pub(crate) use schema::schema;
 pub(crate) use template::{Templates, fill};
 
@@ -129,40 +129,6 @@ pub(crate) enum OnInterrupt {
     Leave,
 }
 
-/// A length of time, as people write it: `30m`, `4h`, `2days`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let parsed = humantime::parse_duration(&text).map_err(|_| {
-            serde::de::Error::custom(format!("the text \"{text}\" is no length of time such as 30m, 4h or 2days"))
-        });
-        parsed.map(Self)
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", humantime::format_duration(self.0))
-    }
-}
-
-impl JsonSchema for Span {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Span".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]", "examples": ["30m", "4h"] })
-    }
-}
-
 fn hundred() -> usize {
     100
 }
@@ -222,13 +188,14 @@ const ENTRIES: [(&str, &str); 12] = [
 
 impl Settings {
     /// How long before its time limit a stage of a kind is asked to end, if it is. All trainings can keep a state; of programs
-    /// only who wrote the profile knows.
-    pub(crate) fn grace_of(&self, kind: &str) -> Option<Span> {
+    /// only who wrote the profile knows. One that a pipeline file gives less time than that has half of it.
+    pub(crate) fn grace_of(&self, kind: &str, time: Option<Span>) -> Option<Span> {
         if !KEEP_STATE.contains(&kind) {
             return None;
         }
         let own = self.limits.get(kind).and_then(|limit| limit.grace);
-        own.or_else(|| (kind == "train").then_some(self.grace))
+        let grace = own.or_else(|| (kind == "train").then_some(self.grace))?;
+        Some(time.filter(|time| time.0 <= grace.0).map_or(grace, |time| Span(time.0 / 2)))
     }
 }
 
@@ -250,8 +217,12 @@ impl Profile {
 
     /// What stages of each kind are given where the pipeline file doesn't say.
     pub(crate) fn resources(&self) -> BTreeMap<String, Resources> {
-        let given =
-            |limit: &Limit| Resources { threads: limit.cpus, memory: limit.memory, gpus: limit.gpus.map(Gpus::whole) };
+        let given = |limit: &Limit| Resources {
+            threads: limit.cpus,
+            memory: limit.memory,
+            gpus: limit.gpus.map(Gpus::whole),
+            time: limit.time,
+        };
         self.settings.limits.iter().map(|(kind, limit)| (kind.clone(), given(limit))).collect()
     }
 
@@ -320,7 +291,7 @@ fn check(settings: &Settings, mistakes: &mut Mistakes) {
             add(&["limits", kind, "grace"], false, "`grace` is at least 1 second".to_owned(), None);
         }
         let place = ["limits", kind, "time"];
-        match (limit.time, settings.grace_of(kind)) {
+        match (limit.time, settings.grace_of(kind, None)) {
             (Some(Span(time)), _) if time < Duration::from_mins(1) => {
                 add(&place, false, "`time` is at least a minute, Slurm's own grain".to_owned(), None);
             }

@@ -79,6 +79,9 @@ impl Crew {
             Some(pool) if parts.len() > 1 => {
                 let computed = pool.broadcast(|thread| {
                     let part = parts.get(thread.index())?;
+                    // A thread that libtorch doesn't know yet takes, when it first computes, the number that any thread set last. Asked
+                    // for it, it does so now.
+                    _ = tch::get_num_threads();
                     // Of libtorch's products within the part.
                     tch::set_num_threads(self.threads_of(thread.index(), parts.len()) as i32);
                     Some(compute(part))
@@ -93,7 +96,20 @@ impl Crew {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
+
+    #[test]
+    fn each_part_computes_with_the_threads_that_it_is_given() {
+        let crew = Crew::new(3, Device::Cpu).unwrap();
+        let all_are_there = Barrier::new(2);
+        let threads = crew.compute(&[(), ()], |()| {
+            all_are_there.wait();
+            tch::get_num_threads()
+        });
+        assert_eq!(threads, [2, 1]);
+    }
 
     /// However many threads there are, none is left out and each has as many rows.
     #[test]

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::profile::OnInterrupt;
 use crate::remote::{Pushed, Trouble};
+use crate::span::Span;
 pub(crate) use cluster::{ATTENDANT, Cluster, JobId, attend, jobs_of};
 pub(crate) use groups::{GUARDIAN, guard};
 pub(crate) use local::Local;
@@ -87,6 +88,8 @@ pub(crate) struct Needs<'a> {
     /// Whether that is more than a guess at any program.
     pub(crate) is_memory_known: bool,
     pub(crate) gpus: usize,
+    /// That one job may take, where somebody says so.
+    pub(crate) time: Option<Span>,
 }
 
 /// A worker under way.

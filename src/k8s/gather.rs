@@ -11,8 +11,9 @@ use super::waves::waves;
 use crate::fingerprint::{self, Digests};
 use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Decision, Plan};
-use crate::profile::{Profile, Span};
+use crate::profile::Profile;
 use crate::run::{Limits, PLENTY};
+use crate::span::Span;
 
 /// The Jobs of those stages that run, wave by wave.
 pub(crate) fn gather(
@@ -39,7 +40,7 @@ pub(crate) fn gather(
         let kind = stage.spec.kind().name;
         let needs = limits.needs(stage, plan.last[at].map(|last| last.peak_memory_bytes));
         let (gpus, _) = needs.gpus.parts();
-        let limit = profile.and_then(|profile| profile.settings.limits.get(kind));
+        let grace = profile.and_then(|profile| profile.settings.grace_of(kind, needs.time));
         let work = Work {
             stage: &stage.name,
             wave: &number(wave),
@@ -48,8 +49,8 @@ pub(crate) fn gather(
             cpus: needs.threads,
             memory_bytes: needs.is_memory_known.then_some(needs.memory_bytes),
             gpus,
-            time: limit.and_then(|limit| limit.time).map(|Span(time)| time),
-            grace: profile.and_then(|profile| profile.settings.grace_of(kind)).map(|Span(grace)| grace),
+            time: needs.time.map(|Span(time)| time),
+            grace: grace.map(|Span(grace)| grace),
         };
         jobs.entry(wave).or_default().push(job(frame, &work));
     }

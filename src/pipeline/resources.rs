@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use bam_contract::stage::KINDS;
 use bytesize::ByteSize;
@@ -14,6 +15,7 @@ use super::draft::did_you_mean;
 use super::mistake::Mistakes;
 use super::places::EntryPath;
 use super::typed::typed;
+use crate::span::Span;
 
 /// What a stage may use while it runs. It changes where and when the stage runs, and not what it makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -29,6 +31,9 @@ pub(crate) struct Resources {
     /// with tensors, where there are any.
     #[schemars(with = "Option<f64>", range(min = 0))]
     pub(crate) gpus: Option<Gpus>,
+    /// How long one job of a cluster may take; a training that needs longer goes on in another. By default what the profile says, else the
+    /// partition's limit. Here a stage takes the time that it takes.
+    pub(crate) time: Option<Span>,
 }
 
 /// Graphics processors that a stage is given: whole ones, or a share of one.
@@ -86,6 +91,7 @@ impl Resources {
             threads: self.threads.or(other.threads),
             memory: self.memory.or(other.memory),
             gpus: self.gpus.or(other.gpus),
+            time: self.time.or(other.time),
         }
     }
 }
@@ -127,9 +133,15 @@ fn read(value: &Value, path: EntryPath, mistakes: &mut Mistakes) -> Resources {
         mistakes.add(place, flaw.message(&format!("`{}`", path.join("."))), flaw.hint.clone());
     }
     let resources: Resources = resources.unwrap_or_default();
+    let mut refuse = |entry: &str, message: &str| {
+        let place = mistakes.source.value(&[&path[..], &[entry.to_owned()]].concat());
+        mistakes.add(place, message, None);
+    };
     if resources.threads == Some(0) {
-        let place = mistakes.source.value(&[path, vec!["threads".to_owned()]].concat());
-        mistakes.add(place, "a stage needs at least 1 thread", None);
+        refuse("threads", "a stage needs at least 1 thread");
+    }
+    if resources.time.is_some_and(|Span(time)| time < Duration::from_mins(1)) {
+        refuse("time", "a job needs at least 1 minute");
     }
     resources
 }

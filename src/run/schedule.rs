@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 
 use super::readers;
 use crate::pipeline::{Gpus, Pipeline, Resources, Stage};
+use crate::span::Span;
 use crate::ui::units::bytes;
 
 /// What a run may use.
@@ -78,6 +79,8 @@ pub(crate) struct Needs {
     /// Whether something is known of its memory; of a program of the user's that never ran nothing is.
     pub(crate) is_memory_known: bool,
     pub(crate) gpus: Gpus,
+    /// Of one job of a cluster.
+    pub(crate) time: Option<Span>,
 }
 
 /// What a stage under way was given. Dropped, it is free again.
@@ -89,6 +92,7 @@ pub(super) struct Grant {
     pub(super) gpus: Vec<String>,
     /// How many it needs: on a cluster their names aren't known here.
     pub(super) gpu_count: usize,
+    pub(super) time: Option<Span>,
     /// Of each of them, in thousandths.
     share: usize,
     free: Rc<RefCell<Free>>,
@@ -129,6 +133,7 @@ impl Limits {
                 memory_bytes: own.memory.map_or_else(guess, |memory| memory.as_u64()),
                 is_memory_known: is_known(own.memory),
                 gpus: own.gpus.unwrap_or_default(),
+                time: own.time,
             };
         }
         let computes = matches!(stage.spec, StageSpec::Train(_) | StageSpec::Predict(_) | StageSpec::Score(_));
@@ -142,6 +147,7 @@ impl Limits {
             },
             is_memory_known: is_known(stage.resources.memory),
             gpus: stage.resources.gpus.unwrap_or(gpus),
+            time: None,
         }
     }
 }
@@ -192,8 +198,8 @@ impl Capacity {
             *left -= share;
         }
         let (gpu_count, _) = needs.gpus.parts();
-        let is_memory_known = needs.is_memory_known;
-        Some(Grant { threads, memory_bytes, is_memory_known, gpus, gpu_count, share, free: self.free.clone() })
+        let (is_memory_known, time, free) = (needs.is_memory_known, needs.time, self.free.clone());
+        Some(Grant { threads, memory_bytes, is_memory_known, gpus, gpu_count, time, share, free })
     }
 
     /// Whether nothing more can start, however little it needs.

@@ -174,6 +174,7 @@ impl Run<'_, '_> {
             memory_bytes: grant.memory_bytes,
             is_memory_known: grant.is_memory_known,
             gpus: grant.gpu_count,
+            time: grant.time,
         };
         let launch = Launch { stage: at, program, job, log, threads: grant.threads, gpus, needs };
         let stamps = self.stamps_for(at, &pending, is_adopted)?;

@@ -9,7 +9,7 @@ use bam_contract::job::STATE_FILE;
 use bam_contract::manifest::Key;
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, refresh};
 
 pub(super) const NOTE: &str = "stage.json";
 
@@ -28,6 +28,8 @@ impl Store {
 
     /// Notes whose state that folder is to hold.
     pub(crate) fn note_resume(&self, stage: &str, key: &Key) -> Result<()> {
+        // Another host may have removed the stage's own a moment ago, which a network file system may not show yet.
+        refresh(&self.folder_in_root("resume")?);
         let folder = format!("resume/{}", key.fingerprint());
         self.folder_in_root(&folder)?;
         let note = Note { stage: stage.to_owned(), key: key.clone() };

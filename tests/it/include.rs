@@ -100,7 +100,7 @@ student              may run        <secs>  waits on tokens@sentiment and 1 more
 fn mistakes_of_all_files_are_told_at_once_each_in_its_place() {
     let sandbox = sandbox();
     sandbox.edit("parts/stages.yaml", "max_tokens: $max_tokens", "max_token: 9");
-    sandbox.edit("parts/common.yaml", "threads: 1", "threads: 0");
+    sandbox.edit("parts/common.yaml", "threads: 1", "threads: 0, time: 30s");
     sandbox.edit("pipeline.yaml", "[tokens@*]", "[token@*]");
     assert_eq!(
         mistakes(&sandbox),
@@ -124,10 +124,16 @@ hint: did you mean `max_tokens`?
 error: a stage needs at least 1 thread
   --> parts/common.yaml:2:32
    |
- 2 | resources: { train: { threads: 0 } }
+ 2 | resources: { train: { threads: 0, time: 30s } }
    |                                ^
 
-3 mistakes in `pipeline.yaml`; nothing was run
+error: a job needs at least 1 minute
+  --> parts/common.yaml:2:41
+   |
+ 2 | resources: { train: { threads: 0, time: 30s } }
+   |                                         ^^^
+
+4 mistakes in `pipeline.yaml`; nothing was run
 "
     );
 }

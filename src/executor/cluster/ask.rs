@@ -1,6 +1,7 @@
 //! What the job of a stage asks for.
 
-use crate::profile::{Settings, Span};
+use crate::profile::Settings;
+use crate::span::Span;
 
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
@@ -11,12 +12,14 @@ pub(super) struct Ask {
     /// Whether that is more than a guess at any program, which may need far more.
     pub(super) is_memory_known: bool,
     pub(super) gpus: usize,
+    /// The time that one job may take, where the pipeline file or the profile says so.
+    pub(super) time: Option<Span>,
 }
 
 impl Ask {
-    /// The time that one job may take, where the profile says so.
-    pub(super) fn time(&self, settings: &Settings) -> Option<Span> {
-        settings.limits.get(&self.kind)?.time
+    /// How long before that it is asked to end, if it is.
+    pub(super) fn grace(&self, settings: &Settings) -> Option<Span> {
+        settings.grace_of(&self.kind, self.time)
     }
 
     pub(super) fn memory_mib(&self) -> u64 {

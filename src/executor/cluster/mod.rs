@@ -107,6 +107,7 @@ impl Cluster {
             memory_bytes: launch.needs.memory_bytes,
             is_memory_known: launch.needs.is_memory_known,
             gpus: launch.needs.gpus,
+            time: launch.needs.time,
         };
         let call = Call {
             program: launch.program.map(<[String]>::to_vec),

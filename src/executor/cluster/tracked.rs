@@ -303,6 +303,7 @@ mod tests {
             memory_bytes: 0,
             is_memory_known: true,
             gpus: 0,
+            time: None,
         };
         let call = Call { program: None, threads: 1, sees_gpus: false, scratch: None };
         let resume = folder.path().join("resume");

@@ -7,7 +7,8 @@ use bam_contract::event::Event;
 use super::ask::Ask;
 use super::files::{NodeEnd, Note};
 use super::queue::QueueJob;
-use crate::profile::{Settings, Span};
+use crate::profile::Settings;
+use crate::span::Span;
 use crate::ui::units::bytes;
 
 /// Submissions in a row that may be lost through no fault of the stage.
@@ -189,7 +190,7 @@ impl Known<'_> {
         let job = self.job();
         let time = self.limit().map_or_else(|| "its partition's".to_owned(), |time| Span(time).to_string());
         let more = self.how_to_have_more_time();
-        let (trouble, hint) = match self.settings.grace_of(&self.ask.kind) {
+        let (trouble, hint) = match self.ask.grace(self.settings) {
             Some(grace) if !self.is_past_its_limit() => {
                 let own = self.settings.limits.get(&self.ask.kind).and_then(|limit| limit.grace);
                 let or = if own.is_some() { ", or keep a state when SIGTERM comes" } else { "" };
@@ -210,8 +211,8 @@ impl Known<'_> {
 
     fn how_to_have_more_time(&self) -> String {
         let kind = &self.ask.kind;
-        match self.ask.time(self.settings) {
-            Some(_) => format!("raise `time` of `{kind}` in the profile's `limits`"),
+        match self.ask.time {
+            Some(_) => format!("raise `time` in the stage's `resources`, or of `{kind}` in the profile's `limits`"),
             None => format!(
                 "the limit is the partition's: name one that gives more as `partition` of `{kind}` in the profile's `limits`"
             ),
@@ -258,13 +259,13 @@ impl Known<'_> {
 
     /// The time that the job had: by the queue, or else by the profile.
     fn limit(&self) -> Option<Duration> {
-        self.limit.or_else(|| Some(self.ask.time(self.settings)?.0))
+        self.limit.or_else(|| Some(self.ask.time?.0))
     }
 
     /// Whether a signal after so many seconds was the one before the limit, or that at it, should the queue have no word of its own.
     fn is_near_its_limit(&self, wall_secs: f64) -> bool {
         let Some(time) = self.limit() else { return false };
-        let before = match self.settings.grace_of(&self.ask.kind) {
+        let before = match self.ask.grace(self.settings) {
             Some(Span(grace)) => grace,
             None if self.is_silent() => Duration::ZERO,
             None => return false,

@@ -1,8 +1,9 @@
 //! Attempts that a run which is gone has left, at odd moments; with stand-ins for Slurm's programs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -163,4 +164,34 @@ fn gc_keeps_what_jobs_read() {
     fs::remove_dir_all(attempt).unwrap();
     assert_eq!(sandbox.bam(&["gc"]).code, 0);
     assert!(!sandbox.names_in("artifacts/store/data").contains(&read[0]), "nobody reads it");
+}
+
+#[test]
+fn gc_removes_what_jobs_have_left_once_it_is_old() {
+    let (sandbox, attempt) = left();
+    sandbox.edit("pipeline.yaml", "train: 20", "train: 21");
+    assert_eq!(sandbox.bam(&["gc", "--older-than", "30d"]).code, 0);
+    assert!(attempt.exists(), "it may still be wanted");
+    let long_ago = SystemTime::now() - Duration::from_hours(31 * 24);
+    for entry in fs::read_dir(&attempt).unwrap().flatten() {
+        File::open(entry.path()).unwrap().set_modified(long_ago).unwrap();
+    }
+    File::open(&attempt).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(sandbox.bam(&["gc", "--older-than", "30d"]).code, 0);
+    assert!(!attempt.exists());
+}
+
+#[test]
+fn what_becomes_of_jobs_is_told_as_json_too() {
+    let (sandbox, attempt) = left();
+    fs::create_dir_all(attempt.join("output.1")).unwrap();
+    fs::write(attempt.join("output.1/train.parquet"), "rows").unwrap();
+    done(&attempt, 1);
+    let mut command = sandbox.command(&["run", "--json", "--profile", "cluster.yaml", "pipeline.yaml", STAGE]);
+    before_others(&mut command, &sandbox);
+    let run = said(command.env_remove("BAM_JOBS"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let lines: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let adopted = lines.iter().find(|line| line["event"] == "adopted").unwrap();
+    assert_eq!((&adopted["stage"], &adopted["index"]), (&json!(STAGE), &json!(0)));
 }

@@ -44,21 +44,22 @@ fn the_same_pipeline_gives_the_same_artifacts_as_jobs() {
 #[test]
 fn a_job_asks_for_what_its_stage_needs() {
     let Some(cluster) = Cluster::shared(
-        "  predict: { cpus: 3, memory: 1GiB, time: 90m }\naccount: nlp\noptions: [--comment=told]\non_interrupt: leave\n",
+        "  predict: { cpus: 3, memory: 1GiB, time: 90m }\n  data: { time: 20m }\naccount: nlp\noptions: [--comment=told]\non_interrupt: leave\n",
     ) else {
         return;
     };
     cluster.sandbox.edit(
         "pipeline.yaml",
         "tokens: tokens@$task } }",
-        "tokens: tokens@$task }, resources: { threads: 2 } }",
+        "tokens: tokens@$task }, resources: { threads: 2, time: 45m } }",
     );
     let run = cluster.run(&["pipeline.yaml", "predictions@sentiment"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let jobs = cluster.jobs();
     let of = |stage: &str| jobs.iter().find(|job| job["name"].as_str().unwrap().contains(stage)).unwrap();
     let job = of("bam:predictions@sentiment:");
-    assert_eq!((&job["cpus"], &job["memory_per_node"], &job["time_limit"]), (&2.into(), &1024.into(), &90.into()));
+    assert_eq!((&job["cpus"], &job["memory_per_node"], &job["time_limit"]), (&2.into(), &1024.into(), &45.into()));
+    assert_eq!(of("bam:examples@sentiment:")["time_limit"], 20);
     assert_eq!((&job["account"], &job["comment"]), (&"nlp".into(), &"told".into()));
     let name = job["name"].as_str().unwrap();
     let fingerprint = cluster.sandbox.manifest("predictions@sentiment")["fingerprint"].as_str().unwrap().to_owned();

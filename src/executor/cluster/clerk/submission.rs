@@ -13,7 +13,7 @@ use super::super::queue::{Again, Member, Refusal, name_of_member};
 use super::super::script;
 use super::super::tracked::{Phase, Tracked};
 use super::{ASK_AT_MOST, ASK_SOON, Clerk, GATHER, GATHER_AT_MOST};
-use crate::profile::Span;
+use crate::span::Span;
 
 /// Submissions of one job that the queue may not answer.
 const MOST_TRIES: u32 = 8;

@@ -1,7 +1,8 @@
 //! The arguments of `sbatch` that stand for what a stage needs. Jobs of which they are the same may go as an array.
 
 use super::super::ask::Ask;
-use crate::profile::{Settings, Span};
+use crate::profile::Settings;
+use crate::span::Span;
 
 const GRES: &str = "--gres=";
 
@@ -27,10 +28,10 @@ pub(super) fn of(ask: &Ask, settings: &Settings) -> Vec<String> {
     if !gres.is_empty() {
         arguments.push(format!("{GRES}{}", gres.join(",")));
     }
-    if let Some(Span(time)) = ask.time(settings) {
+    if let Some(Span(time)) = ask.time {
         arguments.push(format!("--time={}", time.as_secs().div_ceil(60)));
     }
-    if let Some(Span(grace)) = settings.grace_of(&ask.kind) {
+    if let Some(Span(grace)) = ask.grace(settings) {
         arguments.push(format!("--signal=B:TERM@{}", grace.as_secs()));
     }
     let partition = settings.limits.get(&ask.kind).and_then(|limit| limit.partition.as_ref());

@@ -13,6 +13,7 @@ fn given() -> (Settings, Ask) {
         memory_bytes: 1 << 30,
         is_memory_known: true,
         gpus: 0,
+        time: Some(Span(Duration::from_hours(1))),
     };
     (serde_yaml::from_str(settings).unwrap(), ask)
 }
