@@ -127,7 +127,7 @@ fn what_was_no_fault_of_its_own_may_happen_at_the_same_place() {
 fn a_limit_that_the_queue_alone_knows_is_one() {
     let end = end(Some("exit code 1"), 3500.0);
     let (_, mut ask) = given();
-    ask.kind = "exec".to_owned();
+    (ask.kind, ask.time) = ("exec".to_owned(), None);
     let settings = serde_yaml::from_str("executor: slurm\nlimits: { exec: { grace: 30s } }").unwrap();
     let note = Note { job: Some(7.into()), ..Note::default() };
     let job = job("FAILED");
@@ -151,7 +151,7 @@ fn a_program_that_is_not_asked_early_was_out_of_time_only_by_the_queues_word() {
     let verdict = |standing: Standing<'_>| known((&settings, &ask, &note), None, Some(&end), standing).verdict();
     assert_eq!(verdict(Standing::Ended(&job("FAILED"))), again("job 7 on n1 was asked to end", true));
     let time = "job 7 on n1 came to its time limit, 1h, and the stage keeps no state to go on from";
-    let hint = Some("raise `time` of `exec` in the profile's `limits`".to_owned());
+    let hint = Some("raise `time` in the stage's `resources`, or of `exec` in the profile's `limits`".to_owned());
     let out_of_time = Verdict::Failed { trouble: time.to_owned(), hint };
     assert_eq!(verdict(Standing::Ended(&job("TIMEOUT"))), out_of_time);
     assert_eq!(verdict(Standing::Gone(None)), out_of_time, "a queue that forgot it says nothing else");
