@@ -124,13 +124,13 @@ hint: did you mean `max_tokens`?
 error: a stage needs at least 1 thread
   --> parts/common.yaml:2:32
    |
- 2 | resources: { train: { threads: 0, time: 30s } }
+ 2 | resources: { train: { threads: 0, time: <secs> } }
    |                                ^
 
 error: a job needs at least 1 minute
   --> parts/common.yaml:2:41
    |
- 2 | resources: { train: { threads: 0, time: 30s } }
+ 2 | resources: { train: { threads: 0, time: <secs> } }
    |                                         ^^^
 
 4 mistakes in `pipeline.yaml`; nothing was run
