@@ -150,7 +150,7 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(crate) timeout: humantime::Duration,
 
-    /// How long a connection may be quiet, and the head of a request take
+    /// How long a connection may be quiet
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = some_time)]
     pub(crate) keep_alive: humantime::Duration,
 

@@ -5,6 +5,7 @@
 //! connections and ends them in order, [`reload`] takes up a newer model.
 
 mod about;
+mod activity;
 mod api;
 mod app;
 mod ask;
@@ -16,9 +17,11 @@ mod document;
 mod engine;
 mod error;
 mod exposition;
+mod heard;
 mod hosts;
 mod info;
 mod keys;
+mod linger;
 mod listen;
 mod metrics;
 mod pages;
