@@ -80,16 +80,23 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
     let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
     ensure!(
         args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
+    let threads = args.threads.unwrap_or_else(machine::cores);
+    ensure!(
+        args.sessions <= threads,
+        Fault::new(
+            format!("`--sessions {}` are more than there are threads: {threads}", args.sessions),
+            "a session takes a thread at least: ask for fewer sessions, or say `--threads N`"
+        )
+    );
         Fault::new(
             format!("`--listen {}` lets others in, and there are no keys", args.listen),
             "give `--api-keys FILE`, listen on 127.0.0.1, or say `--insecure`"
         )
     );
-    let threads = args.threads.unwrap_or_else(machine::cores);
     let settings = Settings {
         source,
         sessions: args.sessions,
-        threads_per_session: (threads / args.sessions).max(1),
+        threads_per_session: threads / args.sessions,
         queue: queue::Bounds {
             queue_tokens: args.bounds.queue_tokens,
             batch_tokens: args.bounds.batch_tokens,

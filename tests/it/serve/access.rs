@@ -86,6 +86,7 @@ fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
         (&["--listen", "[::]:0"], "`--listen [::]:0` lets others in, and there are no keys"),
         (&["--listen", ":8099"], "invalid value ':8099' for '--listen <ADDRESS>': it lacks the host: `127.0.0.1:8099`"),
         (&["--timeout", "0s"], "invalid value '<secs>' for '--timeout <TIME>': give a time above zero"),
+        (&["--threads", "1", "--sessions", "4"], "`--sessions 4` are more than there are threads: 1"),
         (&["--api-keys", "no-keys.txt"], "`no-keys.txt` holds no key"),
         (&["--api-keys", "odd-keys.txt"], "`odd-keys.txt` holds a key that no request can bring"),
         (&["--api-keys", "none.txt"], "the keys in `none.txt` can't be read"),
