@@ -71,7 +71,7 @@ fn a_model_that_is_not_there_is_told_with_what_is() {
     let said = sandbox.command(&["serve"]).output().unwrap();
     let said = String::from_utf8(said.stderr).unwrap();
     let told = format!(
-        "error: no run in `{folder}` that ended well has exported a model yet\n\nhint: say `-C DIR` or `--artifacts DIR`"
+        "error: no run in `{folder}` that ended well has exported a model yet that no stage refused\n\nhint: say `-C DIR` or `--artifacts DIR`"
     );
     assert!(said.starts_with(&told), "{said}");
 }
