@@ -1,8 +1,8 @@
 //! An exported model over HTTP.
 //!
-//! A request's texts are cut into word pieces ([`ask`]) and wait in a [`queue`] bounded by tokens; a session that is free
-//! takes the row whose turn it is and those that go well with it ([`engine`]); each answer goes back to its request. [`listen`] bounds
-//! connections and ends them in order, [`reload`] takes up a newer model.
+//! A request's texts are cut into word pieces ([`ask`]) and wait in a [`queue`] bounded by tokens, where the rows whose turn is
+//! next are divided into batches; a session that is free takes the first of these ([`engine`]); each answer goes back to its request.
+//! [`listen`] bounds connections and ends them in order, [`reload`] takes up a newer model.
 
 mod about;
 mod activity;
@@ -77,9 +77,6 @@ pub(crate) struct Settings {
 /// # Errors
 /// When the address can't be had or the model can't be loaded.
 pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_hangup: bool) -> Result<Ended> {
-    let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
-    ensure!(
-        args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
     let threads = args.threads.unwrap_or_else(machine::cores);
     ensure!(
         args.sessions <= threads,
@@ -88,6 +85,9 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
             "a session takes a thread at least: ask for fewer sessions, or say `--threads N`"
         )
     );
+    let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
+    ensure!(
+        args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
         Fault::new(
             format!("`--listen {}` lets others in, and there are no keys", args.listen),
             "give `--api-keys FILE`, listen on 127.0.0.1, or say `--insecure`"
