@@ -98,11 +98,14 @@ dist: ## two archives in dist/ that run where they are unpacked: all of bam, and
 	    echo "error: an archive takes the libraries that make setup brings: unset LIBTORCH and ORT_DYLIB_PATH" >&2; exit 2; }
 	@test -n "$(GPL)" || { \
 	    echo "error: no text of the GNU GPL, version 3, for the archives: GPL=/file names one" >&2; exit 2; }
+	@command -v readelf > /dev/null || { \
+	    echo "error: no readelf (Debian package binutils) to see which glibc the archives need" >&2; exit 2; }
 	rm -rf dist
 	$(MAKE) install DESTDIR=$(CURDIR)/dist PREFIX=/$(ALL)
 	@# Of the C++ runtime only glibc itself is taken for granted.
 	cp -L $(shell $(CXX) -print-file-name=libstdc++.so.6) $(shell $(CXX) -print-file-name=libgcc_s.so.1) dist/$(ALL)/lib/bam
 	@needed=$$(readelf --version-info dist/$(ALL)/bin/* dist/$(ALL)/lib/bam/* | grep -o 'GLIBC_2[.0-9]*' | sort -Vu | tail -n 1); \
+	test -n "$$needed" || { echo "error: readelf finds no version of glibc in dist/$(ALL)" >&2; exit 2; }; \
 	test "$$(printf '%s\n' $$needed GLIBC_$(GLIBC) | sort -V | tail -n 1)" = GLIBC_$(GLIBC) || { \
 	    echo "error: the archive would need $$needed, newer than the $(GLIBC) that docs/serving.md promises" >&2; exit 2; }
 	install -d dist/$(ALL)/share/bam/licenses/gcc-runtime

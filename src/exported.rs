@@ -1,5 +1,7 @@
 //! What runs have exported.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -12,7 +14,10 @@ use serde_json::Value;
 use crate::run::Outcome;
 use crate::store::{Store, read_manifest};
 
-/// The model that the last run of a pipeline exported, of those runs that ended well.
+/// Runs that are looked through for stages that refused a model.
+const RUNS: usize = 100;
+
+/// The model that the last run of a pipeline exported, of those runs that ended well; but for models that a stage refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exported {
     pub(crate) folder: PathBuf,
@@ -35,13 +40,52 @@ impl Exported {
     fn last_of(store: &Store, fits: impl Fn(&str) -> bool) -> Option<Self> {
         let of_run = |run: Value| {
             let owner = run["owner"].as_str().filter(|owner| fits(owner))?;
-            let stages = run["stages"].as_array()?.iter().rev();
-            let mut fingerprints = stages.filter_map(|stage| stage["fingerprint"].as_str()?.parse().ok());
-            let folder = fingerprints.find_map(|fingerprint| folder_of_model(store, fingerprint))?;
+            let folder = made_by(&run).into_iter().find_map(|fingerprint| {
+                let folder = folder_of_model(store, fingerprint)?;
+                (!is_refused(store, owner, fingerprint)).then_some(folder)
+            })?;
             Some(Self { folder, owner: owner.to_owned() })
         };
-        store.runs().filter(|run| run["outcome"] == Outcome::Done.name()).find_map(of_run)
+        store.runs().filter(ended_well).find_map(of_run)
     }
+}
+
+fn ended_well(run: &Value) -> bool {
+    run["outcome"] == Outcome::Done.name()
+}
+
+fn stages(run: &Value) -> impl Iterator<Item = &Value> {
+    run["stages"].as_array().into_iter().flatten()
+}
+
+/// What a run made or found there, from the end of the plan on. Records have stages as they ended, which is chance.
+fn made_by(run: &Value) -> Vec<Fingerprint> {
+    let made = |stage: &Value| Some((stage["index"].as_u64()?, stage["fingerprint"].as_str()?.parse().ok()?));
+    let mut made: Vec<(u64, Fingerprint)> = stages(run).filter_map(made).collect();
+    made.sort_by_key(|(index, _)| Reverse(*index));
+    made.into_iter().map(|(_, fingerprint)| fingerprint).collect()
+}
+
+/// Whether a stage that reads the model, such as `score`, failed when a run with this model last came to it. A run of a part of
+/// the pipeline may have left that stage out since, and ended well; where all of it did, no stage is left that refuses the model.
+fn is_refused(store: &Store, owner: &str, model: Fingerprint) -> bool {
+    let name = model.to_string();
+    let has_model = |run: &Value| run["owner"] == owner && stages(run).any(|stage| stage["fingerprint"] == name);
+    let mut judged = BTreeSet::new();
+    for run in store.runs().take(RUNS).filter(has_model) {
+        if ended_well(&run) && run["targets"].as_array().is_some_and(Vec::is_empty) {
+            return false;
+        }
+        for stage in stages(&run).filter(|stage| stage["event"] == "failed" || stage["fingerprint"].is_string()) {
+            let reads_it =
+                || stage["inputs"].as_array().is_some_and(|inputs| inputs.iter().any(|input| *input == name));
+            let is_last_word = judged.insert(stage["stage"].to_string());
+            if is_last_word && stage["event"] == "failed" && reads_it() {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 fn folder_of_model(store: &Store, fingerprint: Fingerprint) -> Option<PathBuf> {

@@ -12,6 +12,7 @@ mod hub; // data and encoders from the Hugging Face hub
 mod installed; // what lies beside an installed bam
 mod k8s; // stages as Kubernetes Jobs
 mod machine; // cores, memory, GPUs
+mod mutex; // locks that outlive a panic
 mod pipeline; // pipeline.yaml: read, expanded, checked
 mod plan; // cached, run or wait
 mod predict; // rows of a file through an exported model

@@ -112,7 +112,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) threads: Option<usize>,
 
-    /// Copies of the model that compute side by side
+    /// Copies of the model that compute side by side, no more than threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
     pub(crate) sessions: usize,
 
@@ -150,7 +150,7 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(crate) timeout: humantime::Duration,
 
-    /// How long a connection may be quiet, and the head of a request take
+    /// How long a connection may be quiet
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = some_time)]
     pub(crate) keep_alive: humantime::Duration,
 

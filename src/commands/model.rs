@@ -50,11 +50,14 @@ fn exported(folder: PathBuf, named: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Where none is named: what the last run exported that ended well, since its `score` may have refused another.
+/// Where none is named: what the last run exported that ended well, and no stage refused.
 pub(super) fn last(store: &Store) -> Result<Exported> {
     let last = Exported::last(store);
     last.ok_or_else(|| {
-        let message = format!("no run in `{}` that ended well has exported a model yet", store.root().display());
+        let message = format!(
+            "no run in `{}` that ended well has exported a model yet that no stage refused",
+            store.root().display()
+        );
         Fault::new(message, format!("say `-C DIR` or `--artifacts DIR` if it is elsewhere, or {HINT}")).into()
     })
 }

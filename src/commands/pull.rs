@@ -68,7 +68,8 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
                         store.forget_known(remote.id(), manifest.fingerprint);
                         let Failure { causes, hint } = &error.into();
                         let (hint, seconds) = (hint.as_deref(), began.elapsed().as_secs_f64());
-                        told.tell(&RunEvent::Failed { stage, index, causes, hint, log: None, log_tail: &[], seconds });
+                        let (inputs, log, log_tail) = (&[], None, &[]);
+                        told.tell(&RunEvent::Failed { stage, index, inputs, causes, hint, log, log_tail, seconds });
                     }
                 }
             }

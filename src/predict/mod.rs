@@ -4,6 +4,7 @@
 mod input;
 mod output;
 mod pending;
+mod target;
 
 use anyhow::Result;
 use bam_contract::fault::Fault;

@@ -12,7 +12,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -27,7 +26,6 @@ use bam_contract::artifact::onnx::TASKS;
 use bam_contract::fault::Fault;
 use bam_contract::task::TaskSpec;
 use bam_inference::answer::{Answer, likeliest};
-use bam_inference::rows::STDIN;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -35,6 +33,7 @@ use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value, json};
 
 use super::pending::Pending;
+use super::target::{Target, descriptor};
 use crate::cli::{OutputFormat, PredictArgs};
 
 /// Rows that are held until they are written as a group of a Parquet file.
@@ -59,9 +58,9 @@ enum Writer {
 
 impl Sink {
     pub(crate) fn create(args: &PredictArgs, info: &ModelInfo, tasks: &[&TaskSpec], pending: Pending) -> Result<Self> {
-        let output = open(&args.output, &pending)?;
+        let (output, is_stream) = open(args, &pending)?;
         let tasks: Vec<TaskSpec> = tasks.iter().map(|task| (*task).clone()).collect();
-        let writer = match format(args)? {
+        let writer = match format(args, is_stream)? {
             OutputFormat::Jsonl => Writer::Jsonl(output),
             OutputFormat::Arrow => {
                 let schema = schema(info, &tasks, args.logits)?;
@@ -115,31 +114,31 @@ impl Sink {
     }
 }
 
-fn open(path: &Path, pending: &Pending) -> Result<Output> {
-    if path == Path::new(STDIN) {
-        return Ok(Box::new(BufWriter::new(io::stdout())));
-    }
+/// Where answers are written, and whether that was open already.
+fn open(args: &PredictArgs, pending: &Pending) -> Result<(Output, bool)> {
     let creating = || {
-        let message = format!("`{}` can't be written", path.display());
+        let message = format!("`{}` can't be written", args.output.display());
         Fault::new(message, "`--output FILE` lies in an existing folder that you may write to")
     };
-    // A pipe or a device is written to as it is.
-    if path.exists() && !path.is_file() {
-        let file = File::options().write(true).open(path).with_context(creating)?;
-        return Ok(Box::new(BufWriter::new(file)));
-    }
-    let file = pending.create(path).with_context(creating)?;
-    Ok(Box::new(BufWriter::new(file)))
+    let target = Target::of(&args.output).with_context(creating)?;
+    let is_stream = matches!(target, Target::Stdout | Target::Descriptor(_));
+    let file = match target {
+        Target::Stdout => return Ok((Box::new(BufWriter::new(io::stdout())), is_stream)),
+        Target::Descriptor(number) => descriptor(number),
+        Target::Device(path) => File::options().write(true).open(path),
+        Target::File(path) => pending.create(&path),
+    };
+    Ok((Box::new(BufWriter::new(file.with_context(creating)?)), is_stream))
 }
 
-fn format(args: &PredictArgs) -> Result<OutputFormat> {
+fn format(args: &PredictArgs, is_stream: bool) -> Result<OutputFormat> {
     let ending = args.output.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match (args.output_format, ending.as_str()) {
         (Some(format), _) => Ok(format),
         (None, "jsonl" | "ndjson") => Ok(OutputFormat::Jsonl),
         (None, "arrow" | "feather") => Ok(OutputFormat::Arrow),
         (None, "parquet") => Ok(OutputFormat::Parquet),
-        (None, _) if args.output == Path::new(STDIN) => Ok(OutputFormat::Jsonl),
+        (None, _) if is_stream => Ok(OutputFormat::Jsonl),
         (None, _) => {
             let message = format!("the ending of `{}` tells no format", args.output.display());
             Err(Fault::new(message, "say `--output-format jsonl`, `arrow` or `parquet`").into())

@@ -6,10 +6,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use tempfile::{Builder, TempPath};
+
+use super::target::folder;
+use crate::mutex::lock;
 
 /// Of a name, so much stands in that of the file as it is written: a system's names have 255 bytes at most.
 const NAME_BYTES: usize = 200;
@@ -23,13 +26,13 @@ type Shared = Arc<Mutex<Option<(TempPath, PathBuf)>>>;
 impl Pending {
     /// Makes the file, in the folder where it will have its name.
     pub(super) fn create(&self, name: &Path) -> io::Result<File> {
-        let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // As any new file, not only for its owner as temporary ones are.
         let anybody = Permissions::from_mode(0o666);
         let prefix = prefix(name);
         // Held to the end: whoever discards finds no file, or this one.
         let mut pending = lock(&self.0);
-        let (file, written) = Builder::new().prefix(&prefix).permissions(anybody).tempfile_in(folder)?.into_parts();
+        let (file, written) =
+            Builder::new().prefix(&prefix).permissions(anybody).tempfile_in(folder(name))?.into_parts();
         *pending = Some((written, name.to_owned()));
         Ok(file)
     }
@@ -63,8 +66,4 @@ fn prefix(name: &Path) -> OsString {
     prefix.push(OsStr::from_bytes(&name[..name.len().min(NAME_BYTES)]));
     prefix.push(".bam-");
     prefix
-}
-
-fn lock(pending: &Shared) -> MutexGuard<'_, Option<(TempPath, PathBuf)>> {
-    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }

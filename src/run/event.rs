@@ -149,10 +149,11 @@ pub(crate) enum RunEvent<'a> {
         manifest: &'a Manifest,
         reasons: &'a [Reason],
     },
-    /// `causes` from the outermost in; the log of its worker, if one was started.
+    /// `inputs` are the fingerprints of what it read; `causes` from the outermost in; the log of its worker, if one was started.
     Failed {
         stage: &'a str,
         index: usize,
+        inputs: &'a [Fingerprint],
         causes: &'a [String],
         hint: Option<&'a str>,
         log: Option<&'a Path>,

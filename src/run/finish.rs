@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bam_contract::digest::Fingerprint;
 use bam_contract::event::Event;
 use bam_contract::manifest::{EARLIER_SECS, Provenance};
 use bam_contract::stage::StageSpec;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{Inputs, Outcome, Run, RunEvent, State, Working};
 use crate::executor::{End, Queued};
 use crate::machine::{self, free_disk_bytes};
+use crate::pipeline::Stage;
 use crate::store::{Failure, Finished, Pending};
 use crate::ui::units::{bytes, plural};
 
@@ -157,7 +159,7 @@ impl Run<'_, '_> {
 
     /// Notes that a stage failed, and keeps the log of its worker where there was one.
     pub(super) fn failed(&mut self, at: usize, failure: &Failure, pending: Option<&Pending>, seconds: f64) {
-        let stage = &self.pipeline.stages[at].name;
+        let Stage { name: stage, inputs, .. } = &self.pipeline.stages[at];
         self.turn(at, State::Failed);
         self.tally.failed += 1;
         let text = pending.and_then(|pending| end_of(&pending.log()).ok()).unwrap_or_default();
@@ -175,8 +177,10 @@ impl Run<'_, '_> {
                 None
             }
         };
-        let (Failure { causes, hint }, log) = (&failure, log.as_deref());
-        self.tell(&RunEvent::Failed { stage, index: at, causes, hint: hint.as_deref(), log, log_tail, seconds });
+        let inputs: Vec<Fingerprint> = inputs.iter().filter_map(|edge| self.fingerprints[edge.stage]).collect();
+        let (Failure { causes, hint }, log, inputs) = (&failure, log.as_deref(), &inputs);
+        let hint = hint.as_deref();
+        self.tell(&RunEvent::Failed { stage, index: at, inputs, causes, hint, log, log_tail, seconds });
         if self.fail_fast && self.may_start() {
             self.stop(Outcome::Failed);
         }

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::keys::Keys;
 use super::metrics::Metrics;
 use super::queue::Queue;
+use crate::mutex::lock;
 use crate::ui::serving as story;
 
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl App {
     /// Has new requests go to this model. Those under way end with the one that they began with.
     pub(crate) fn take_up(&self, engine: Engine) {
         story::ready(&engine.about.name(), engine.probes, engine.model.info.tasks.len());
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&engine.queue));
+        lock(&self.queues).push(Arc::downgrade(&engine.queue));
         let mut served = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         self.metrics.model(&engine.about, served.as_ref().map(|before| &before.about));
         *served = Some(Arc::new(engine));
@@ -61,7 +62,7 @@ impl App {
 
     /// Rows and tokens that wait, those of requests that began with an older model included.
     pub(crate) fn waiting(&self) -> (usize, usize) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = lock(&self.queues);
         queues.retain(|queue| queue.strong_count() > 0);
         let waiting = queues.iter().filter_map(Weak::upgrade).map(|queue| queue.waiting());
         waiting.fold((0, 0), |(rows, tokens), (more_rows, more_tokens)| (rows + more_rows, tokens + more_tokens))

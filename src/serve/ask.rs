@@ -54,9 +54,8 @@ impl Cut {
     }
 }
 
-/// Cuts inputs into the model's word pieces.
+/// Cuts inputs, which are no more than may be, into the model's word pieces.
 pub(super) async fn cut(app: &App, engine: &Engine, inputs: Vec<Texts>) -> Result<Cut, ApiError> {
-    check_number(app, inputs.len())?;
     let (rows, time) = word_pieces(app, &engine.model, inputs).await?;
     app.metrics.phase("tokenize", time);
     Ok(Cut { rows, time })
@@ -90,6 +89,7 @@ fn encode(model: &OnnxModel, inputs: &[Texts]) -> anyhow::Result<TokenRows> {
     model.encode(&texts)
 }
 
+/// Holds the number of a request's inputs against its bound.
 pub(super) fn check_number(app: &App, inputs: usize) -> Result<(), ApiError> {
     let most = app.settings.max_inputs;
     match inputs {

@@ -1,6 +1,6 @@
 //! The pool on which texts are cut into word pieces, bounded by how long those that wait for it will take.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -8,6 +8,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::queue::TIMES_ITS_OWN;
 use super::rate::Rate;
+use crate::mutex::lock;
 
 /// What a request costs beside its bytes, in bytes: a thread is handed the work and the result.
 const OVERHEAD_BYTES: usize = 256;
@@ -86,10 +87,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         lock(self.waiting).bytes -= self.bytes;
     }
-}
-
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,16 +19,17 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::app::App;
+use super::heard::Heard;
 use super::keys::Keys;
 use super::places::{Place, Places};
-use super::stream::Stream;
+use super::stream::{Patience, Stream};
 use crate::ui::error::warn;
 use crate::ui::serving as story;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) connections: usize,
-    /// How long a connection may be quiet, and the head of a request take.
+    /// How long a connection may be quiet.
     pub(super) keep_alive: Duration,
     /// How long a client may take to read what it is sent, beside the time for its size.
     pub(super) stall: Duration,
@@ -44,6 +47,8 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
+/// How long the head of a request may take, from its first bytes on.
+const HEAD: Duration = Duration::from_secs(10);
 /// How long connections that are already made may take to be taken up at the end, and how many the system holds at most.
 const BACKLOG: Duration = Duration::from_millis(50);
 const BACKLOG_CONNECTIONS: usize = 1024;
@@ -89,10 +94,15 @@ impl Connections {
     fn start(&self, stream: TcpStream, place: Place) {
         // Small answers should not wait for more to send.
         _ = stream.set_nodelay(true);
-        let stream = TokioIo::new(Stream::new(stream, self.bounds.stall, place.activity.clone()));
+        let patience = Patience { head: HEAD, answer: self.bounds.stall };
+        let stream = TokioIo::new(Stream::new(stream, patience, place.activity.clone()));
         let (router, activity) = (TowerToHyperService::new(self.router.clone()), place.activity.clone());
-        let service = service_fn(move |request| activity.clone().answering(router.call(request)));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let request = request.map(|body| Heard::new(body, activity.clone()));
+            activity.clone().answering(router.call(request))
+        });
         let mut builder = http1::Builder::new();
+        // It runs from the end of the last answer on.
         builder.timer(TokioTimer::new()).header_read_timeout(self.bounds.keep_alive);
         let connection = self.graceful.watch(builder.serve_connection(stream, service));
         tokio::spawn(async move {

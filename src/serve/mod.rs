@@ -1,10 +1,11 @@
 //! An exported model over HTTP.
 //!
-//! A request's texts are cut into word pieces ([`ask`]) and wait in a [`queue`] bounded by tokens; a session that is free
-//! takes the row whose turn it is and those that go well with it ([`engine`]); each answer goes back to its request. [`listen`] bounds
-//! connections and ends them in order, [`reload`] takes up a newer model.
+//! A request's texts are cut into word pieces ([`ask`]) and wait in a [`queue`] bounded by tokens, where the rows whose turn is
+//! next are divided into batches; a session that is free takes the first of these ([`engine`]); each answer goes back to its request.
+//! [`listen`] bounds connections and ends them in order, [`reload`] takes up a newer model.
 
 mod about;
+mod activity;
 mod api;
 mod app;
 mod ask;
@@ -16,9 +17,11 @@ mod document;
 mod engine;
 mod error;
 mod exposition;
+mod heard;
 mod hosts;
 mod info;
 mod keys;
+mod linger;
 mod listen;
 mod metrics;
 mod pages;
@@ -74,6 +77,14 @@ pub(crate) struct Settings {
 /// # Errors
 /// When the address can't be had or the model can't be loaded.
 pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_hangup: bool) -> Result<Ended> {
+    let threads = args.threads.unwrap_or_else(machine::cores);
+    ensure!(
+        args.sessions <= threads,
+        Fault::new(
+            format!("`--sessions {}` are more than there are threads: {threads}", args.sessions),
+            "a session takes a thread at least: ask for fewer sessions, or say `--threads N`"
+        )
+    );
     let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
     ensure!(
         args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
@@ -82,11 +93,10 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
             "give `--api-keys FILE`, listen on 127.0.0.1, or say `--insecure`"
         )
     );
-    let threads = args.threads.unwrap_or_else(machine::cores);
     let settings = Settings {
         source,
         sessions: args.sessions,
-        threads_per_session: (threads / args.sessions).max(1),
+        threads_per_session: threads / args.sessions,
         queue: queue::Bounds {
             queue_tokens: args.bounds.queue_tokens,
             batch_tokens: args.bounds.batch_tokens,

@@ -1,10 +1,13 @@
 //! Open connections: how many there may be, and which one gives way where all places are taken.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use super::activity::Activity;
+use crate::mutex::lock;
 
 /// A connection may be taken for one that nobody uses after this long.
 const QUIET: Duration = Duration::from_secs(1);
@@ -15,17 +18,6 @@ const BREATH: Duration = Duration::from_millis(50);
 pub(super) struct Places {
     permits: Arc<Semaphore>,
     open: Mutex<Vec<Arc<Activity>>>,
-}
-
-/// What goes on on a connection.
-#[derive(Debug)]
-pub(super) struct Activity {
-    /// When bytes last went either way.
-    moved: Mutex<Instant>,
-    /// Held while a request is answered.
-    answering: Mutex<usize>,
-    /// Told when it must give way.
-    gives_way: Notify,
 }
 
 /// A connection's place. Dropped, it is free again.
@@ -50,9 +42,11 @@ impl Places {
     /// out by clients who want nothing.
     pub(super) async fn free(&self) -> OwnedSemaphorePermit {
         loop {
-            match timeout(BREATH, self.permits.clone().acquire_owned()).await {
-                Ok(permit) => return permit.expect("the semaphore is never closed"),
-                Err(_) => self.end_the_quietest(),
+            if self.permits.available_permits() == 0 {
+                self.end_the_quietest();
+            }
+            if let Ok(permit) = timeout(BREATH, self.permits.clone().acquire_owned()).await {
+                return permit.expect("the semaphore is never closed");
             }
         }
     }
@@ -71,7 +65,7 @@ impl Places {
         let open = lock(&self.open);
         let quiet = open.iter().filter_map(|activity| Some((activity.quiet()?, activity)));
         if let Some((_, quietest)) = quiet.max_by_key(|(time, _)| *time).filter(|(time, _)| *time >= QUIET) {
-            quietest.gives_way.notify_one();
+            quietest.give_way();
         }
     }
 }
@@ -80,51 +74,4 @@ impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.places.open).retain(|activity| !Arc::ptr_eq(activity, &self.activity));
     }
-}
-
-impl Activity {
-    pub(super) fn new() -> Self {
-        Self { moved: Mutex::new(Instant::now()), answering: Mutex::new(0), gives_way: Notify::new() }
-    }
-
-    /// Bytes went either way.
-    pub(super) fn moves(&self) {
-        *lock(&self.moved) = Instant::now();
-    }
-
-    /// Does what answers a request.
-    pub(super) async fn answering<T>(self: Arc<Self>, answer: impl Future<Output = T>) -> T {
-        let _answering = Answering::begin(&self);
-        answer.await
-    }
-
-    /// Until the connection must give way.
-    pub(super) async fn gives_way(&self) {
-        self.gives_way.notified().await;
-    }
-
-    /// How long nothing has gone on; none while a request is answered.
-    fn quiet(&self) -> Option<Duration> {
-        (*lock(&self.answering) == 0).then(|| lock(&self.moved).elapsed())
-    }
-}
-
-struct Answering<'a>(&'a Activity);
-
-impl<'a> Answering<'a> {
-    fn begin(activity: &'a Activity) -> Self {
-        *lock(&activity.answering) += 1;
-        Self(activity)
-    }
-}
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.answering) -= 1;
-        self.0.moves();
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ mod tests;
 mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bam_contract::artifact::tokens::TokenRows;
@@ -22,6 +22,8 @@ use pace::Pace;
 pub(super) use request::{Answered, Row};
 use request::{Outcome, Request};
 use turns::{Turn, Turns};
+
+use crate::mutex::lock;
 
 /// A request may wait for as many times its own size, however long that takes: else large ones, and slow models, would
 /// have one client at a time.
@@ -233,8 +235,4 @@ impl State {
             self.requests -= 1;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

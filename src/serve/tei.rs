@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::api::Texts;
 use super::app::App;
-use super::ask::{ask, check_fit, cut, head};
+use super::ask::{ask, check_fit, check_number, cut, head};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
 
@@ -95,6 +95,7 @@ pub(super) async fn tei_predict(
     let TeiRequest { inputs, raw_scores, truncate, truncation_direction: None | Some(TruncationDirection::Right) } =
         request;
     let (inputs, is_batch) = texts(inputs)?;
+    check_number(&app, inputs.len())?;
     let task = &heads[chosen];
     inputs.iter().enumerate().try_for_each(|(number, input)| check_fit(task, input, number))?;
     let cut = cut(&app, &engine, inputs).await?;

@@ -384,7 +384,7 @@ impl Observer for Story {
                 self.because(reasons);
                 self.ran.push(((*stage).to_owned(), made.wall_secs));
             }
-            RunEvent::Failed { stage, index, causes, hint, log, log_tail, seconds } => {
+            RunEvent::Failed { stage, index, causes, hint, log, log_tail, seconds, .. } => {
                 self.settle(*index);
                 self.failed.push((*stage).to_owned());
                 let head = self.head("FAILED", &stderr().red().bold(), &time(*seconds), *index, stage);

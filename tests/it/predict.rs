@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,6 +234,42 @@ fn mistakes_are_told_with_their_place_and_leave_no_output() {
     assert!(said.stderr.starts_with("error: the ending of `answers.xml` tells no format"), "{}", said.stderr);
     let said = predict(&["--input", "bad.txt", "--output", "no/folder/answers.jsonl"]);
     assert!(said.stderr.starts_with("error: `no/folder/answers.jsonl` can't be written"), "{}", said.stderr);
+}
+
+#[test]
+fn a_link_stays_one_and_leads_to_the_answers() {
+    let sandbox = exported();
+    sandbox.write("linked.txt", "a fine day\n");
+    sandbox.write("linked/before.jsonl", "before\n");
+    for (link, to) in [("to-file.jsonl", "linked/before.jsonl"), ("to-nothing.jsonl", "linked/new.jsonl")] {
+        symlink(to, sandbox.path(link)).unwrap();
+        let said = predict(&["--input", "linked.txt", "--output", link]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(sandbox.path(link).is_symlink(), "{link}");
+        assert_eq!(sandbox.read(to).lines().count(), 1, "{to}");
+    }
+    assert_eq!(sandbox.names_in("linked"), ["before.jsonl", "new.jsonl"]);
+}
+
+#[test]
+fn a_descriptor_is_written_on_where_it_stands() {
+    let sandbox = exported();
+    sandbox.write("stream.txt", "a fine day\n");
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let mut file = File::create(sandbox.path("stream.out")).unwrap();
+        writeln!(file, "before").unwrap();
+        let mut command = sandbox.command(&["predict", "--input", "stream.txt", "--output", name]);
+        let status = command.stdout(file.try_clone().unwrap()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{name}");
+        writeln!(file, "after").unwrap();
+        let written = sandbox.read("stream.out");
+        let lines: Vec<&str> = written.lines().collect();
+        let [before, answer, after] = lines[..] else { panic!("{name}: {written}") };
+        assert_eq!((before, after), ("before", "after"), "{name}");
+        assert_eq!(serde_json::from_str::<Value>(answer).unwrap()["row"], 1, "{name}");
+    }
+    let said = predict(&["--input", "stream.txt", "--output", "/dev/fd/77"]);
+    assert!(said.code == 2 && said.stderr.starts_with("error: `/dev/fd/77` can't be written"), "{}", said.stderr);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bam_contract::artifact::tokens::TokenRows;
 use tokio::sync::oneshot;
 
-use super::lock;
+use crate::mutex::lock;
 
 /// One row of a request.
 #[derive(Clone, Debug)]

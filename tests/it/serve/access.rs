@@ -71,7 +71,7 @@ fn a_model_that_is_not_there_is_told_with_what_is() {
     let said = sandbox.command(&["serve"]).output().unwrap();
     let said = String::from_utf8(said.stderr).unwrap();
     let told = format!(
-        "error: no run in `{folder}` that ended well has exported a model yet\n\nhint: say `-C DIR` or `--artifacts DIR`"
+        "error: no run in `{folder}` that ended well has exported a model yet that no stage refused\n\nhint: say `-C DIR` or `--artifacts DIR`"
     );
     assert!(said.starts_with(&told), "{said}");
 }
@@ -86,6 +86,7 @@ fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
         (&["--listen", "[::]:0"], "`--listen [::]:0` lets others in, and there are no keys"),
         (&["--listen", ":8099"], "invalid value ':8099' for '--listen <ADDRESS>': it lacks the host: `127.0.0.1:8099`"),
         (&["--timeout", "0s"], "invalid value '<secs>' for '--timeout <TIME>': give a time above zero"),
+        (&["--threads", "1", "--sessions", "4"], "`--sessions 4` are more than there are threads: 1"),
         (&["--api-keys", "no-keys.txt"], "`no-keys.txt` holds no key"),
         (&["--api-keys", "odd-keys.txt"], "`odd-keys.txt` holds a key that no request can bring"),
         (&["--api-keys", "none.txt"], "the keys in `none.txt` can't be read"),

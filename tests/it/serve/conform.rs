@@ -1,5 +1,6 @@
 //! Whether the server is what its `OpenAPI` document says, tried by a tool that knows nothing of it but the document.
 
+use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
 use super::serve;
@@ -8,7 +9,8 @@ use super::serve;
 fn the_server_conforms_to_its_document() {
     let asked = Command::new("schemathesis").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !asked.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no schemathesis; `make conform` fetches it and runs this test");
+        // Past the test harness, which hides what passing tests print.
+        _ = writeln!(io::stderr(), "skipped: no `schemathesis`; `make conform` fetches it and runs this test");
         return;
     }
     let server = serve(&["--max-body", "64KiB"]);

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::{assert_error, serve, texts};
 use crate::support::http::{Answer, Server};
+use crate::support::model::exported;
 
 const HEAD: &str =
     "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n";
@@ -145,6 +147,61 @@ fn connections_that_nobody_uses_keep_nobody_out() {
     assert_eq!(server.get("/livez").body, "ok\n");
     waits[0].write_all(format!("{:<41}", ": \"a day\", \"tasks\": [\"sentiment\"]}").as_bytes()).unwrap();
     assert_eq!(Answer::read(&mut waits[0]).unwrap().status, 200);
+}
+
+#[test]
+fn clients_that_drip_keep_nobody_out() {
+    let server = serve(&["--connections", "4", "--keep-alive", "1h"]);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // As many as there is room for; whoever is hung up on comes again.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let mut stream = server.connect().unwrap();
+                    _ = stream.write_all(b"GET /livez HTTP/1.1\r\nx-long: ");
+                    while !ended.load(Ordering::Relaxed) && stream.write_all(b"a").is_ok() {
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+        let lives = |_| server.try_request("GET", "/livez", &[], "").is_ok_and(|answer| answer.body == "ok\n");
+        let all_live = (0..8).all(lives);
+        ended.store(true, Ordering::Relaxed);
+        assert!(all_live);
+    });
+}
+
+#[test]
+fn a_head_that_drips_has_an_end_though_there_is_room() {
+    let server = serve(&["--keep-alive", "1h"]);
+    let mut stream = server.connect().unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nx-long: ").unwrap();
+    let has_ended = |_| {
+        thread::sleep(Duration::from_millis(100));
+        stream.write_all(b"a").is_err()
+    };
+    assert!((0..600).any(has_ended));
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_sends_all_before_it_reads() {
+    exported().write("early-keys.txt", "early-key\n");
+    let [open, locked] = [&[][..], &["--api-keys", "early-keys.txt"]].map(serve);
+    // As `http.client` and many another do it.
+    let status = |server: &Server, headers: &str| {
+        let mut stream = server.connect().unwrap();
+        let body = "a".repeat(5_000_000);
+        let head = format!("POST /v1/predict HTTP/1.1\r\ncontent-length: {}\r\n{headers}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        Answer::read(&mut stream).unwrap().status
+    };
+    assert_eq!(status(&open, "host: localhost\r\ncontent-type: application/json"), 413);
+    assert_eq!(status(&open, "host: localhost\r\ncontent-type: text/plain"), 415);
+    assert_eq!(status(&open, "host: another.test\r\ncontent-type: application/json"), 421);
+    assert_eq!(status(&locked, "host: localhost\r\ncontent-type: application/json"), 401);
 }
 
 #[test]

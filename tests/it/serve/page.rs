@@ -250,6 +250,37 @@ fn the_page_follows_a_newer_model() {
 }
 
 #[test]
+fn the_page_gets_over_a_model_that_changes_while_it_asks() {
+    let Some(browser) = Browser::start() else { return };
+    let server = serve(&[]);
+    open(&browser, &server);
+    let submit = || browser.value("at('form').requestSubmit()");
+    // As if the model had had another task when the page was loaded.
+    browser.value("tasks[0].name = 'gone'");
+    submit();
+    browser.wait_until("document.querySelector('.error strong')?.textContent === 'the model has no task `gone`'");
+    browser.wait_until("tasks[0].name === 'acceptability'");
+    submit();
+    answered(&browser, 1);
+
+    // As if word pieces came from another model, so many times.
+    let other = |times: usize| {
+        let script = "{ const real = window.real ??= fetch; let left = TIMES; window.fetch = async (path, options) => {
+            const response = await real(path, options);
+            if (path !== 'v1/tokenize' || !left--) return response;
+            return new Response(JSON.stringify({ ...await response.json(), model: 'another', results: [] }));
+        } }";
+        browser.value(&script.replace("TIMES", &times.to_string()))
+    };
+    other(1);
+    submit();
+    answered(&browser, 1);
+    other(100);
+    submit();
+    browser.wait_until("document.querySelector('.error strong')?.textContent === 'the model was another each time'");
+}
+
+#[test]
 fn the_api_can_be_read() {
     let Some(browser) = Browser::start() else { return };
     let server = serve(&[]);

@@ -184,11 +184,47 @@ fn a_model_whose_run_failed_is_not_taken_up() {
     let refused = exported();
     assert_ne!(refused, good);
     named.wait_until("the stage's newer model is served", || served(&named) == refused);
-    assert_eq!([served(&following), served(&serve_in(&sandbox, &[]))], [good.clone(), good]);
+    assert_eq!([served(&following), served(&serve_in(&sandbox, &[]))], [good.clone(), good.clone()]);
+    // Nor does it help to leave that stage out.
+    let said = sandbox.bam(&["run", "pipeline.yaml", "onnx"]);
+    assert_eq!((said.code, exported()), (0, refused.clone()), "{}", said.stderr);
+    assert_eq!(served(&serve_in(&sandbox, &[])), good);
+    // But that it says otherwise does.
+    write(2, 0);
+    assert_eq!(sandbox.bam(&["run"]).code, 0);
+    following.wait_until("the model is served after all", || served(&following) == refused);
     // And then one that doesn't.
     write(3, 0);
     assert_eq!(sandbox.bam(&["run"]).code, 0);
     following.wait_until("the newer model is served", || served(&following) == exported());
+}
+
+#[test]
+fn of_several_models_the_last_of_the_pipeline_is_served_whatever_ended_first() {
+    let sandbox = Sandbox::new();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    sandbox.write(
+        "pipeline.yaml",
+        &format!(
+            "seed: 1\n\
+             for: {{ precision: [fp32, fp16] }}\n\
+             stages:\n  \
+               examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
+               tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
+               student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n  \
+               onnx@precision: {{ export: {{ model: student, precision: $precision }} }}\n"
+        ),
+    );
+    // The last one is there already, and the first has to be made.
+    for args in [&["run", "pipeline.yaml", "onnx@fp16"][..], &["run"]] {
+        let said = sandbox.bam(args);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+    }
+    let record = sandbox.names_in("artifacts/runs").pop().unwrap();
+    let record: Value = serde_json::from_str(&sandbox.read(&format!("artifacts/runs/{record}"))).unwrap();
+    let ended: Vec<_> = record["stages"].as_array().unwrap().iter().map(|stage| stage["stage"].clone()).collect();
+    assert_eq!(ended[3..], [json!("onnx@fp16"), json!("onnx@fp32")]);
+    assert_eq!(serve_in(&sandbox, &[]).get("/v1/info").json()["precision"], "fp16");
 }
 
 #[test]
