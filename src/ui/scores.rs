@@ -20,7 +20,8 @@ pub(crate) fn tables(scores: &Scores) -> String {
     of_tasks(scores) + &if weighed { format!("\n{}", of_variants(scores)) } else { String::new() }
 }
 
-/// The dev scores, in points of 100; several models of a family (seeds) are averaged, but not those of several precisions.
+/// The dev scores, in points of 100; several models of a family (seeds) are averaged, which says of how many, but not those of
+/// several precisions.
 fn of_tasks(scores: &Scores) -> String {
     let shown: Vec<&Score> = scores.scores.iter().filter(|score| score.split.is_dev()).collect();
     let mut families: Vec<String> = Vec::new();
@@ -52,13 +53,16 @@ fn of_tasks(scores: &Scores) -> String {
     columns.extend(checked.then(|| ("ONNX max |Δlogit|".to_owned(), Align::Right)));
     let mut table = Table::new(columns);
     for (task, split, metric) in rows {
-        let value = |family: &str| {
-            let values = cells.get(&(task, split, metric, family.to_owned()))?;
-            Some(values.iter().sum::<f64>() / values.len() as f64)
+        let values = |family: &str| cells.get(&(task, split, metric, family.to_owned()));
+        let value = |family: &str| values(family).map(|values| values.iter().sum::<f64>() / values.len() as f64);
+        let cell = |family: &String| {
+            let models = values(family).map_or(0, Vec::len);
+            let shown = value(family).map_or_else(dash, points);
+            if models > 1 { format!("{shown} of {models}") } else { shown }
         };
         let name = if split == Split::Dev { task.to_owned() } else { format!("{task} {split}") };
         let mut row = vec![name, metric.name().to_owned()];
-        row.extend(families.iter().map(|family| value(family).map_or_else(dash, points)));
+        row.extend(families.iter().map(cell));
         if compared {
             let difference = value(COMPARED.1).zip(value(COMPARED.0)).map(|(student, teacher)| student - teacher);
             row.push(difference.map_or_else(dash, |difference| format!("{:+.1}", difference * 100.0)));
@@ -160,10 +164,10 @@ mod tests {
         };
         console::set_colors_enabled(false);
         let expected = "\
-TASK  METRIC    TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
-rte   accuracy     66.1     70.4  70.4  +4.3             1.1e-5
-mrpc  accuracy     80.0        –     –     –                  –
-mrpc  f1           85.0        –     –     –                  –
+TASK  METRIC      TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
+rte   accuracy  66.1 of 2     70.4  70.4  +4.3             1.1e-5
+mrpc  accuracy       80.0        –     –     –                  –
+mrpc  f1             85.0        –     –     –                  –
 ";
         assert_eq!(tables(&scores), expected);
     }
