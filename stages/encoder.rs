@@ -3,6 +3,7 @@
 //! Shapes in names: B rows of a batch, L positions, D hidden width, H attention heads, E = D / H,
 //! F feed-forward width, V words of the vocabulary, U words of a batch, C outputs of a head.
 
+mod attention;
 mod batch;
 mod bert;
 mod checkpoint;
