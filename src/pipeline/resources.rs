@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::draft::did_you_mean;
 use super::mistake::Mistakes;
-use super::places::EntryPath;
 use super::typed::typed;
 use crate::span::Span;
 
@@ -107,7 +106,7 @@ pub(super) fn of_kinds(draft: &[(String, Value)], mistakes: &mut Mistakes) -> BT
             mistakes.add(place, format!("`resources` names `{kind}`, which is no stage kind"), near.map(did_you_mean));
             continue;
         }
-        of_kinds.insert(kind.clone(), read(value, path, mistakes));
+        of_kinds.insert(kind.clone(), read(value, &path, mistakes));
     }
     of_kinds
 }
@@ -121,20 +120,20 @@ pub(super) fn of_stage(
     mistakes: &mut Mistakes,
 ) -> Resources {
     let path = ["stages", written, "resources"].map(ToOwned::to_owned).to_vec();
-    let own = own.map(|value| read(value, path, mistakes)).unwrap_or_default();
+    let own = own.map(|value| read(value, &path, mistakes)).unwrap_or_default();
     own.or(of_kinds.get(kind).copied().unwrap_or_default())
 }
 
-fn read(value: &Value, path: EntryPath, mistakes: &mut Mistakes) -> Resources {
+fn read(value: &Value, path: &[String], mistakes: &mut Mistakes) -> Resources {
     let (resources, flaws) = typed::<Resources>(value.clone());
     for flaw in flaws {
-        let at = [&path[..], &flaw.path].concat();
+        let at = [path, &flaw.path].concat();
         let place = if flaw.in_name { mistakes.source.key(&at) } else { mistakes.source.value(&at) };
         mistakes.add(place, flaw.message(&format!("`{}`", path.join("."))), flaw.hint.clone());
     }
     let resources: Resources = resources.unwrap_or_default();
     let mut refuse = |entry: &str, message: &str| {
-        let place = mistakes.source.value(&[&path[..], &[entry.to_owned()]].concat());
+        let place = mistakes.source.value(&[path, &[entry.to_owned()]].concat());
         mistakes.add(place, message, None);
     };
     if resources.threads == Some(0) {
