@@ -56,6 +56,13 @@ pub(crate) struct Stamp {
     inode: u64,
 }
 
+impl Stamp {
+    /// Whether another host may see the same file: by what all of them see alike.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        (self.size_bytes, self.modified_ns) == (other.size_bytes, other.modified_ns)
+    }
+}
+
 /// Coarser than the time stamps of any file system in use (FAT counts two seconds).
 const CLOCK_GRAIN: Duration = Duration::from_secs(2);
 

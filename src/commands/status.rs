@@ -142,7 +142,7 @@ impl Looked<'_> {
         if let Some(attempt) = attempt {
             let note = match self.jobs.get(attempt) {
                 Some(queued) => in_words(queued),
-                None => "its job was submitted; the queue says nothing of it now".to_owned(),
+                None => "the queue says nothing of its job, which it has not taken yet or has forgotten".to_owned(),
             };
             let watched = if is_under_way { "" } else { "; `bam run` with its profile adopts it" };
             return Standing { name, state: "submitted", manifest, note: note + watched };

@@ -27,6 +27,9 @@ pub(crate) const MOST_WAITING: usize = 4096;
 /// The file in an attempt's folder that says of what outlives the engine: a job that was submitted to a cluster.
 pub(crate) const SUBMITTED: &str = "submitted.json";
 
+/// The file in an attempt's folder that holds the stamps of what its stage reads, from before it started.
+pub(crate) const READ: &str = "read.json";
+
 /// How the names of files beside attempts begin that hold what members of an array printed.
 pub(crate) const SAID: &str = "said.";
 
@@ -152,6 +155,24 @@ pub(crate) struct Queued {
     pub(crate) reason: Option<String>,
     /// Where it runs.
     pub(crate) node: Option<String>,
+}
+
+/// Slurm's reasons why a job waits that don't pass by themselves.
+const HOPELESS: [&str; 7] = [
+    "AssocMaxWallDurationPerJobLimit",
+    "BadConstraints",
+    "PartitionConfig",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "QOSMaxWallDurationPerJobLimit",
+    "QOSMaxCpuPerJobLimit",
+];
+
+impl Queued {
+    /// Why it would wait for good, if so.
+    pub(crate) fn hopeless(&self) -> Option<&str> {
+        self.reason.as_deref().filter(|reason| HOPELESS.contains(reason))
+    }
 }
 
 /// How a worker ended.

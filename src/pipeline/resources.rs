@@ -129,7 +129,10 @@ fn read(value: &Value, path: &[String], mistakes: &mut Mistakes) -> Resources {
     for flaw in flaws {
         let at = [path, &flaw.path].concat();
         let place = if flaw.in_name { mistakes.source.key(&at) } else { mistakes.source.value(&at) };
-        mistakes.add(place, flaw.message(&format!("`{}`", path.join("."))), flaw.hint.clone());
+        // What a profile calls so is another thing to those who run stages here.
+        let is_cpus = flaw.in_name && flaw.path.last().is_some_and(|name| name == "cpus");
+        let hint = if is_cpus { Some("did you mean `threads`?".to_owned()) } else { flaw.hint.clone() };
+        mistakes.add(place, flaw.message(&format!("`{}`", path.join("."))), hint);
     }
     let resources: Resources = resources.unwrap_or_default();
     let mut refuse = |entry: &str, message: &str| {

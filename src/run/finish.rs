@@ -138,7 +138,15 @@ impl Run<'_, '_> {
     /// Tells where a stage's job stands.
     pub(super) fn queued(&mut self, at: usize, queued: &Queued) {
         if self.working.contains_key(&at) {
-            self.tell(&RunEvent::Queued { stage: &self.pipeline.stages[at].name, index: at, queued });
+            let stage = &self.pipeline.stages[at].name;
+            self.tell(&RunEvent::Queued { stage, index: at, queued });
+            if let Some(reason) = queued.hopeless() {
+                let text = format!(
+                    "its job asks for what it can't have ({reason}), and waits until it is cancelled: ask for less in the stage's \
+                     `resources` or the profile's `limits`"
+                );
+                self.tell(&RunEvent::Warning { stage, text: &text });
+            }
         }
     }
 

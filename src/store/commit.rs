@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::attempts::Attempt;
 use super::{LOG, Lock, MANIFEST, Stamps, read_manifest};
+use crate::executor::READ;
 use crate::fingerprint::Stamp;
 use anyhow::{Context, Result, bail, ensure};
 use bam_contract::artifact::{ArtifactKind, encoder, onnx};
@@ -55,7 +56,7 @@ impl Pending {
 
     /// A file beside the output, for who takes it over.
     pub(crate) fn note(&self) -> PathBuf {
-        self.folder.path().join("read.json")
+        self.folder.path().join(READ)
     }
 
     /// The empty folder that the stage writes to.

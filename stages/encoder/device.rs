@@ -25,6 +25,17 @@ pub(crate) fn by_name(name: &str) -> Result<Device> {
     Ok(Device::Cuda(index as usize))
 }
 
+/// That there are GPUs to use, which CUDA_VISIBLE_DEVICES names, and libtorch sees none, where a job leaves the choice to it.
+pub(crate) fn unused_gpus(name: &str, device: Device, visible: &str) -> Option<String> {
+    let is_any = visible.starts_with(|c: char| c.is_ascii_digit()) || visible.starts_with("GPU-");
+    (is_any && name == "auto" && device == Device::Cpu).then(|| {
+        format!(
+            "it computes on the CPU, though it has a GPU to use (CUDA_VISIBLE_DEVICES={visible}): this libtorch sees none; build \
+             with LIBTORCH=DIR of one for CUDA"
+        )
+    })
+}
+
 /// What [`by_name`] calls a device.
 pub(crate) fn name(device: Device) -> String {
     match device {
@@ -43,5 +54,23 @@ pub(crate) fn send(tensor: Tensor, device: Device) -> Tensor {
     match device {
         Device::Cpu => tensor,
         _ => pinned(&tensor).to_device_(device, tensor.kind(), true, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_used_is_told_of_where_nobody_chose_the_cpu() {
+        assert!(unused_gpus("auto", Device::Cpu, "0").is_some_and(|text| text.contains("CUDA_VISIBLE_DEVICES=0")));
+        for (name, device, visible) in [
+            ("cpu", Device::Cpu, "0"),
+            ("auto", Device::Cuda(0), "0"),
+            ("auto", Device::Cpu, ""),
+            ("auto", Device::Cpu, "NoDevFiles"),
+        ] {
+            assert_eq!(unused_gpus(name, device, visible), None, "{name} {visible}");
+        }
     }
 }

@@ -41,7 +41,8 @@ impl Behind {
             None => format!("a job of which the queue says nothing, in `{}`", store.shown(&self.attempt).display()),
         };
         format!(
-            "left behind: {job}; it makes `{}` with other settings than now, and a run goes on with it only under those\n",
+            "left behind: {job}; it makes `{}` with other settings than now. A run goes on with it only under those; it ends \
+             as jobs of the queue do (`scancel`)\n",
             self.stage
         )
     }

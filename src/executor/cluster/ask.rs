@@ -1,5 +1,7 @@
 //! What the job of a stage asks for.
 
+use std::collections::BTreeMap;
+
 use crate::profile::Settings;
 use crate::span::Span;
 
@@ -20,6 +22,23 @@ impl Ask {
     /// How long before that it is asked to end, if it is.
     pub(super) fn grace(&self, settings: &Settings) -> Option<Span> {
         settings.grace_of(&self.kind, self.time)
+    }
+
+    /// What is asked for, by name; but for memory, which may be what the stage took the last time.
+    pub(super) fn request(&self, settings: &Settings) -> BTreeMap<String, String> {
+        let partition = settings.limits.get(&self.kind).and_then(|limit| limit.partition.as_ref());
+        let named = [
+            ("cpus", Some(self.cpus.to_string())),
+            ("gpus", Some(self.gpus.to_string())),
+            ("time", self.time.map(|time| time.to_string())),
+            ("partition", partition.or(settings.partition.as_ref()).cloned()),
+            ("account", settings.account.clone()),
+            ("qos", settings.qos.clone()),
+        ];
+        named
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.unwrap_or_else(|| "by default".to_owned())))
+            .collect()
     }
 
     pub(super) fn memory_mib(&self) -> u64 {

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use bam_contract::fault::Fault;
+
+use super::super::Message;
 use super::queue::{Cancel, Queue};
 use super::survey::Survey;
 use super::tracked::{Phase, Tracked};
@@ -150,11 +153,31 @@ impl Clerk {
         if tracked.is_adopted {
             // Here and not by the loop, which would wait for itself to hear it.
             tracked.replay();
+            self.compare_requests(&tracked);
             self.ask_at = now;
         } else {
             self.gathering.get_or_insert((now, now)).1 = now;
         }
         self.jobs.insert(tracked.stage, tracked);
+    }
+
+    /// Tells of a job that was submitted asking for something else than it would now: it stays as it is.
+    fn compare_requests(&self, tracked: &Tracked) {
+        let (asked, now) = (&tracked.note.asked, tracked.ask.request(&self.settings));
+        let differs = |(name, value): (&String, &String)| {
+            let before = asked.get(name).filter(|before| *before != value)?;
+            Some(format!("{name} {before}, and not {value}"))
+        };
+        let differences: Vec<String> = now.iter().filter_map(differs).collect();
+        if !differences.is_empty() {
+            let what = format!(
+                "the job of `{}` is the one submitted before, with {}",
+                tracked.ask.stage,
+                differences.join("; ")
+            );
+            let hint = "cancel it in the queue (`scancel`) and run again, and it is submitted as the files say now";
+            tracked.tell(Message::Trouble(Fault::new(what, hint).into()));
+        }
     }
 
     /// Hears workers, and of their ends.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::{SAID, SUBMITTED};
+use super::super::{READ, SAID, SUBMITTED};
 use super::job::JobId;
 use crate::profile::Engine;
 
@@ -42,6 +42,9 @@ pub(super) struct Note {
     pub(super) number: u32,
     /// By which the job is known in the queue before its number is known here.
     pub(super) name: String,
+    /// What the last submission asked for.
+    #[serde(default)]
+    pub(super) asked: BTreeMap<String, String>,
     /// Names of submissions that the queue was not seen to take; should it have, their jobs are not wanted.
     #[serde(default)]
     pub(super) given_up: Vec<String>,
@@ -107,6 +110,11 @@ impl Files {
 
     pub(super) fn job(&self) -> PathBuf {
         self.numbered("job", ".json")
+    }
+
+    /// What the file system said of all that the stage reads, when the engine started it.
+    pub(super) fn read(&self) -> PathBuf {
+        self.folder.join(READ)
     }
 
     /// The job file as the node wrote it, with its inputs where it has brought them.

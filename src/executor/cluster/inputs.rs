@@ -4,6 +4,7 @@
 //! bytes, than the login node had. Where the profile names a folder of the node's own disk, an input is brought there once for
 //! all jobs of the node, and verified as it comes; that folder is a store like any other.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use bam_contract::job::{Job, JobInput};
 use bam_contract::manifest::Manifest;
 
 use super::files::Files;
+use crate::fingerprint::Stamp;
 use crate::machine;
 use crate::run::bytes_of;
 use crate::store::{Asked, Found, Lock, Store, read_manifest};
@@ -55,6 +57,7 @@ pub(super) fn made_sure_of(
     mut tell: impl FnMut(Event),
 ) -> Result<Inputs> {
     let mut job = Job::read(&files.job())?;
+    check_outside(files, &job)?;
     let scratch = match scratch.map(|folder| Store::open(&folder.join(FOLDER))).transpose() {
         Ok(store) => store,
         Err(error) => {
@@ -81,6 +84,29 @@ pub(super) fn made_sure_of(
         store.save_verified();
     }
     Ok(Inputs { placed: (!held.is_empty()).then_some(job), _held: held })
+}
+
+/// Whether the files that the job reads outside of the store are as the engine saw them, which may be days ago.
+fn check_outside(files: &Files, job: &Job) -> Result<()> {
+    let read: BTreeMap<PathBuf, Option<Stamp>> =
+        fs::read(files.read()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let is_outside = |path: &Path| !job.inputs.iter().any(|input| path.starts_with(&input.path));
+    for (path, seen) in read.iter().filter(|(path, _)| is_outside(path)) {
+        let now = fs::metadata(path).map(|metadata| Stamp::of(&metadata));
+        match (seen, now) {
+            (Some(seen), Ok(now)) if !seen.is_alike(&now) => {
+                let message = format!("`{}` has changed since the job was submitted", path.display());
+                return Err(Fault::new(message, "run again; the change is seen then").into());
+            }
+            (Some(_), Err(error)) => {
+                let message = format!("`{}` can't be read on {}: {error}", path.display(), machine::host());
+                let hint = "all that stages read must be seen by the nodes, at the same paths";
+                return Err(Fault::new(message, hint).into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn not_brought(what: &str, error: &anyhow::Error) -> Event {

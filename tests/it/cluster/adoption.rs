@@ -53,8 +53,8 @@ fn status_tells_of_a_job_whose_stage_was_edited_since() {
     };
     assert!(!status().contains("left behind"), "the next run adopts it");
     sandbox.edit("pipeline.yaml", "train: 20", "train: 21");
-    let wanted = "left behind: job 7 running on n1; it makes `examples@sentiment` with other settings than now, \
-                  and a run goes on with it only under those\n";
+    let wanted = "left behind: job 7 running on n1; it makes `examples@sentiment` with other settings than now. \
+                  A run goes on with it only under those; it ends as jobs of the queue do (`scancel`)\n";
     assert!(status().contains(wanted), "{}", status());
 }
 
@@ -194,4 +194,17 @@ fn what_becomes_of_jobs_is_told_as_json_too() {
     let lines: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let adopted = lines.iter().find(|line| line["event"] == "adopted").unwrap();
     assert_eq!((&adopted["stage"], &adopted["index"]), (&json!(STAGE), &json!(0)));
+}
+
+#[test]
+fn an_adopted_job_that_asks_for_something_else_than_it_would_now_is_told_of() {
+    let (sandbox, attempt) = left();
+    sandbox.write("cluster.yaml", "executor: slurm\npoll: 1s\nlimits: { data: { cpus: 2, time: 5m } }\n");
+    fs::create_dir_all(attempt.join("output.1")).unwrap();
+    fs::write(attempt.join("output.1/train.parquet"), "rows").unwrap();
+    done(&attempt, 1);
+    let again = run_with_stand_ins(&sandbox, STAGE);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let told = "the job of `examples@sentiment` is the one submitted before, with cpus 1, and not 2; time by default, and not ";
+    assert!(again.stderr.contains(told) && again.stderr.contains("(`scancel`)"), "{}", again.stderr);
 }

@@ -228,6 +228,20 @@ fn why_a_job_waits_is_told_and_it_runs_when_it_can() {
 }
 
 #[test]
+fn a_job_that_can_never_start_is_told_of() {
+    let reason = r#"\"job_state\": \"$(cat state)\", \"state_reason\": \"PartitionTimeLimit\""#;
+    let sandbox = of_stand_ins(&LISTED.replace(r#"\"job_state\": \"$(cat state)\""#, reason));
+    sandbox.write("state", "PENDING");
+    stand_in(&sandbox, "sbatch", &format!("{TAKES}\necho 7"));
+    let mut engine = start_with_stand_ins(&sandbox, &["examples@sentiment"]);
+    let mut story = BufReader::new(engine.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = story.find(|line| line.contains("its job asks for what it can't have (PartitionTimeLimit)"));
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    assert!(told.is_some());
+}
+
+#[test]
 fn a_job_that_somebody_cancels_fails_its_stage() {
     let Some(cluster) = Cluster::shared("") else { return };
     cluster.sandbox.write("behaviour.json", r#"{"examples@sentiment": "stubborn"}"#);

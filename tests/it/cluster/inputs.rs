@@ -72,6 +72,22 @@ fn an_input_that_a_node_sees_otherwise_than_it_was_committed_is_not_read() {
 }
 
 #[test]
+fn a_file_that_changed_while_its_job_waited_is_noticed_before_the_worker_starts() {
+    let sandbox = with_scratch();
+    sandbox.edit("pipeline.yaml", "params: { is: one }", "params: { is: one }, files: [words]");
+    sandbox.write("words", "three");
+    let script = sandbox.read("bin/sbatch");
+    let changes = "case $(cat name) in bam:one*) echo more >> words;; esac\nfor script; do";
+    stand_in(&sandbox, "sbatch", &script.replace("#!/bin/sh\n", "").replace("for script; do", changes));
+    let said = run_with_stand_ins(&sandbox, "one");
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    assert!(said.stderr.contains("words` has changed since the job was submitted\n"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: run again; the change is seen then"), "{}", said.stderr);
+    stand_in(&sandbox, "sbatch", &script.replace("#!/bin/sh\n", ""));
+    run(&sandbox, "one");
+}
+
+#[test]
 fn a_node_brings_what_its_jobs_read_to_its_own_disk_once() {
     let sandbox = with_scratch();
     run(&sandbox, "one");

@@ -113,6 +113,7 @@ impl Clerk {
             let tracked = self.jobs.get_mut(stage).expect("it was just there");
             tracked.note.said = (more > 0).then(|| first.said_of_array(index));
             tracked.note.name = if more > 0 { name_of_member(&name, index) } else { name.clone() };
+            tracked.note.asked = tracked.ask.request(&self.settings);
             tracked.note.write(&tracked.folder)?;
             let own = [tracked.folder.display().to_string(), tracked.note.number.to_string()];
             let words: Vec<String> = self.words.iter().chain(&own).cloned().collect();
