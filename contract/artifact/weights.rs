@@ -33,6 +33,14 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
+/// An entry of the header, one of which is no tensor.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Any {
+    Tensor(Entry),
+    Other(IgnoredAny),
+}
+
 /// Holds the weights in an encoder's folder against its rows of word embeddings and their width. Nothing is said of a file that
 /// isn't there.
 pub(super) fn unfit(folder: &Path, words: usize, width: usize) -> Option<Unfit> {
@@ -68,12 +76,6 @@ fn read(file: &mut impl Read) -> Result<Header, Error> {
     let mut text = Vec::new();
     if file.take(length).read_to_end(&mut text)? < length as usize {
         return Err(ErrorKind::UnexpectedEof.into());
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Any {
-        Tensor(Entry),
-        Other(IgnoredAny),
     }
     let entries: BTreeMap<String, Any> = serde_json::from_slice(&text)?;
     let (mut shapes, mut end) = (BTreeMap::new(), 0);

@@ -114,7 +114,7 @@ fn columns_of_a_gzipped_tsv_file_without_a_header_are_numbers() {
     let args = ["init", "--encoder", "enc", "--task", "t", "--data", "rows.tsv.gz", "--text", "2", "--label", "1"];
     let doubted = sandbox.bam(&args);
     let warning = "warning: the header of `rows.tsv.gz` reads like a row: the label's column is named `1`";
-    assert!(doubted.stderr.starts_with(warning), "{}", doubted.stderr);
+    assert!(doubted.stderr.contains(warning), "{}", doubted.stderr);
     std::fs::remove_file(sandbox.path("pipeline.yaml")).unwrap();
     let said = sandbox.bam(&[&args[..], &["--no-header"]].concat());
     assert_eq!((said.code, said.stderr.contains("warning")), (0, false), "{}", said.stderr);

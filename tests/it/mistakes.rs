@@ -558,7 +558,7 @@ stages:
     let expected = "4:39 `model.safetensors` of the encoder in `enc` has word vectors of shape [406, 32], \
         but config.json tells of [406, 64]";
     assert_eq!(told(&sandbox.bam(&["run"])), [expected]);
-    assert_eq!(sandbox.names_in("artifacts"), [""; 0]);
+    assert_eq!(sandbox.names_in("artifacts/store"), [""; 0]);
 }
 
 #[test]
