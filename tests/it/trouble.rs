@@ -136,7 +136,7 @@ fn what_a_stage_had_last_is_of_its_pipeline_alone() {
     assert!(gc.stdout.ends_with("some were what pipelines that you didn't name have or had: sub/b.yaml\n"));
     assert_eq!(sandbox.bam(&["run", "sub/b.yaml"]).stages("RAN"), ["x"]);
     // A pipeline whose file is gone needs nothing.
-    std::fs::remove_file(sandbox.path("sub/b.yaml")).unwrap();
+    fs::remove_file(sandbox.path("sub/b.yaml")).unwrap();
     let gc = sandbox.bam(&["gc", "-n", "a.yaml"]).stdout;
     assert!(gc.contains("\nwould remove 1 artifact of 2, "), "{gc}");
     sandbox.write("a.yaml", &pipeline("A"));
