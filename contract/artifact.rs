@@ -11,6 +11,7 @@ pub mod scores;
 pub mod submission;
 mod table;
 pub mod tokens;
+pub mod weights;
 
 use std::fmt;
 use std::path::Path;

@@ -12,10 +12,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bam_contract::fault::Fault;
 use bam_contract::task::{Columns, Format, Split, TaskSpec};
 use flate2::read::MultiGzDecoder;
+use serde_json::{Map, Value};
+
+pub use columns::other_separator;
 
 /// What a gzipped file begins with, and what UTF-16 does.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -36,6 +39,9 @@ pub struct Record {
 
 /// Rows, read as they are asked for.
 pub type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
+
+/// Rows of a table of text by their fields, with their numbers from 1.
+pub type Fields<'a> = Box<dyn Iterator<Item = Result<(u64, Vec<String>)>> + 'a>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -78,6 +84,26 @@ impl<'a> Source<'a> {
             Format::Jsonl => jsonl::records(*self),
             Format::Parquet => parquet::records(*self),
         }
+    }
+
+    /// The rows of TSV or CSV as they stand, the names among them where there are any.
+    ///
+    /// # Errors
+    /// When the file cannot be opened; each row when it cannot be read, or is not as wide as the first.
+    pub fn fields(&self) -> Result<Fields<'a>> {
+        match self.format {
+            Format::Tsv => tsv::fields(*self),
+            Format::Csv => csv::fields(*self),
+            Format::Jsonl | Format::Parquet => bail!("`{}` has no fields of text", self.path.display()),
+        }
+    }
+
+    /// The rows of JSONL as they stand, with their numbers from 1.
+    ///
+    /// # Errors
+    /// When the file cannot be opened; each row when it cannot be read.
+    pub fn objects(&self) -> Result<impl Iterator<Item = Result<(u64, Map<String, Value>)>> + use<'a>> {
+        jsonl::objects(*self)
     }
 
     /// The file's bytes, unpacked where its name ends in `.gz`, or where what comes on stdin begins as such a file does.

@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Read all bytes of artifacts and hold them against what was committed
     Verify(VerifyArgs),
-    /// Remove artifacts that no pipeline needs
+    /// Remove artifacts that the pipelines named don't need
     Gc(GcArgs),
     /// Answer texts in a file with an exported model
     Predict(PredictArgs),

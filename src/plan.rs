@@ -12,6 +12,7 @@ use bam_contract::digest::Digest;
 use bam_contract::external::External;
 use bam_contract::manifest::{Key, Manifest};
 use bam_contract::stage::StageSpec;
+use serde_json::Value;
 
 use crate::fingerprint::{self, Digests};
 use crate::pipeline::{Edge, Pipeline};
@@ -160,7 +161,7 @@ impl<'a> Planner<'a> {
         let mut contents: Vec<Option<Digest>> = Vec::new();
         let mut made_by = HashMap::new();
         let mut plan = Plan { decisions: Vec::new(), last: Vec::new(), is_online: false };
-        for (at, stage) in self.pipeline.stages.iter().enumerate() {
+        for at in 0..self.pipeline.stages.len() {
             let mut decision = self.decide(at, &contents)?;
             if let Decision::Run { key, .. } = &decision {
                 // Of two stages with one key the second finds what the first has made.
@@ -176,7 +177,7 @@ impl<'a> Planner<'a> {
                 Decision::Cached(manifest) | Decision::Remote { manifest, .. } => {
                     (Some(manifest.content), Some(took(manifest)))
                 }
-                _ => (None, last_of(self.store, &self.owner, &stage.name)),
+                _ => (None, self.last_time(at, &contents)?),
             };
             contents.push(content);
             plan.last.push(last);
@@ -185,6 +186,30 @@ impl<'a> Planner<'a> {
         self.see_what_is_needed(&mut plan);
         plan.is_online = self.elsewhere.is_open();
         Ok(plan)
+    }
+
+    /// What a stage took when it last ran, held against what it is to do now.
+    fn last_time(&mut self, at: usize, contents: &[Option<Digest>]) -> Result<Option<Last>> {
+        let stage = &self.pipeline.stages[at];
+        let Some(manifest) = last_manifest(self.store, &self.owner, &stage.name) else { return Ok(None) };
+        let mut last = took(&manifest);
+        if stage.unfetched().is_some() {
+            return Ok(Some(last));
+        }
+        // An input that is awaited is taken to stay as it was.
+        let mut before = manifest.key;
+        let content = |edge: &Edge| {
+            contents[edge.stage].or_else(|| before.inputs.get(&edge.slot).copied()).unwrap_or(Digest::of(b""))
+        };
+        let inputs: Vec<Digest> = stage.inputs.iter().map(content).collect();
+        let key = fingerprint::key(stage, &inputs, &mut self.digests)?;
+        let epochs = |key: &Key| key.params.get("epochs").and_then(Value::as_f64).filter(|epochs| *epochs > 0.0);
+        if let (Some(old), Some(new)) = (epochs(&before), epochs(&key)) {
+            last.factor = new / old;
+            before.params["epochs"] = key.params["epochs"].clone();
+        }
+        last.is_of_other = (before.params, before.inputs, before.external) != (key.params, key.inputs, key.external);
+        Ok(Some(last))
     }
 
     /// Finds which artifacts of the remote come here; those that can't come are made again, and need what they read.
@@ -326,14 +351,18 @@ fn might_be(stored: &Key, key: &Key, known: &[&str]) -> bool {
 
 /// What a stage took when it last ran.
 pub(crate) fn last_of(store: &Store, owner: &Owner, stage: &str) -> Option<Last> {
+    last_manifest(store, owner, stage).as_ref().map(took)
+}
+
+fn last_manifest(store: &Store, owner: &Owner, stage: &str) -> Option<Manifest> {
     // What another pipeline's stage of that name took is a better guess than none.
-    let (_, manifest) = store.last(owner, stage).or_else(|| store.latest(stage))?;
-    Some(took(&manifest?))
+    store.last(owner, stage).or_else(|| store.latest(stage))?.1
 }
 
 fn took(manifest: &Manifest) -> Last {
     let made = &manifest.provenance;
-    Last { secs: made.wall_secs, peak_memory_bytes: made.peak_memory_bytes }
+    let (secs, peak_memory_bytes) = (made.wall_secs, made.peak_memory_bytes);
+    Last { secs, peak_memory_bytes, factor: 1.0, is_of_other: false }
 }
 
 /// How long a run will take.
@@ -343,6 +372,8 @@ pub(crate) struct Estimate {
     pub(crate) secs: f64,
     /// How many of them have never run.
     pub(crate) unknown: usize,
+    /// Whether the last time of any of them is of other settings.
+    pub(crate) is_of_other: bool,
 }
 
 impl Plan {
@@ -350,6 +381,8 @@ impl Plan {
         let is_there = |decision: &Decision| matches!(decision, Decision::Cached(_) | Decision::Remote { .. });
         let runs: Vec<bool> = self.decisions.iter().map(|decision| !is_there(decision)).collect();
         let unknown = runs.iter().zip(&self.last).filter(|(runs, last)| **runs && last.is_none()).count();
-        Estimate { secs: makespan(pipeline, &runs, &self.last, limits), unknown }
+        let is_of_other =
+            runs.iter().zip(&self.last).any(|(runs, last)| *runs && last.is_some_and(|last| last.is_of_other));
+        Estimate { is_of_other, secs: makespan(pipeline, &runs, &self.last, limits), unknown }
     }
 }

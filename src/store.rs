@@ -29,7 +29,7 @@ use bam_contract::manifest::Manifest;
 use crate::fingerprint::Digests;
 pub(crate) use commit::{Finished, Pending};
 pub(crate) use ended::Failure;
-pub(crate) use gc::Stored;
+pub(crate) use gc::{Other, Stored};
 pub(crate) use lock::{Asked, Lock};
 pub(crate) use owner::Owner;
 pub(crate) use records::{KILLED, RUNNING};

@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess};
 
 use super::checkpoint::ModelInfo;
 use super::tokens::TokenizerInfo;
+use super::weights::{self, Unfit};
 use crate::digest::Digest;
 use crate::external::External;
 use crate::fault::Fault;
@@ -72,6 +73,8 @@ pub struct EncoderSize {
     pub pieces: Option<usize>,
     /// A file that is no JSON, and why.
     pub broken: Option<Broken>,
+    /// What keeps the weights from being those of the config.
+    pub unfit: Option<Unfit>,
 }
 
 /// A file's name, and why it cannot be read.
@@ -85,10 +88,12 @@ impl EncoderSize {
             num_hidden_layers: Option<usize>,
             vocab_size: Option<usize>,
             max_position_embeddings: Option<usize>,
+            hidden_size: Option<usize>,
         }
         let (config, pieces) = (parsed::<Config>(folder, CONFIG), pieces(folder));
         let broken = config.as_ref().err().or(pieces.as_ref().err()).cloned();
         let config = config.ok().flatten().unwrap_or_default();
+        let embeddings = config.vocab_size.zip(config.hidden_size);
         Self {
             model_type: config.model_type,
             layers: config.num_hidden_layers,
@@ -96,6 +101,7 @@ impl EncoderSize {
             positions: config.max_position_embeddings,
             pieces: pieces.ok().flatten(),
             broken,
+            unfit: embeddings.and_then(|(words, width)| weights::unfit(folder, words, width)),
         }
     }
 }

@@ -90,7 +90,12 @@ impl DataParams {
         let files = self.files()?;
         let from = self.from.as_deref().unwrap_or(Path::new("."));
         if !from.is_dir() {
-            let hint = "`from:` names the data folder";
+            // Where `make data` puts what the recipes read.
+            let hint = if from.starts_with(".deps/data") {
+                "`make data` fetches the recipes' data; `from:` names the folder"
+            } else {
+                "`from:` names the data folder"
+            };
             return Err(Fault::new(format!("data folder `{}` does not exist", from.display()), hint).into());
         }
         let mut found = BTreeMap::new();

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use bam_contract::fault::{Fault, closest};
-use bam_contract::task::Column;
+use bam_contract::task::{Column, Format};
 
-use super::{Record, Records, Source};
+use super::{Fields, Record, Records, Source};
 
 /// Positions of a table's columns, from 0.
 #[derive(Clone, Copy, Debug)]
@@ -43,15 +43,35 @@ impl Positions {
         hint: &str,
     ) -> Result<Record> {
         if fields.len() != self.width {
-            let found = fields.len();
-            let columns = if found == 1 { "column" } else { "columns" };
-            return Err(source.fault(number, format!("{found} {columns}, {} expected", self.width), hint));
+            return Err(wrong_width(source, number, fields.len(), self.width, hint));
         }
         // The label first: a task may read its label and its text from the same column.
         let label = self.label.map(|label| fields[label].clone());
         let pair = self.pair.map(|pair| fields[pair].clone());
         Ok(Record { number, text: std::mem::take(&mut fields[self.text]), pair, label })
     }
+}
+
+fn wrong_width(source: &Source<'_>, number: u64, found: usize, expected: usize, hint: &str) -> anyhow::Error {
+    let columns = if found == 1 { "column" } else { "columns" };
+    source.fault(number, format!("{found} {columns}, {expected} expected"), hint)
+}
+
+/// Rows that must have as many fields as the first.
+pub(super) fn alike<'a>(
+    source: Source<'a>,
+    rows: impl Iterator<Item = Result<(u64, Vec<String>)>> + 'a,
+    hint: &'static str,
+) -> Fields<'a> {
+    let mut width = None;
+    Box::new(rows.map(move |row| {
+        let (number, fields) = row?;
+        let expected = *width.get_or_insert(fields.len());
+        if fields.len() != expected {
+            return Err(wrong_width(&source, number, fields.len(), expected, hint));
+        }
+        Ok((number, fields))
+    }))
 }
 
 /// Records of a table of text whose rows are numbered fields; the first may name the columns. `hint`
@@ -94,12 +114,12 @@ fn find(source: &Source<'_>, column: &Column, names: Option<&[String]>, width: u
         }
         (Column::Name(name), Some(names)) => names.iter().position(|known| known == name).ok_or_else(|| {
             let known = names.iter().map(String::as_str);
-            let hint = match closest(name, known.clone()) {
+            let hint = other_separator(source, names).unwrap_or_else(|| match closest(name, known.clone()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => {
                     format!("its columns are {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
                 }
-            };
+            });
             Fault::new(format!("`{file}` has no column `{name}`"), hint).into()
         }),
         (Column::Name(name), None) => {
@@ -107,4 +127,13 @@ fn find(source: &Source<'_>, column: &Column, names: Option<&[String]>, width: u
             Err(Fault::new(message, "give the column's number, from 1; or read the first row as names").into())
         }
     }
+}
+
+/// What to do about a table of one column whose name holds another separator than the file's format has.
+pub fn other_separator(source: &Source<'_>, names: &[String]) -> Option<String> {
+    let [name] = names else { return None };
+    let (own, wanted) = if source.format == Format::Tsv { ('\t', "tabs") } else { (',', "commas") };
+    let other = [';', '\t', ',', '|'].into_iter().find(|other| *other != own && name.contains(*other))?;
+    let shown = if other == '\t' { "a tab".to_owned() } else { format!("`{other}`") };
+    Some(format!("its fields seem to be separated by {shown}: write the file with {wanted}"))
 }

@@ -14,11 +14,8 @@ pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
     let text = name(&source, &columns.text)?;
     let pair = columns.pair.as_ref().map(|column| name(&source, column)).transpose()?;
     let label = columns.label.as_ref().map(|column| name(&source, column)).transpose()?;
-    let lines =
-        source.open()?.split(b'\n').zip(1..).filter(|(line, _)| !line.as_ref().is_ok_and(|line| is_blank(line)));
-    Ok(Box::new(lines.map(move |(line, number)| {
-        let line = line.with_context(|| source.reading())?;
-        let row = object(&source, number, line)?;
+    Ok(Box::new(objects(source)?.map(move |row| {
+        let (number, row) = row?;
         let field = |name: &str| field(&source, number, &row, name);
         Ok(Record {
             number,
@@ -31,6 +28,16 @@ pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
             },
         })
     })))
+}
+
+/// The rows as they stand, with their numbers.
+pub(super) fn objects(source: Source<'_>) -> Result<impl Iterator<Item = Result<(u64, Map<String, Value>)>>> {
+    let lines =
+        source.open()?.split(b'\n').zip(1..).filter(|(line, _)| !line.as_ref().is_ok_and(|line| is_blank(line)));
+    Ok(lines.map(move |(line, number)| {
+        let line = line.with_context(|| source.reading())?;
+        Ok((number, object(&source, number, line)?))
+    }))
 }
 
 fn is_blank(line: &[u8]) -> bool {

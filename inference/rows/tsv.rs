@@ -8,14 +8,22 @@ use std::io::BufRead;
 use anyhow::{Context, Result};
 
 use super::columns;
-use super::{Records, Source};
+use super::{Fields, Records, Source};
 
 const HINT: &str =
     "rows are split at line ends and tabs only: look for a lost or an added tab, or a line break within a text";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 pub(crate) fn records(source: Source<'_>) -> Result<Records<'_>> {
-    columns::records(source, Rows { input: source.open()?, source, number: 0 }, HINT)
+    columns::records(source, rows(source)?, HINT)
+}
+
+pub(super) fn fields(source: Source<'_>) -> Result<Fields<'_>> {
+    Ok(columns::alike(source, rows(source)?, HINT))
+}
+
+fn rows(source: Source<'_>) -> Result<Rows<'_>> {
+    Ok(Rows { input: source.open()?, source, number: 0 })
 }
 
 /// Lines as fields, with their numbers from 1.

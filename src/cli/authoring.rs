@@ -39,7 +39,7 @@ pub(crate) struct TaskArgs {
     #[arg(long, value_name = "FILE", required = false, requires = "name")]
     pub(crate) data: PathBuf,
 
-    /// Column of the text, by its name; by its number from 1 where the file has no header
+    /// Column of the text: its name, or its number from 1 in a CSV or TSV file
     #[arg(long, value_name = "COLUMN", requires = "data")]
     pub(crate) text: Option<String>,
 
@@ -50,6 +50,10 @@ pub(crate) struct TaskArgs {
     /// Column of the label: a class, or a value
     #[arg(long, value_name = "COLUMN", requires = "data")]
     pub(crate) label: Option<String>,
+
+    /// The first row of a CSV or TSV file holds no names
+    #[arg(long, requires = "data")]
+    pub(crate) no_header: bool,
 }
 
 #[derive(Debug, Args)]

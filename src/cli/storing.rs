@@ -69,16 +69,21 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bam gc --dry-run                      what pipeline.yaml doesn't need
+  bam gc --dry-run                      what pipeline.yaml doesn't need, nor others had last
   bam gc --older-than 30d               of that, what is unread for 30 days
   bam gc --keep 20GiB a.yaml b.yaml     what neither needs, until 20 GiB are left
 
-What the pipelines' stages have now, or had last, is never removed, nor what a running stage makes or reads. Given both \
+What the stages of the pipelines named have now, or had last, is never removed, nor what a running stage makes or reads. What \
+other pipelines of this store had last stays too, as long as their files are there, unless `--all` is given. Given both \
 `--keep` and `--older-than`, what either asks for goes.")]
 pub(crate) struct GcArgs {
     /// The pipelines whose artifacts stay [default: pipeline.yaml]
     #[arg(value_name = "PIPELINE")]
     pub(crate) pipelines: Vec<PathBuf>,
+
+    /// Remove what pipelines that aren't named had last too
+    #[arg(long)]
+    pub(crate) all: bool,
 
     /// Remove until the store is this small, the longest unused first
     #[arg(long, value_name = "SIZE", value_parser = size)]

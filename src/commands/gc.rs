@@ -13,16 +13,21 @@ use super::remote::remote;
 use crate::cli::GcArgs;
 use crate::pipeline::{DEFAULT_FILE, Pipeline};
 use crate::plan::{Decision, Planner};
-use crate::store::{Owner, Store, Stored};
+use crate::store::{Other, Owner, Store, Stored};
 use crate::ui;
 use crate::ui::table::{Align, Table};
 use crate::ui::units::{ago, bytes, plural};
 
-/// Removes what no pipeline named needs: all of it, or what the limits ask for, the longest unused first.
+/// Removes what the pipelines named don't need, nor others had last: all of it, or what the limits ask for, the longest unused
+/// first.
 pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     // Listed before it is asked what is needed: what a run makes meanwhile stays.
     let all = store.by_use();
     let needed = needed(args, store)?;
+    let others = store.others(&owners(args, store));
+    let is_spared =
+        |wanted: Fingerprint| !args.all && others.iter().any(|other| other.is_there && other.had.contains(&wanted));
+    let mut spared = Spared::default();
     let since = args.older_than.map(|age| SystemTime::now().checked_sub(age.into()).unwrap_or(UNIX_EPOCH));
     let mut left: u64 = all.iter().map(|stored| stored.size_bytes).sum();
     let mut chosen: Vec<&Stored> = Vec::new();
@@ -30,10 +35,19 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
         let is_old = since.is_some_and(|since| stored.used < since);
         let is_too_much = args.keep.is_some_and(|keep| left > keep.as_u64());
         let unlimited = since.is_none() && args.keep.is_none();
-        if is_old || is_too_much || unlimited {
+        let goes = is_old || is_too_much || unlimited;
+        if goes && is_spared(stored.manifest.fingerprint) {
+            spared.freed.add(stored.size_bytes);
+            spared.fingerprints.insert(stored.manifest.fingerprint);
+        } else if goes {
             left -= stored.size_bytes;
             chosen.push(stored);
         }
+    }
+    let wanted = chosen.iter().map(|stored| stored.manifest.fingerprint).collect();
+    let told = files_with(&others, &wanted);
+    if !args.dry_run && !told.is_empty() {
+        ui::story(&format!("removing what pipelines that you didn't name have or had: {}", told.join(", ")));
     }
     let (mut freed, mut gone, mut failed) = (Freed::default(), BTreeSet::new(), None);
     let mut table = Table::new([
@@ -68,7 +82,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
             beside.row([store.shown(&leftover.path).display().to_string(), bytes(leftover.size_bytes)]);
         }
     }
-    let others = store.others_with(&owners(args, store), &gone);
+    let (spared_for, others) = (files_with(&others, &spared.fingerprints), files_with(&others, &gone));
     if !args.dry_run {
         store.prune_latest();
         store.prune_locks();
@@ -79,6 +93,7 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
             "dry_run": args.dry_run, "artifacts": freed.count, "artifacts_bytes": freed.bytes, "in_use": freed.in_use,
             "leftovers": leftovers.count, "leftovers_bytes": leftovers.bytes, "kept": all.len() - freed.count,
             "kept_bytes": left, "of_other_pipelines": others,
+            "spared": spared.freed.count, "spared_bytes": spared.freed.bytes, "spared_for": spared_for,
         }));
         return failed.map_or(Ok(()), Err);
     }
@@ -91,6 +106,13 @@ pub(super) fn gc(args: &GcArgs, store: &Store) -> Result<()> {
     if !others.is_empty() {
         let (are, others) = (if args.dry_run { "are" } else { "were" }, others.join(", "));
         ui::data(&format!("some {are} what pipelines that you didn't name have or had: {others}\n"));
+    }
+    if !spared_for.is_empty() {
+        let (artifacts, size) = (plural(spared.freed.count, "artifact"), bytes(spared.freed.bytes));
+        ui::data(&format!(
+            "{artifacts}, {size}, left to pipelines that you didn't name: {}; `--all` takes them too\n",
+            spared_for.join(", ")
+        ));
     }
     ui::data(&what_stays(args, left, store));
     // What was removed has been told.
@@ -112,6 +134,19 @@ fn files(args: &GcArgs) -> Vec<PathBuf> {
 
 fn owners(args: &GcArgs, store: &Store) -> Vec<Owner> {
     files(args).iter().filter_map(|file| Some(store.owner(&fs::canonicalize(file).ok()?))).collect()
+}
+
+/// Files of pipelines that had any of these last.
+fn files_with(others: &[Other], fingerprints: &BTreeSet<Fingerprint>) -> Vec<String> {
+    let with = others.iter().filter(|other| !other.had.is_disjoint(fingerprints));
+    with.map(|other| other.shown.clone()).collect()
+}
+
+/// What would go, were it not for pipelines that weren't named.
+#[derive(Debug, Default)]
+struct Spared {
+    freed: Freed,
+    fingerprints: BTreeSet<Fingerprint>,
 }
 
 #[derive(Debug, Default)]
@@ -171,9 +206,7 @@ fn what_stays(args: &GcArgs, left: u64, store: &Store) -> String {
     let mut text = String::new();
     if let Some(keep) = args.keep.filter(|keep| left > keep.as_u64()) {
         let (left, keep) = (bytes(left), bytes(keep.as_u64()));
-        text += &format!(
-            "{left} of artifacts stay, more than {keep}: the pipelines named need them, or something uses them\n"
-        );
+        text += &format!("{left} of artifacts stay, more than {keep}: pipelines need them, or something uses them\n");
     }
     let beside = store.beside();
     let is_much = beside.iter().map(|(_, _, size_bytes)| size_bytes).sum::<u64>() >= MUCH_BYTES;

@@ -128,10 +128,12 @@ fn summary(pipeline: &Pipeline, plan: &Plan, limits: &Limits) -> String {
     if to_run + may_run > 0 {
         line += &match plan.estimate(pipeline, limits) {
             Estimate { unknown, .. } if unknown == to_run + may_run => ", which never ran: no estimate".to_owned(),
-            Estimate { secs, unknown: 0 } => format!(", about {}", duration(secs)),
-            Estimate { secs, unknown } => {
+            Estimate { secs, unknown, is_of_other } => {
+                let by = if is_of_other { ", by runs of other settings" } else { "" };
                 let (stages, are) = (plural(unknown, "stage"), if unknown == 1 { "is" } else { "are" });
-                format!(", about {} if {stages} that never ran {are} like the others", duration(secs))
+                let comma = if is_of_other { "," } else { "" };
+                let like = format!("{comma} if {stages} that never ran {are} like the others");
+                format!(", about {}{by}{}", duration(secs), if unknown == 0 { "" } else { &like })
             }
         };
     }

@@ -41,6 +41,7 @@ pub(super) fn report(args: &ReportArgs, store: &Store) -> Result<()> {
         fs::write(&output, text).with_context(|| format!("writing `{}`", output.display()))?;
         let lacks = match report.missing.len() {
             0 => String::new(),
+            lacks if format == ReportFormat::Csv => format!("; {} missing, told by HTML", plural(lacks, "thing")),
             lacks => format!("; {} missing, told at its end", plural(lacks, "thing")),
         };
         ui::story(&format!("wrote `{}`{lacks}", output.display()));

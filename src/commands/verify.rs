@@ -53,7 +53,7 @@ pub(super) fn verify(args: &VerifyArgs, store: &Store) -> Result<ExitCode> {
         ui::data(&format!("{sound}, {damaged} damaged ({} read)\n", bytes(total_bytes)));
     }
     if damaged > 0 {
-        let hint = "`bam run` moves aside what it needs and finds damaged, and makes it again; `bam gc` removes what no pipeline needs";
+        let hint = "`bam run` moves aside what it needs and finds damaged, and makes it again; `bam gc` removes what is not needed";
         ui::error::tell(&Fault::new(format!("{} damaged", plural(damaged, "artifact")), hint).into());
         return Ok(ExitCode::FAILURE);
     }

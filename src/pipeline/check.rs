@@ -16,12 +16,13 @@ use bam_contract::fault::closest;
 use bam_contract::stage::{KINDS, StageSpec};
 use bam_contract::task::TaskSpec;
 use bam_contract::tasks;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::draft::{Draft, did_you_mean};
 use super::graph;
 use super::mistake::Mistakes;
 use super::resources::{self, Resources};
+use super::spelling;
 use super::typed::{set_default, typed};
 use super::vars::{Origin, Sketch, lost_families};
 use super::{Edge, Stage};
@@ -105,7 +106,7 @@ pub(crate) fn check(draft: &Draft, sketches: Vec<Sketch>, hub: &Hub, mistakes: &
     let lost = lost_families(draft, &sketches);
     let mut stages: Vec<Typed> = sketches
         .into_iter()
-        .filter_map(|sketch| type_stage(sketch, draft, &definitions, &of_kinds, mistakes))
+        .filter_map(|sketch| type_stage(sketch, &names, draft, &definitions, &of_kinds, mistakes))
         .collect();
     for stage in &mut stages {
         stage.find_repository(hub, mistakes);
@@ -181,6 +182,7 @@ fn definitions(draft: &Draft, mistakes: &mut Mistakes) -> BTreeMap<String, Optio
 
 fn type_stage(
     mut sketch: Sketch,
+    names: &BTreeSet<String>,
     draft: &Draft,
     definitions: &BTreeMap<String, Option<TaskSpec>>,
     of_kinds: &BTreeMap<String, Resources>,
@@ -198,7 +200,10 @@ fn type_stage(
         return None;
     }
     let unknown_task = fill_defaults(&mut sketch, draft, definitions, mistakes);
-    let (spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
+    let (mut spec, flaws) = typed::<StageSpec>(json!({ sketch.kind.as_str(): sketch.params }));
+    if spec.as_ref().is_some_and(|spec| respell(&mut sketch.params, spec, names)) {
+        spec = typed(json!({ sketch.kind.as_str(): sketch.params })).0;
+    }
     let mut flawed: BTreeSet<String> = sketch.unknown.iter().filter_map(|at| at.first().cloned()).collect();
     for flaw in flaws {
         let at = &flaw.path[1.min(flaw.path.len())..];
@@ -224,6 +229,28 @@ fn type_stage(
     }
     let resources = resources::of_stage(owner.0, &sketch.kind, sketch.resources.as_ref(), of_kinds, mistakes);
     Some(Typed { name: sketch.name, spec, resources, origin: sketch.origin, repository: None, flawed })
+}
+
+/// Gives references the spelling of the stages' own names; says whether there was anything to do.
+fn respell(params: &mut Map<String, Value>, spec: &StageSpec, names: &BTreeSet<String>) -> bool {
+    let mut respelt = false;
+    for input in spec.inputs() {
+        let name = input.stage.0.as_str();
+        let Some(own) = spelling::named(name, names.iter().map(String::as_str)).filter(|own| *own != name) else {
+            continue;
+        };
+        let Some((first, rest)) = input.at.split_first() else { continue };
+        let written = rest.iter().try_fold(params.get_mut(first), |value, part| match value {
+            Some(Value::Array(items)) => Some(items.get_mut(part.parse::<usize>().ok()?)),
+            Some(Value::Object(map)) => Some(map.get_mut(part)),
+            _ => None,
+        });
+        if let Some(written) = written.flatten().filter(|written| written.as_str() == Some(name)) {
+            *written = Value::from(own);
+            respelt = true;
+        }
+    }
+    respelt
 }
 
 /// Puts the pipeline's seed and the task's definition among the parameters, so that both are part of the key.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::draft::did_you_mean;
 use super::mistake::Mistakes;
 use super::places::EntryPath;
+use super::spelling;
 use super::vars::{Sketch, family_of};
 
 /// Replaces `family@*` in lists by the stages it matches, in their order.
@@ -58,7 +59,7 @@ impl Gathering<'_> {
                 written.push(index);
                 continue;
             };
-            let found: Vec<&String> = self.names.iter().filter(|name| matches(pattern, name)).collect();
+            let found = found(self.names, pattern);
             if found.is_empty() || self.may_be_more {
                 self.sketch.unknown.push(at.to_vec());
             }
@@ -78,18 +79,33 @@ impl Gathering<'_> {
         if self.may_be_more || self.lost.contains(family) {
             return;
         }
-        let near = closest(family, self.names.iter().map(|name| family_of(name)).filter(|near| *near != family));
-        let hint = near.map(|near| did_you_mean(&pattern.replacen(family, near, 1)));
+        let renamed = |near: &str| pattern.replacen(family, near, 1);
+        let others = self.names.iter().map(|name| family_of(name)).filter(|near| *near != family);
+        let near = closest(family, others.filter(|near| !found(self.names, &renamed(near)).is_empty()));
+        let own = self.names.iter().find(|name| family_of(name) == family);
+        let hint = match own {
+            Some(own) => Some(format!("its stages are named as `{own}` is")),
+            None => near.map(|near| did_you_mean(&renamed(near))),
+        };
         let place = self.sketch.origin.value(&self.mistakes.source, at);
         let message = format!("`{pattern}` in stage `{}` gathers no stage", self.sketch.name);
         self.mistakes.add_in((&self.sketch.origin.written, &self.sketch.name), place, message, hint);
     }
 }
 
+/// Stages whose names match; where none do as it is written, those that do but for the spelling of numbers.
+fn found<'n>(names: &'n [String], pattern: &str) -> Vec<&'n String> {
+    let find = |same: fn(&str, &str) -> bool| -> Vec<&'n String> {
+        names.iter().filter(|name| matches(pattern, name, same)).collect()
+    };
+    let found = find(|part, other| part == other);
+    if found.is_empty() { find(spelling::alike) } else { found }
+}
+
 /// Whether a name matches a pattern: `*` stands for one axis, and at the end for all that are left.
-fn matches(pattern: &str, name: &str) -> bool {
+fn matches(pattern: &str, name: &str, same: fn(&str, &str) -> bool) -> bool {
     let (pattern, name): (Vec<_>, Vec<_>) = (pattern.split('@').collect(), name.split('@').collect());
-    let fits = pattern.iter().zip(&name).all(|(pattern, part)| *pattern == "*" || pattern == part);
+    let fits = pattern.iter().zip(&name).all(|(pattern, part)| *pattern == "*" || same(pattern, part));
     let open = pattern.last() == Some(&"*") && name.len() > pattern.len();
     fits && (pattern.len() == name.len() || open)
 }
@@ -100,6 +116,7 @@ mod tests {
 
     #[test]
     fn patterns() {
+        let matches = |pattern, name| matches(pattern, name, |part, other| part == other);
         assert!(matches("teacher@*", "teacher@rte"));
         assert!(matches("teacher@*", "teacher@rte@1"));
         assert!(matches("teacher@*@1", "teacher@rte@1"));

@@ -12,6 +12,7 @@ pub(crate) mod plain;
 mod resources;
 mod schema;
 mod source;
+mod spelling;
 mod substitute;
 mod typed;
 mod values;
@@ -177,11 +178,17 @@ impl Pipeline {
 
     /// The stage of that name, or all of that family, or of a part of it: `teacher@rte`, `teacher@*@1`.
     pub(crate) fn find(&self, target: &str) -> Result<Vec<usize>> {
-        let chosen = |stage: &Stage| {
-            let mut parts = stage.name.split('@');
-            target.split('@').all(|wanted| parts.next().is_some_and(|part| wanted == part || wanted == "*"))
+        let chosen = |same: fn(&str, &str) -> bool| -> Vec<usize> {
+            let is_chosen = |at: &usize| {
+                let mut parts = self.stages[*at].name.split('@');
+                target.split('@').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || same(wanted, part)))
+            };
+            (0..self.stages.len()).filter(is_chosen).collect()
         };
-        let found: Vec<usize> = (0..self.stages.len()).filter(|at| chosen(&self.stages[*at])).collect();
+        let mut found = chosen(|wanted, part| wanted == part);
+        if found.is_empty() {
+            found = chosen(spelling::alike);
+        }
         if found.is_empty() {
             let names = self.stages.iter().flat_map(|stage| [stage.name.as_str(), family_of(&stage.name)]);
             let hint = match closest(target, names) {

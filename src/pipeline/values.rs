@@ -38,6 +38,7 @@ impl Wrong {
                 format!("`{path}` is the number `{number}`, which does not fit in 64 bits"),
                 Some("what is meant as text stands in quotes".to_owned()),
             ),
+            Self::NotFinite(number) if path.is_empty() => (format!("`{number}` is not a finite number"), None),
             Self::NotFinite(number) => (format!("`{path}` is `{number}`, not a finite number"), None),
             Self::NotMerged => (format!("`{path}` is not a mapping, or a list of mappings"), None),
         }

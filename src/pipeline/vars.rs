@@ -12,6 +12,7 @@ use super::gather::gather;
 use super::mistake::Mistakes;
 use super::places::EntryPath;
 use super::source::{Place, Source};
+use super::spelling;
 use super::substitute::{Bindings, lone_variable, may_be_given, plain, resolve_vars, substitute, unknown_variable};
 
 /// A stage after expansion, its parameters not yet typed.
@@ -278,10 +279,10 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
                 })
             };
             instances = instances.into_iter().flat_map(extend).collect();
-        } else if draft.axes.iter().any(|(_, values)| values.iter().any(|value| plain(value) == part)) {
+        } else if let Some(value) = value_named(part, draft) {
             // One member of a family written out by itself.
             for (name, _) in &mut instances {
-                *name = format!("{name}@{part}");
+                *name = format!("{name}@{value}");
             }
         } else if draft.broken_axes.iter().any(|axis| axis == part) {
             return Vec::new();
@@ -297,6 +298,12 @@ fn instances(draft: &Draft, written: &str, place: &Place, mistakes: &mut Mistake
         return Vec::new();
     }
     instances
+}
+
+/// An axis's value as names have it, whatever the spelling of a number.
+fn value_named(part: &str, draft: &Draft) -> Option<String> {
+    let values = || draft.axes.iter().flat_map(|(_, values)| values).map(plain);
+    values().find(|value| value == part).or_else(|| values().find(|value| spelling::alike(value, part)))
 }
 
 /// What keeps a name with its axes' values from being that of a file.

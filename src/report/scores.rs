@@ -9,6 +9,7 @@ use super::answers::Answers;
 use super::gather::Sources;
 use super::{Interval, IntervalMethod, ScoreLine};
 use crate::pipeline::family_of;
+use crate::ui::comparison::points;
 use crate::ui::scores::column;
 
 /// Of the standard normal distribution, at 97.5%.
@@ -143,13 +144,14 @@ impl<'a> Pivot<'a> {
 }
 
 impl Row {
-    /// The best of cells that tell of as many models each: the mean of some and the score of one do not compare. Of equals none is best.
-    pub(super) fn best(&self) -> Option<f64> {
+    /// The best of cells that tell of as many models each, as it is shown: the mean of some and the score of one do not compare.
+    /// Of equals none is best.
+    pub(super) fn best(&self) -> Option<String> {
         let cells = || self.cells.iter().flatten();
         let first = cells().next()?;
         let compare = cells().all(|cell| cell.models == first.models);
-        let differ = cells().any(|cell| cell.value != first.value);
-        (compare && differ).then(|| cells().map(|cell| cell.value).fold(f64::MIN, f64::max))
+        let differ = cells().any(|cell| points(cell.value) != points(first.value));
+        (compare && differ).then(|| points(cells().map(|cell| cell.value).fold(f64::MIN, f64::max)))
     }
 }
 
@@ -178,8 +180,9 @@ mod tests {
     fn a_mean_and_one_model_have_no_best_and_equals_have_none() {
         let cell = |value, models| Some(Cell { value, models, range: [value, value], interval: None });
         let best = |cells| Row { task: String::new(), metric: "accuracy", rows: 10, cells }.best();
-        assert_eq!(best(vec![cell(0.5, 1), None, cell(0.7, 1)]), Some(0.7));
-        assert_eq!(best(vec![cell(0.5, 3), cell(0.4, 3)]), Some(0.5));
+        assert_eq!(best(vec![cell(0.5, 1), None, cell(0.7, 1)]).as_deref(), Some("70.0"));
+        assert_eq!(best(vec![cell(0.5, 3), cell(0.4, 3)]).as_deref(), Some("50.0"));
+        assert_eq!(best(vec![cell(0.1 + 0.2, 3), cell(0.3, 3), cell(0.300_01, 3)]), None, "equal as they are shown");
         assert_eq!(best(vec![cell(0.5, 3), cell(0.7, 1)]), None);
         assert_eq!(best(vec![None]), None);
         assert_eq!(best(vec![cell(0.5, 1), None, cell(0.5, 1)]), None, "equals");

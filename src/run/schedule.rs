@@ -69,6 +69,10 @@ fn activations(params: &TrainParams) -> u64 {
 pub(crate) struct Last {
     pub(crate) secs: f64,
     pub(crate) peak_memory_bytes: u64,
+    /// How much longer it is to take, by its epochs.
+    pub(crate) factor: f64,
+    /// Whether it read other rows, or had other settings than its epochs.
+    pub(crate) is_of_other: bool,
 }
 
 /// What a stage needs.
@@ -268,7 +272,7 @@ const ANY: &str = "";
 /// Seconds until all stages that run are done, side by side as far as the limits allow; `last_secs` of the others is
 /// nothing to wait for.
 pub(crate) fn makespan(pipeline: &Pipeline, runs: &[bool], last: &[Option<Last>], limits: &Limits) -> f64 {
-    let last_secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs)).collect();
+    let last_secs: Vec<Option<f64>> = last.iter().map(|last| last.map(|last| last.secs * last.factor)).collect();
     let (own, chains) = (expected_secs(pipeline, &last_secs), chains(pipeline, &last_secs));
     let capacity = Capacity::new(limits.clone());
     let order = by_chain(&chains);

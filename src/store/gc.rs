@@ -12,6 +12,7 @@ use bam_contract::manifest::Manifest;
 
 use super::attempts::ATTEMPTS;
 use super::ended::{FAILED, STOPPED};
+use super::owner::file_of;
 use super::records::is_held;
 use super::resume::NOTE;
 use super::{Asked, LAST, LATEST, Owner, Store, read_manifest};
@@ -36,6 +37,16 @@ pub(crate) struct Leftover {
     pub(crate) size_bytes: u64,
     /// The lock that guards it, where there is one.
     fingerprint: Option<Fingerprint>,
+}
+
+/// A pipeline that wasn't named.
+#[derive(Debug)]
+pub(crate) struct Other {
+    /// Its file, for messages.
+    pub(crate) shown: String,
+    pub(crate) is_there: bool,
+    /// What its stages had last.
+    pub(crate) had: BTreeSet<Fingerprint>,
 }
 
 impl Store {
@@ -171,18 +182,22 @@ impl Store {
         self.owners_in(LAST).for_each(|folder| _ = fs::remove_dir(folder));
     }
 
-    /// Pipeline files, as far as the store knows them, that have such an artifact and are not among those named.
-    pub(crate) fn others_with(&self, named: &[Owner], gone: &BTreeSet<Fingerprint>) -> Vec<String> {
-        if gone.is_empty() {
-            return Vec::new();
-        }
+    /// Pipelines, as far as the store knows them, that are not among those named.
+    pub(crate) fn others(&self, named: &[Owner]) -> Vec<Other> {
+        let home = self.root.parent().unwrap_or(&self.root);
         let target = |link: PathBuf| fs::read_link(link).ok()?.file_name()?.to_str()?.parse().ok();
-        let of_link = |link: PathBuf| target(link).is_some_and(|fingerprint: Fingerprint| gone.contains(&fingerprint));
-        let others = self.owners_in(LAST).filter(|folder| below(folder.clone()).any(of_link));
-        let names = others.filter_map(|folder| folder.file_name()?.to_str().map(ToOwned::to_owned));
-        let mut names: Vec<String> = names.filter(|name| named.iter().all(|owner| owner.name() != name)).collect();
-        names.sort();
-        names
+        let of_folder = |folder: PathBuf| {
+            let name = folder.file_name()?.to_str()?.to_owned();
+            let had = below(folder).filter_map(target).collect();
+            let file = file_of(&name);
+            // Of one whose path isn't known it isn't known either.
+            let is_there = file.as_ref().is_none_or(|file| home.join(file).exists());
+            let shown = file.map_or_else(|| name.clone(), |file| file.display().to_string());
+            named.iter().all(|owner| owner.name() != name).then_some(Other { shown, is_there, had })
+        };
+        let mut others: Vec<Other> = self.owners_in(LAST).filter_map(of_folder).collect();
+        others.sort_by(|a, b| a.shown.cmp(&b.shown));
+        others
     }
 }
 

@@ -41,9 +41,40 @@ impl Store {
     }
 }
 
+/// The file that a pipeline's folder is named by, relative to that of the store; none where it is named by a digest.
+pub(super) fn file_of(name: &str) -> Option<PathBuf> {
+    if name.parse::<Digest>().is_ok() {
+        return None;
+    }
+    let (mut path, mut rest) = (String::new(), name);
+    while let Some((before, after)) = rest.split_once('+') {
+        path += before;
+        path.push(if after.starts_with('+') { '/' } else { '+' });
+        rest = after.get(1..)?;
+    }
+    Some(PathBuf::from(path + rest))
+}
+
 impl Owner {
     /// The folder's name.
     pub(crate) fn name(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folders_name_tells_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("artifacts")).unwrap();
+        let home = home.path().canonicalize().unwrap();
+        for path in ["pipeline.yaml", "x2/pipeline.yaml", "a+b/+c/d+.yaml", "+"] {
+            assert_eq!(file_of(store.owner(&home.join(path)).name()), Some(PathBuf::from(path)));
+        }
+        assert_eq!(file_of(store.owner(Path::new("/far/x.yaml")).name()), Some(PathBuf::from("/far/x.yaml")));
+        assert_eq!(file_of(store.owner(&home.join("x".repeat(300))).name()), None);
     }
 }

@@ -109,6 +109,44 @@ fn one_member_may_be_written_out() {
     assert_eq!(reads(&sandbox(&pipeline), &[])["alone@sentiment@1"], ["tokens@sentiment"]);
 }
 
+/// Whatever the spelling, in the file and on the command line.
+#[test]
+fn a_number_in_a_reference_is_found_by_its_value() {
+    let sandbox = sandbox(
+        "\
+for: { task: [sentiment, entailment], rate: [2e-5, 5e-5], seed: [1, 2] }
+stages:
+  x@task: { data: { task: $task, grammar: { train: 5, dev: 5 } } }
+  t@task: { tokenize: { examples: x@$task, encoder: enc } }
+  d@task@rate@seed: { train: { tokens: [t@$task], encoder: enc, learning_rate: $rate, seed: $seed } }
+  extra@sentiment@5.0e-5@1: { train: { tokens: [t@sentiment], encoder: enc } }
+  p: { predict: { model: d@sentiment@2e-5@1, tokens: t@sentiment } }
+  all: { score: { models: [d@*@2e-5@*, d@sentiment@5.0e-5@2], tokens: [t@*] } }
+",
+    );
+    let reads = reads(&sandbox, &[]);
+    assert_eq!(reads["p"], ["d@sentiment@0.00002@1", "t@sentiment"]);
+    assert_eq!(
+        reads["all"],
+        [
+            "d@sentiment@0.00002@1",
+            "d@sentiment@0.00002@2",
+            "d@entailment@0.00002@1",
+            "d@entailment@0.00002@2",
+            "d@sentiment@0.00005@2",
+            "t@sentiment",
+            "t@entailment"
+        ]
+    );
+    assert!(reads.contains_key("extra@sentiment@0.00005@1"), "{reads:?}");
+    assert_eq!(sandbox.bam(&["plan", "pipeline.yaml", "d@sentiment@2e-5@1"]).code, 0);
+    sandbox.edit("pipeline.yaml", "d@*@2e-5@*", "d@*@3e-5@*");
+    let said = sandbox.bam(&["plan"]);
+    let told = "`d@*@3e-5@*` in stage `all` gathers no stage";
+    let hint = "hint: its stages are named as `d@sentiment@0.00002@1` is\n";
+    assert!(said.stderr.contains(told) && said.stderr.ends_with(hint), "{}", said.stderr);
+}
+
 #[test]
 fn axes_that_are_wrong() {
     let sandbox = sandbox(

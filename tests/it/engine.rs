@@ -85,7 +85,7 @@ student                 may run      <secs>  waits on tokens@sentiment and 3 mor
 onnx                    run               –  never ran
 scores                  run               –  never ran
 
-11 stages: 2 cached, 4 to run, 5 may run, about <secs> if 2 stages that never ran are like the others
+11 stages: 2 cached, 4 to run, 5 may run, about <secs>, by runs of other settings, if 2 stages that never ran are like the others
 ";
     let squeezed =
         |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();

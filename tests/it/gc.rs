@@ -81,9 +81,9 @@ fn gc_removes_what_no_pipeline_needs() {
     let total: u64 = sandbox.names_in("artifacts/latest").iter().map(|stage| size(stage)).sum();
     let keep = format!("{}B", total - 1);
     let unreachable = sandbox.bam(&["gc", "-n", "--keep", "10B"]);
-    let told = " of artifacts stay, more than 10 B: the pipelines named need them, or something uses them\n";
+    let told = " of artifacts stay, more than 10 B: pipelines need them, or something uses them\n";
     assert!(unreachable.stdout.ends_with(told), "{}", unreachable.stdout);
-    let one = sandbox.bam(&["gc", "--keep", &keep, "empty.yaml"]);
+    let one = sandbox.bam(&["gc", "--all", "--keep", &keep, "empty.yaml"]);
     assert!(one.stdout.contains("\nremoved 1 artifact of 11, "), "{}", one.stdout);
     assert!(!one.stdout.contains(" stay"), "{}", one.stdout);
 }
@@ -148,10 +148,10 @@ fn gc_leaves_what_a_run_has_made_and_what_a_stage_makes_or_reads() {
         assert!(run.try_wait().unwrap().is_none(), "it ended before it came to the slow stage");
         sleep(Duration::from_millis(5));
     }
-    assert_eq!(sandbox.bam(&["gc", "empty.yaml"]).stdout, "removed 0 artifacts of 2, 0 B\n");
+    assert_eq!(sandbox.bam(&["gc", "--all", "empty.yaml"]).stdout, "removed 0 artifacts of 2, 0 B\n");
     // Where nothing tells of the run, its locks do.
     fs::remove_dir_all(sandbox.path("artifacts/runs")).unwrap();
-    let gc = sandbox.bam(&["gc", "empty.yaml"]);
+    let gc = sandbox.bam(&["gc", "--all", "empty.yaml"]);
     assert!(gc.stdout.contains("removed 1 artifact of 2, ") && gc.stdout.contains("; 1 in use\n"), "{}", gc.stdout);
     assert_eq!(run.wait().unwrap().code(), Some(0));
     assert_eq!(sandbox.names_in("artifacts/latest/teacher@sentiment").len(), 5);

@@ -89,7 +89,7 @@ tokens@sentiment     run            <secs>  param max_tokens: 128 → 96 (parts/
 tokens@entailment    run            <secs>  param max_tokens: 128 → 96 (parts/common.yaml:1:35)
 student              may run        <secs>  waits on tokens@sentiment and 1 more; cached if the bytes stay the same
 
-5 stages: 2 cached, 2 to run, 1 may run, about <secs>
+5 stages: 2 cached, 2 to run, 1 may run, about <secs>, by runs of other settings
 "
     );
     let said = sandbox.bam(&["plan", "--set", "vars.max_tokens=64"]);

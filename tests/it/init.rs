@@ -112,7 +112,12 @@ fn columns_of_a_gzipped_tsv_file_without_a_header_are_numbers() {
     packed.write_all(b"1\ta \"quote\n0\tb\n1\tc\n").expect("it is written");
     packed.finish().expect("it is written");
     let args = ["init", "--encoder", "enc", "--task", "t", "--data", "rows.tsv.gz", "--text", "2", "--label", "1"];
-    assert_eq!(sandbox.bam(&args).code, 0);
+    let doubted = sandbox.bam(&args);
+    let warning = "warning: the header of `rows.tsv.gz` reads like a row: the label's column is named `1`";
+    assert!(doubted.stderr.contains(warning), "{}", doubted.stderr);
+    std::fs::remove_file(sandbox.path("pipeline.yaml")).unwrap();
+    let said = sandbox.bam(&[&args[..], &["--no-header"]].concat());
+    assert_eq!((said.code, said.stderr.contains("warning")), (0, false), "{}", said.stderr);
     assert_plans(&sandbox, 7);
     assert_eq!(written(&sandbox, "/tasks/t/columns"), serde_json::json!({"header": false, "text": 2, "label": 1}));
     assert_eq!(written(&sandbox, "/tasks/t/labels"), serde_json::json!(["0", "1"]));
@@ -145,12 +150,23 @@ fn what_cannot_be_made_a_task_is_told() {
     sandbox.write("rows.csv", "text,label\na,x\nb,x\n");
     sandbox.write("lost.csv", "text,label\na,x\nb,\n");
     sandbox.write("rows.doc", "text");
+    sandbox.write("wide.csv", "text,label\na,x\nb, c,y\n");
+    sandbox.write("semicolons.csv", "text;label\na, b;x\nb;y\n");
+    sandbox.write("twice.csv", "text,label,text\na,x,c\nb,y,d\nc,y,e\n");
+    std::fs::write(sandbox.path("latin.csv"), b"text,label\na,x\ncaf\xe9,y\n").unwrap();
     for (args, expected) in [
         (&["--data", "rows.csv"][..], "`label` of `rows.csv` has one value only: it is no label"),
         (&["--data", "lost.csv"], "`label` is empty in 1 row of `lost.csv`"),
         (&["--data", "rows.csv", "--text", "txt"], "`rows.csv` has no column `txt`\n\nhint: did you mean `text`?"),
         (&["--data", "none.csv"], "data file `none.csv` does not exist"),
-        (&["--data", "rows.doc"], "the ending of `rows.doc` tells no format"),
+        (&["--data", "."], "`.` is a folder\n\nhint: `--data` names one file"),
+        (&["--data", "rows.doc"], "the ending of `rows.doc` tells no format\n\nhint: name it by how it is laid out"),
+        (&["--data", "rows.csv", "--label", "3"], "`rows.csv` has no column 3\n\nhint: it has 2; they count from 1"),
+        (&["--data", "wide.csv"], "`wide.csv:3`: 3 columns, 2 expected\n\nhint: put a text with commas"),
+        (&["--data", "semicolons.csv"], "its fields seem to be separated by `;`: write the file with commas"),
+        (&["--data", "latin.csv"], "`latin.csv:3`: not valid UTF-8\n\nhint: convert the file, for example with `iconv"),
+        (&["--data", "twice.csv"], "`twice.csv` has more than one column `text`\n\nhint: give the column's number"),
+        (&["--data", "twice.csv", "--text", "text"], "`twice.csv` has more than one column `text`"),
     ] {
         let said = sandbox.bam(&[&["init", "--encoder", "enc", "--task", "t"], args].concat());
         assert_eq!(said.code, 2, "{args:?}");
@@ -160,6 +176,50 @@ fn what_cannot_be_made_a_task_is_told() {
     assert!(said.stderr.contains("`a b` is no name for a task"), "{}", said.stderr);
     assert_eq!(sandbox.bam(&["init", "--task", "t"]).code, 2, "a task has data");
     assert!(!sandbox.path("pipeline.yaml").exists());
+}
+
+#[test]
+fn columns_given_by_number_have_the_header_of_those_given_by_name() {
+    let rows = (0..9).map(|n| format!("{n},short {n},a text,{},b text\n", ["low", "mid", "high"][n % 3]));
+    let table = "id,body,text,urgency,text\n".to_owned() + &rows.collect::<String>();
+    for (args, columns) in [
+        (&["--text", "2", "--label", "4"][..], serde_json::json!({"text": "body", "label": "urgency"})),
+        (&["--text", "2"], serde_json::json!({"text": "body", "label": "urgency"})),
+        // One that has its name with another goes by its number.
+        (&["--text", "5", "--label", "urgency"], serde_json::json!({"text": 5, "label": "urgency"})),
+    ] {
+        let sandbox = Sandbox::with_fake_worker();
+        sandbox.write("tickets.csv", &table);
+        let start = ["init", "--encoder", "enc", "--task", "urgency", "--data", "tickets.csv"];
+        let said = sandbox.bam(&[&start[..], args].concat());
+        assert_eq!((said.code, said.stderr.contains("warning")), (0, false), "{}", said.stderr);
+        assert_eq!(written(&sandbox, "/tasks/urgency/columns"), columns);
+        assert_eq!(written(&sandbox, "/tasks/urgency/labels"), serde_json::json!(["high", "low", "mid"]));
+        assert_plans(&sandbox, 7);
+    }
+}
+
+#[test]
+fn numbers_with_a_gap_are_no_classes_and_many_classes_are_doubted() {
+    let sandbox = Sandbox::with_fake_worker();
+    let numbers = |gap: &str| {
+        let row = |n: usize| format!("text {n},{}\n", if n == 6 { gap.to_owned() } else { format!("{n}.5") });
+        "text,score\n".to_owned() + &(0..100).map(row).collect::<String>()
+    };
+    let init = ["init", "--encoder", "enc", "--task", "felt", "--data", "rows.csv"];
+    for gap in ["n/a", "?", "nan"] {
+        sandbox.write("rows.csv", &numbers(gap));
+        let said = sandbox.bam(&init);
+        let expected =
+            format!("error: `rows.csv:8`: `{gap}` is no number, as nearly all other values of `score` are\n");
+        assert!(said.code == 2 && said.stderr.starts_with(&expected), "{}", said.stderr);
+    }
+    assert!(!sandbox.path("pipeline.yaml").exists());
+    let names = (0..120).map(|n| format!("text {n},name {}\n", n % 60)).collect::<String>();
+    sandbox.write("rows.csv", &("text,label\n".to_owned() + &names));
+    let said = sandbox.bam(&init);
+    let expected = "warning: `label` of `rows.csv` has 60 classes in 120 rows: is it a label?\n";
+    assert!(said.code == 0 && said.stderr.starts_with(expected), "{}", said.stderr);
 }
 
 #[test]

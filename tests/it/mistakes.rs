@@ -512,6 +512,56 @@ stages:
 }
 
 #[test]
+fn data_of_a_recipe_that_is_not_there_and_a_value_that_is_no_number() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write("pipeline.yaml", "vars: { n: 1 }\nstages:\n  x: { data: { task: rte, from: .deps/data/far } }\n");
+    let said = sandbox.bam(&["plan"]).stderr;
+    assert!(said.ends_with("hint: `make data` fetches the recipes' data; `from:` names the folder\n"), "{said}");
+    let said = sandbox.bam(&["plan", "--set", "vars.n=.nan"]).stderr;
+    assert!(said.starts_with("error: `--set vars.n=.nan`: `.nan` is not a finite number\n"), "{said}");
+}
+
+#[test]
+fn weights_that_do_not_fit_the_config_are_told_before_anything_runs() {
+    let sandbox = Sandbox::with_fake_worker();
+    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-bert");
+    for name in ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"] {
+        std::fs::copy(tiny.join(name), sandbox.path(&format!("enc/{name}"))).unwrap();
+    }
+    std::fs::remove_file(sandbox.path("enc/tokenizer.json")).unwrap();
+    sandbox.write(
+        "pipeline.yaml",
+        "\
+stages:
+  z: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: z, encoder: enc, max_tokens: 32 } }
+  m: { train: { tokens: [t], encoder: enc } }
+",
+    );
+    assert_eq!(sandbox.bam(&["plan"]).code, 0);
+    let weights = std::fs::read(sandbox.path("enc/model.safetensors")).unwrap();
+    let end = weights.len();
+    let cut = [
+        (end - 1, format!("is cut off: it has {} of {end} bytes", end - 1)),
+        (100, "is cut off: it has 100 bytes, and not all of its header".to_owned()),
+    ];
+    for (bytes, what) in cut {
+        std::fs::write(sandbox.path("enc/model.safetensors"), &weights[..bytes]).unwrap();
+        let expected = format!("4:39 `model.safetensors` of the encoder in `enc` {what}");
+        assert_eq!(told(&sandbox.bam(&["run"])), [expected]);
+    }
+    sandbox.write("enc/model.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+    let expected = "4:39 `model.safetensors` of the encoder in `enc` is no safetensors file: it doesn't begin as one";
+    assert_eq!(told(&sandbox.bam(&["run"])), [expected]);
+    std::fs::write(sandbox.path("enc/model.safetensors"), &weights).unwrap();
+    sandbox.edit("enc/config.json", "\"hidden_size\": 32", "\"hidden_size\": 64");
+    let expected = "4:39 `model.safetensors` of the encoder in `enc` has word vectors of shape [406, 32], \
+        but config.json tells of [406, 64]";
+    assert_eq!(told(&sandbox.bam(&["run"])), [expected]);
+    assert_eq!(sandbox.names_in("artifacts/store"), [""; 0]);
+}
+
+#[test]
 fn files_that_are_named_must_be_there_and_be_what_they_are_called() {
     let sandbox = Sandbox::with_fake_worker();
     sandbox.write("a.tsv", "fine\tgood\n");

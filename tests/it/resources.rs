@@ -151,6 +151,32 @@ fn the_time_a_run_will_take_is_told_by_past_times_and_limits() {
 }
 
 #[test]
+fn the_time_of_other_epochs_is_scaled_and_that_of_other_settings_is_called_so() {
+    let sandbox = Sandbox::with_fake_worker();
+    sandbox.write(
+        "pipeline.yaml",
+        "stages:
+  a: { data: { task: sentiment, grammar: { train: 5, dev: 5 } } }
+  t: { tokenize: { examples: a, encoder: enc } }
+  m: { train: { tokens: [t], encoder: enc, epochs: 2 } }
+",
+    );
+    sandbox.bam(&["run"]);
+    let mut manifest = sandbox.manifest("m");
+    manifest["provenance"]["wall_secs"] = 100.into();
+    sandbox.write("artifacts/latest/m/manifest.json", &manifest.to_string());
+    let summary = |set: &str| {
+        let told = String::from_utf8(sandbox.command(&["plan", "--set", set]).output().unwrap().stdout).unwrap();
+        told.lines().last().unwrap().to_owned()
+    };
+    let start = "3 stages: 2 cached, 1 to run, about";
+    assert_eq!(summary("stages.m.train.epochs=4"), format!("{start} 3m 20s"));
+    assert_eq!(summary("stages.m.train.batch=4"), format!("{start} 1m 40s, by runs of other settings"));
+    sandbox.bam(&["run", "pipeline.yaml", "t", "--set", "stages.a.data.limit=3"]);
+    assert_eq!(summary("stages.a.data.limit=3"), format!("{start} 1m 40s, by runs of other settings"));
+}
+
+#[test]
 fn memory_is_shared_out_and_a_stage_that_never_ran_is_given_a_guess() {
     let sandbox = Sandbox::with_fake_worker();
     let pipeline = "stages:

@@ -62,7 +62,7 @@ fn before_a_run() {
         "stages: { x: { data: { task: similarity, grammar: { train: 5, dev: 5 } } } }",
     )
     .unwrap();
-    assert_snapshot!("gc_dry_run_of_another_pipeline", sorted(&say(&["gc", "--dry-run", "other.yaml"])));
+    assert_snapshot!("gc_dry_run_of_another_pipeline", sorted(&say(&["gc", "--all", "--dry-run", "other.yaml"])));
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn verify_reads_every_byte() {
     assert!(lines[1].starts_with("unknown train stage (<hex>): `manifest.json` is no manifest: "), "{}", lines[1]);
     assert!(lines[2].starts_with("9 sound artifacts, 2 damaged ("), "{}", lines[2]);
     let hint = "error: 2 artifacts damaged\n\nhint: `bam run` moves aside what it needs and finds damaged, and makes it again; \
-        `bam gc` removes what no pipeline needs\n";
+        `bam gc` removes what is not needed\n";
     assert_eq!((damaged.code, damaged.stderr.as_str()), (1, hint));
     assert_eq!(sandbox.bam(&["verify", "tokens@sentiment"]).code, 0);
     let json = sandbox.bam(&["verify", "--json", "onnx"]);

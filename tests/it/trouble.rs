@@ -121,16 +121,24 @@ fn what_a_stage_had_last_is_of_its_pipeline_alone() {
         |value: &str| format!("stages: {{ x: {{ exec: {{ run: [sh, x.sh], params: {{ v: {value} }} }} }} }}\n");
     sandbox.write("x.sh", "cp \"$1\" \"$(dirname \"$1\")/output/job\"");
     sandbox.write("a.yaml", &pipeline("A"));
-    sandbox.write("b.yaml", &pipeline("B"));
-    assert_eq!((sandbox.bam(&["run", "a.yaml"]).code, sandbox.bam(&["run", "b.yaml"]).code), (0, 0));
+    sandbox.write("sub/b.yaml", &pipeline("B"));
+    assert_eq!((sandbox.bam(&["run", "a.yaml"]).code, sandbox.bam(&["run", "sub/b.yaml"]).code), (0, 0));
     sandbox.write("a.yaml", &pipeline("C"));
     let plan = sandbox.bam(&["plan", "a.yaml"]).stdout;
     assert!(plan.contains("param params.v: A → C (a.yaml:1:"), "{plan}");
-    // Its own last artifact stays; that of the other, which isn't named, goes, and that is said.
+    // Its own last artifact stays, and that of the other, which isn't named, unless it is asked for; that is said beforehand.
     let gc = sandbox.bam(&["gc", "a.yaml"]).stdout;
-    assert!(gc.contains("\nremoved 1 artifact of 2, "), "{gc}");
-    assert!(gc.ends_with("some were what pipelines that you didn't name have or had: b.yaml\n"), "{gc}");
-    assert_eq!(sandbox.bam(&["run", "b.yaml"]).stages("RAN"), ["x"]);
+    assert!(gc.starts_with("removed 0 artifacts of 2, ") && gc.contains("1 artifact, "), "{gc}");
+    assert!(gc.ends_with(" left to pipelines that you didn't name: sub/b.yaml; `--all` takes them too\n"), "{gc}");
+    let gc = sandbox.bam(&["gc", "--all", "a.yaml"]);
+    assert_eq!(gc.stderr, "removing what pipelines that you didn't name have or had: sub/b.yaml\n");
+    assert!(gc.stdout.contains("\nremoved 1 artifact of 2, "), "{}", gc.stdout);
+    assert!(gc.stdout.ends_with("some were what pipelines that you didn't name have or had: sub/b.yaml\n"));
+    assert_eq!(sandbox.bam(&["run", "sub/b.yaml"]).stages("RAN"), ["x"]);
+    // A pipeline whose file is gone needs nothing.
+    fs::remove_file(sandbox.path("sub/b.yaml")).unwrap();
+    let gc = sandbox.bam(&["gc", "-n", "a.yaml"]).stdout;
+    assert!(gc.contains("\nwould remove 1 artifact of 2, "), "{gc}");
     sandbox.write("a.yaml", &pipeline("A"));
     assert_eq!(sandbox.bam(&["run", "a.yaml"]).stages("CACHED"), ["x"]);
 }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use bam_contract::fault::{Fault, closest};
 use bam_contract::metric::Metric;
-use bam_contract::task::{self, Split, TaskSpec};
+use bam_contract::task::{self, Format, Split, TaskSpec};
 
-use super::table::{Column, MOST_VALUES, Table};
+use super::table::{Column, MOST_NUMBERED_CLASSES, MOST_VALUES, Table};
 
-/// More numbers than this are values, and not classes.
-const MOST_NUMBERED_CLASSES: usize = 20;
+/// More classes than this are worth a question.
+const MANY_CLASSES: usize = 50;
 const LABEL_NAMES: [&str; 9] =
     ["label", "labels", "class", "category", "target", "gold_label", "score", "rating", "sentiment"];
 const PAIR_NAMES: [(&str, &str); 6] = [
@@ -36,6 +36,7 @@ impl<'a> Guess<'a> {
     pub(super) fn of(table: &'a Table, task: &str, named: [Option<&str>; 3]) -> Result<Self> {
         let [text, pair, label] = named.map(|name| name.map(|name| find(table, name)).transpose());
         let (mut text, mut pair, label) = (text?, pair?, label?);
+        let named: Vec<&Column> = [text, pair, label].into_iter().flatten().collect();
         let by_name = |name: &str| table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
         if text.is_none() && pair.is_none() {
             let known = PAIR_NAMES.iter().find_map(|(one, other)| Some((by_name(one)?, by_name(other)?)));
@@ -43,7 +44,10 @@ impl<'a> Guess<'a> {
         }
         let is = |one: Option<&Column>, other: &Column| one.is_some_and(|one| std::ptr::eq(one, other));
         let of_task = || {
-            let may_be = |column: &Column| column.is_numeric() || (2..=MOST_VALUES).contains(&column.values.len());
+            let may_be = |column: &Column| {
+                let is_value = column.is_numeric() || column.odd_among_numbers().is_some();
+                is_value || (2..=MOST_VALUES).contains(&column.values.len())
+            };
             by_name(task).filter(|column| !is(text, column) && !is(pair, column) && may_be(column))
         };
         let known_label = || LABEL_NAMES.iter().find_map(|name| by_name(name)).filter(|column| !is(text, column));
@@ -61,6 +65,11 @@ impl<'a> Guess<'a> {
             others.filter(|column| !column.is_numeric() && column.chars > 0).max_by_key(|column| column.chars)
         };
         let text = text.or_else(longest).ok_or_else(|| unclear(table, "texts", "--text"))?;
+        for chosen in [Some(text), pair, Some(label)].into_iter().flatten() {
+            if !is_unique(table, chosen) && !named.iter().any(|named| std::ptr::eq(*named, chosen)) {
+                return Err(doubled(table, &chosen.name));
+            }
+        }
         if label.empty > 0 {
             let rows = crate::ui::units::plural(label.empty, "row");
             let message = format!("`{}` is empty in {rows} of `{}`", label.name, table.path.display());
@@ -71,9 +80,12 @@ impl<'a> Guess<'a> {
 
     /// A task's own conditions.
     pub(super) fn check(&self, name: &str, file: &str) -> Result<()> {
-        let column = |column: &Column| match column.name.parse() {
-            Ok(number) if !self.table.has_header => task::Column::Number(number),
-            _ => task::Column::Name(column.name.clone()),
+        let column = |column: &Column| {
+            if self.by_number(column) {
+                task::Column::Number(column.number)
+            } else {
+                task::Column::Name(column.name.clone())
+            }
         };
         let spec = TaskSpec {
             name: name.to_owned(),
@@ -102,9 +114,33 @@ impl<'a> Guess<'a> {
         }
     }
 
+    /// Whether a column is found by its number only.
+    fn by_number(&self, column: &Column) -> bool {
+        !self.table.has_header || column.name.is_empty() || !is_unique(self.table, column)
+    }
+
+    /// What looks like a mistake, though it may be meant.
+    pub(super) fn doubts(&self) -> Vec<Fault> {
+        let (label, file, classes) = (&self.label.name, self.table.path.display(), self.classes.len());
+        let mut doubts = Vec::new();
+        if classes > MANY_CLASSES || classes * 5 > self.table.rows * 4 {
+            let rows = crate::ui::units::plural(self.table.rows, "row");
+            let message = format!("`{label}` of `{file}` has {classes} classes in {rows}: is it a label?");
+            doubts.push(Fault::new(message, "`--label` names another column"));
+        }
+        let is_text = matches!(self.table.format, Format::Tsv | Format::Csv);
+        let is_value = self.label.values.contains(self.label.name.trim())
+            || self.label.is_numeric() && self.label.name.trim().parse::<f64>().is_ok();
+        if is_text && self.table.has_header && is_value {
+            let message = format!("the header of `{file}` reads like a row: the label's column is named `{label}`");
+            doubts.push(Fault::new(message, "`--no-header` takes the first line for a row"));
+        }
+        doubts
+    }
+
     pub(super) fn columns(&self) -> String {
         let column = |name: &str, column: &Column| {
-            let written = if self.table.has_header { quoted(&column.name) } else { column.name.clone() };
+            let written = if self.by_number(column) { column.number.to_string() } else { quoted(&column.name) };
             format!("{name}: {written}")
         };
         let mut parts = if self.table.has_header { Vec::new() } else { vec!["header: false".to_owned()] };
@@ -159,15 +195,34 @@ impl<'a> Guess<'a> {
     }
 }
 
+/// The column of that name; or else, in a table of text, of that number.
 fn find<'a>(table: &'a Table, name: &str) -> Result<&'a Column> {
-    table.columns.iter().find(|column| column.name == name).ok_or_else(|| {
-        let names = table.columns.iter().map(|column| column.name.as_str());
-        let hint = match closest(name, names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => its_columns(table),
-        };
-        Fault::new(format!("`{}` has no column `{name}`", table.path.display()), hint).into()
-    })
+    let mut of_name = table.columns.iter().filter(|column| column.name == name);
+    if let Some(column) = of_name.next() {
+        return if of_name.next().is_none() { Ok(column) } else { Err(doubled(table, name)) };
+    }
+    let number = name.parse().ok().filter(|_: &usize| matches!(table.format, Format::Tsv | Format::Csv));
+    if let Some(number) = number {
+        return table.columns.iter().find(|column| column.number == number).ok_or_else(|| {
+            let hint = format!("it has {}; they count from 1", table.columns.len());
+            Fault::new(format!("`{}` has no column {number}", table.path.display()), hint).into()
+        });
+    }
+    let hint = match closest(name, table.columns.iter().map(|column| column.name.as_str())) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => its_columns(table),
+    };
+    Err(Fault::new(format!("`{}` has no column `{name}`", table.path.display()), hint).into())
+}
+
+fn is_unique(table: &Table, column: &Column) -> bool {
+    table.columns.iter().filter(|other| other.name == column.name).count() == 1
+}
+
+fn doubled(table: &Table, name: &str) -> anyhow::Error {
+    let message = format!("`{}` has more than one column `{name}`", table.path.display());
+    let hint = "give the column's number, from 1, to `--text`, `--pair` or `--label`";
+    Fault::new(message, hint).into()
 }
 
 fn unclear(table: &Table, what: &str, option: &str) -> anyhow::Error {
@@ -176,7 +231,7 @@ fn unclear(table: &Table, what: &str, option: &str) -> anyhow::Error {
 }
 
 fn ticked(column: &Column) -> String {
-    format!("`{}`", column.name)
+    if column.name.is_empty() { format!("column {}", column.number) } else { format!("`{}`", column.name) }
 }
 
 fn its_columns(table: &Table) -> String {
@@ -189,6 +244,12 @@ fn classes<'a>(table: &Table, label: &'a Column) -> Result<Vec<&'a str>> {
     let is_fraction = |value: &String| value.parse::<f64>().is_ok_and(|value| value.fract() != 0.0);
     if label.is_numeric() && (label.values.len() > MOST_NUMBERED_CLASSES || label.values.iter().any(is_fraction)) {
         return Ok(Vec::new());
+    }
+    if let Some((value, row)) = label.odd_among_numbers() {
+        let message =
+            format!("{}: `{value}` is no number, as nearly all other values of `{}` are", table.place(row), label.name);
+        let hint = "leave out the rows whose value isn't known, or name another column with `--label`";
+        return Err(Fault::new(message, hint).into());
     }
     if !(2..=MOST_VALUES).contains(&label.values.len()) {
         let count = if label.values.len() == 1 {

@@ -73,14 +73,12 @@ fn for_task(task: &TaskArgs, args: &InitArgs, encoder: &Encoder) -> Result<(Stri
         return Err(Fault::new(format!("`{}` is no name for a task", task.name), hint).into());
     }
     let columns = [&task.text, &task.pair, &task.label].map(Option::as_deref);
-    // Columns are named by a header, where there is one, and counted where there is none.
-    let mut named = columns.iter().flatten().peekable();
-    let has_header = named.peek().is_none() || !named.all(|column| column.parse::<usize>().is_ok());
-    let table = Table::read(&task.data, has_header)?;
+    let table = Table::read(&task.data, !task.no_header)?;
     let guess = Guess::of(&table, &task.name, columns)?;
     let folder = task.data.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = task.data.file_name().unwrap_or_default().to_string_lossy();
     guess.check(&task.name, &file)?;
+    guess.doubts().into_iter().for_each(|doubt| ui::error::warn(&doubt.into()));
     let parts = [
         ("<name>", quoted(&task.name)),
         ("<data>", quoted(&args.path(folder)?.to_string_lossy())),

@@ -1,9 +1,10 @@
-//! Encoders, as far as their small files tell: depth, vocabulary and tokenizer of what a training starts from.
+//! Encoders, as far as their small files and the header of the weights tell: depth, vocabulary and tokenizer of what a training
+//! starts from.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bam_contract::artifact::encoder::{EncoderSize, tokenizer_digest};
+use bam_contract::artifact::encoder::{EncoderSize, WEIGHTS, tokenizer_digest};
 use bam_contract::stage::{StageSpec, TrainParams};
 use bam_contract::task::TaskSpec;
 
@@ -85,6 +86,10 @@ impl Encoders {
             let message = format!("the encoder in `{}` is of type `{other}`", folder.display());
             stages.mistake(at, &["encoder"], message, Some("encoders are of type `bert`, of any size"), mistakes);
             return;
+        }
+        if let Some(unfit) = size.unfit.filter(|_| first == at) {
+            let message = format!("`{WEIGHTS}` of the encoder in `{}` {}", folder.display(), unfit.what);
+            stages.mistake(at, &["encoder"], message, Some(unfit.hint), mistakes);
         }
         if let (Some(pieces), Some(words)) = (size.pieces, size.words)
             && pieces > words

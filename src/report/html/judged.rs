@@ -28,7 +28,7 @@ pub(super) fn scores(report: &Report) -> Option<Markup> {
                         tr {
                             th scope="row" { (row.task) } td { (row.metric) } td.num { (count(row.rows as u64)) }
                             @for cell in &row.cells {
-                                td class=(if cell.as_ref().is_some_and(|cell| Some(cell.value) == best) { "num best" } else { "num" }) { (score(cell.as_ref())) }
+                                td class=(if cell.as_ref().is_some_and(|cell| best.as_ref() == Some(&points(cell.value))) { "num best" } else { "num" }) { (score(cell.as_ref())) }
                             }
                         }
                     }
