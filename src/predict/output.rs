@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use arrow::array::{
     ArrayRef, FixedSizeListArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
@@ -121,6 +121,12 @@ fn open(args: &PredictArgs, pending: &Pending) -> Result<(Output, bool)> {
         Fault::new(message, "`--output FILE` lies in an existing folder that you may write to")
     };
     let target = Target::of(&args.output).with_context(creating)?;
+    if let Target::File(path) = &target
+        && let (Ok(own), Ok(read)) = (path.canonicalize(), args.input.canonicalize())
+    {
+        let hint = "name another file: answers hold none of the texts";
+        ensure!(own != read, Fault::new(format!("`{}` is the input", args.output.display()), hint));
+    }
     let is_stream = matches!(target, Target::Stdout | Target::Descriptor(_));
     let file = match target {
         Target::Stdout => return Ok((Box::new(BufWriter::new(io::stdout())), is_stream)),

@@ -1,6 +1,7 @@
 //! A loaded model: sessions that take batches from its queue. When nobody holds it any more, they answer what is queued
 //! and end.
 
+use std::path::Path;
 use std::slice;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -31,9 +32,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Loads the model that there is now, tests it, and starts its sessions.
-    pub(super) fn load(settings: &Settings, store: &Store, metrics: &Metrics) -> Result<Self> {
-        let folder = settings.source.folder(store);
+    /// Loads the model in a folder, tests it, and starts its sessions.
+    pub(super) fn load(folder: &Path, settings: &Settings, store: &Store, metrics: &Metrics) -> Result<Self> {
         let folder = folder.canonicalize().with_context(|| format!("finding `{}`", folder.display()))?;
         let model = Arc::new(OnnxModel::open(&folder)?);
         let queue = Queue::new(settings.queue, settings.sessions);

@@ -36,6 +36,7 @@ mod stream;
 mod tei;
 mod tokenize;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,8 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
     let app = App::new(settings, keys, store.root().to_owned(), threads);
     let router = routes::router(&app, &args.cors)?;
     // Taken before the model is read: what changes meanwhile is read again.
-    let files = Files::of(&app.settings.source.folder(store));
+    let folder = app.settings.source.first().to_owned();
+    let files = Files::of(&folder);
     // One thread for all connections: a hand-over to a second takes longer than what either has to do.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(threads + 2).enable_all().build();
     let runtime = runtime.context("starting the server's threads")?;
@@ -132,8 +134,8 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
         };
         let serving = listen::serve(listener, router, &bounds, &app);
         let loading = async {
-            app.take_up(load(app.clone()).await?);
-            reload::follow(&app, files).await
+            app.take_up(load(app.clone(), folder.clone()).await?);
+            reload::follow(&app, folder, files).await
         };
         tokio::select! {
             ended = serving => ended,
@@ -145,7 +147,7 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
     ended
 }
 
-async fn load(app: Arc<App>) -> Result<Engine> {
-    tokio::task::spawn_blocking(move || Engine::load(&app.settings, &Store::open(&app.artifacts)?, &app.metrics))
-        .await?
+async fn load(app: Arc<App>, folder: PathBuf) -> Result<Engine> {
+    let load = move || Engine::load(&folder, &app.settings, &Store::open(&app.artifacts)?, &app.metrics);
+    tokio::task::spawn_blocking(load).await?
 }

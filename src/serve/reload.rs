@@ -32,9 +32,9 @@ impl Files {
     }
 }
 
-/// Goes on for as long as the server does. `loaded` is what the model was read from that is served.
-pub(super) async fn follow<T>(app: &Arc<App>, loaded: Files) -> Result<T> {
-    let mut watch = Watch::new(app, Store::open(&app.artifacts)?, loaded);
+/// Goes on for as long as the server does. The model that is served was read from `folder`, and from what was `loaded` there.
+pub(super) async fn follow<T>(app: &Arc<App>, folder: PathBuf, loaded: Files) -> Result<T> {
+    let mut watch = Watch::new(Store::open(&app.artifacts)?, folder, loaded);
     loop {
         sleep(PERIOD).await;
         let app_of_watch = app.clone();
@@ -43,15 +43,15 @@ pub(super) async fn follow<T>(app: &Arc<App>, loaded: Files) -> Result<T> {
         let (is_there_another, watched) = looked.await?;
         watch = watched;
         match is_there_another {
-            Ok(true) => take_up(app).await,
+            Ok(true) => take_up(app, watch.folder.clone()).await,
             Ok(false) => {}
             Err(error) => warn(&error.context("it can't be seen whether there is a newer model")),
         }
     }
 }
 
-async fn take_up(app: &Arc<App>) {
-    match load(app.clone()).await {
+async fn take_up(app: &Arc<App>, folder: PathBuf) {
+    match load(app.clone(), folder).await {
         Ok(engine) => {
             app.take_up(engine);
             app.metrics.reload(true);
@@ -75,10 +75,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(app: &App, store: Store, loaded: Files) -> Self {
-        let runs = runs_changed(&store);
-        let folder = app.settings.source.folder(&store);
-        Self { store, folder, runs, tried: loaded.clone(), seen: loaded, scored: None }
+    fn new(store: Store, folder: PathBuf, loaded: Files) -> Self {
+        // A run that ended while the model was loaded is looked at first.
+        Self { store, folder, runs: None, tried: loaded.clone(), seen: loaded, scored: None }
     }
 
     /// Whether other files lie there than were last tried. Those that still change are left alone: they may be half
@@ -87,7 +86,7 @@ impl Watch {
         self.look_for_scores(app);
         let runs = runs_changed(&self.store);
         if runs != self.runs {
-            self.folder = app.settings.source.folder(&self.store);
+            self.folder = app.settings.source.now(&self.store, &self.folder);
             self.runs = runs;
         }
         let now = Files::of(&self.folder);

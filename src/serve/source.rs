@@ -1,6 +1,6 @@
 //! Where the model comes from, now and later.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exported::Exported;
 use crate::store::Store;
@@ -14,11 +14,19 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The model's folder now.
-    pub(super) fn folder(&self, store: &Store) -> PathBuf {
+    /// The model's folder at the start.
+    pub(super) fn first(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder,
+            Self::LastRun(exported) => &exported.folder,
+        }
+    }
+
+    /// The model's folder now. Where a stage has refused all that there are, the `present` one is served on.
+    pub(super) fn now(&self, store: &Store, present: &Path) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.clone(),
-            Self::LastRun(exported) => exported.renewed(store).as_ref().unwrap_or(exported).folder.clone(),
+            Self::LastRun(exported) => exported.renewed(store).map_or_else(|| present.to_owned(), |now| now.folder),
         }
     }
 }

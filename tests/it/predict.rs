@@ -252,6 +252,19 @@ fn a_link_stays_one_and_leads_to_the_answers() {
 }
 
 #[test]
+fn answers_do_not_take_the_place_of_the_texts() {
+    let sandbox = exported();
+    sandbox.write("rows.jsonl", "{\"text\": \"a fine day\"}\n");
+    symlink("rows.jsonl", sandbox.path("rows-too.jsonl")).unwrap();
+    for output in ["rows.jsonl", "rows-too.jsonl"] {
+        let said = predict(&["--input", "rows.jsonl", "--output", output]);
+        assert_eq!(said.code, 2, "{}", said.stderr);
+        assert!(said.stderr.starts_with(&format!("error: `{output}` is the input\n")), "{}", said.stderr);
+        assert_eq!(sandbox.read("rows.jsonl"), "{\"text\": \"a fine day\"}\n");
+    }
+}
+
+#[test]
 fn a_descriptor_is_written_on_where_it_stands() {
     let sandbox = exported();
     sandbox.write("stream.txt", "a fine day\n");

@@ -5,7 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Command;
 
 use super::slurm::Slurm;
-use super::{LISTED, TAKES, Cluster, before_others, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins};
+use super::{
+    Cluster, LISTED, TAKES, before_others, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins,
+};
 use crate::support::{Said, Sandbox, said, until};
 
 /// `bam run` of one stage.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -197,6 +198,16 @@ fn a_model_whose_run_failed_is_not_taken_up() {
     write(3, 0);
     assert_eq!(sandbox.bam(&["run"]).code, 0);
     following.wait_until("the newer model is served", || served(&following) == exported());
+    // Of which each is refused in the end: then there is none to take its place.
+    let served_last = exported();
+    write(3, 1);
+    assert_ne!(sandbox.bam(&["run", "--force=judge"]).code, 0);
+    write(1, 1);
+    assert_ne!(sandbox.bam(&["run", "--force=judge"]).code, 0);
+    write(2, 1);
+    assert_ne!(sandbox.bam(&["run", "--force=judge"]).code, 0);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(served(&following), served_last, "it goes on with what it has");
 }
 
 #[test]
