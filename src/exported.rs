@@ -12,7 +12,7 @@ use bam_contract::stage::KINDS;
 use serde_json::Value;
 
 use crate::run::Outcome;
-use crate::store::{Store, read_manifest};
+use crate::store::{Store, file_of, read_manifest};
 
 /// Runs that are looked through for stages that refused a model.
 const RUNS: usize = 100;
@@ -34,6 +34,11 @@ impl Exported {
     /// The same pipeline's, now.
     pub(crate) fn renewed(&self, store: &Store) -> Option<Self> {
         Self::last_of(store, |owner| owner == self.owner)
+    }
+
+    /// The pipeline's file, as far as it is known.
+    pub(crate) fn pipeline(&self) -> String {
+        file_of(&self.owner).map_or_else(|| self.owner.clone(), |file| file.display().to_string())
     }
 
     /// By the runs' records: `latest/` moves on while a run goes on, and stays there when a later stage, such as `score`, fails.

@@ -31,7 +31,7 @@ pub(crate) use commit::{Finished, Pending};
 pub(crate) use ended::Failure;
 pub(crate) use gc::{Other, Stored};
 pub(crate) use lock::{Asked, Lock};
-pub(crate) use owner::Owner;
+pub(crate) use owner::{Owner, file_of};
 pub(crate) use records::{KILLED, RUNNING};
 pub(crate) use verified::Stamps;
 use verified::Verified;

@@ -55,7 +55,9 @@ pub(crate) fn run(params: &TrainParams, job: &Job, reporter: &Reporter) -> Resul
     let started = Instant::now();
     let device = device::by_name(&job.device)?;
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-    device::unused_gpus(&job.device, device, &visible).into_iter().for_each(|text| reporter.warning(text));
+    if let Some(text) = device::unused_gpus(&job.device, device, &visible) {
+        reporter.warning(text);
+    }
     let set = TrainingSet::open(params, job)?;
     let start = start(params, job)?;
     let new_model = NewModel {

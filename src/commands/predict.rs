@@ -15,9 +15,12 @@ use crate::store::{Store, read_manifest};
 use crate::ui::rows::RowsStory;
 
 pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
-    let folder = match &args.model {
-        Some(named) => model::named(named, store)?.canonicalize()?,
-        None => model::last(store)?.folder,
+    let (folder, whose) = if let Some(named) = &args.model {
+        (model::named(named, store)?.canonicalize()?, String::new())
+    } else {
+        let last = model::last(store)?;
+        let whose = format!(" of `{}`", last.pipeline());
+        (last.folder, whose)
     };
     let model = OnnxModel::open(&folder)?;
     let rows = Rows::of(args, &model.info.tasks)?;
@@ -39,7 +42,7 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
     } else {
         Vec::new()
     };
-    story.finish((done.rows, done.cut), &name_of(&folder), tasks.len(), &left_out);
+    story.finish((done.rows, done.cut), &(name_of(&folder) + &whose), tasks.len(), &left_out);
     Ok(())
 }
 

@@ -126,6 +126,9 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
         })?;
         let address = listener.local_addr()?;
         story::listening(&format!("http://{address}"));
+        if let Source::LastRun(last) = &app.settings.source {
+            story::chosen(&last.pipeline());
+        }
         let bounds = listen::Bounds {
             connections: args.bounds.connections,
             keep_alive: args.bounds.keep_alive.into(),

@@ -42,7 +42,7 @@ impl Store {
 }
 
 /// The file that a pipeline's folder is named by, relative to that of the store; none where it is named by a digest.
-pub(super) fn file_of(name: &str) -> Option<PathBuf> {
+pub(crate) fn file_of(name: &str) -> Option<PathBuf> {
     if name.parse::<Digest>().is_ok() {
         return None;
     }

@@ -13,6 +13,11 @@ pub(crate) fn listening(url: &str) {
     line("LISTENING", &format!("on {url}"));
 }
 
+/// Whose run the model is of, where none was named.
+pub(crate) fn chosen(pipeline: &str) {
+    line("MODEL", &format!("of the last run that ended well, `{pipeline}`"));
+}
+
 pub(crate) fn ready(model: &str, probes: usize, tasks: usize) {
     let tested = match probes {
         0 => "tested for finite answers".to_owned(),

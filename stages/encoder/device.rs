@@ -25,7 +25,7 @@ pub(crate) fn by_name(name: &str) -> Result<Device> {
     Ok(Device::Cuda(index as usize))
 }
 
-/// That there are GPUs to use, which CUDA_VISIBLE_DEVICES names, and libtorch sees none, where a job leaves the choice to it.
+/// That there are GPUs to use, which `CUDA_VISIBLE_DEVICES` names, and libtorch sees none, where a job leaves the choice to it.
 pub(crate) fn unused_gpus(name: &str, device: Device, visible: &str) -> Option<String> {
     let is_any = visible.starts_with(|c: char| c.is_ascii_digit()) || visible.starts_with("GPU-");
     (is_any && name == "auto" && device == Device::Cpu).then(|| {

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use crate::support::{Sandbox, until};
 
 const SCORES: &str = "\
-TASK  METRIC    TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
-rte   accuracy     50.0     50.0  50.0  +0.0             1.0e-6
+TASK  METRIC      TEACHER  STUDENT  ONNX     Δ  ONNX max |Δlogit|
+rte   accuracy  50.0 of 2     50.0  50.0  +0.0             1.0e-6
 ";
 
 #[test]

@@ -252,6 +252,17 @@ fn a_link_stays_one_and_leads_to_the_answers() {
 }
 
 #[test]
+fn whose_run_answers_is_told_where_no_model_is_named() {
+    let sandbox = exported();
+    sandbox.write("whose.txt", "a fine day\n");
+    let said = sandbox.bam(&["predict", "--input", "whose.txt"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains(" of `pipeline.yaml`\n"), "{}", said.stderr);
+    let named = sandbox.bam(&["predict", "onnx", "--input", "whose.txt"]);
+    assert!(named.stderr.contains("ANSWERED") && !named.stderr.contains("pipeline.yaml"), "{}", named.stderr);
+}
+
+#[test]
 fn answers_do_not_take_the_place_of_the_texts() {
     let sandbox = exported();
     sandbox.write("rows.jsonl", "{\"text\": \"a fine day\"}\n");

@@ -117,7 +117,12 @@ fn at_a_time_limit_a_training_goes_on_in_another_job_and_a_stage_without_a_state
     assert_eq!(run.code, 1, "{}", run.stderr);
     let limit = "came to its time limit, 1m, and the stage keeps no state to go on from";
     assert!(run.stderr.contains(limit), "{}", run.stderr);
-    assert!(run.stderr.contains("hint: raise `time` of `tokenize` in the profile's `limits`"), "{}", run.stderr);
+    assert!(
+        run.stderr
+            .contains("hint: raise `time` in the stage's `resources`, or of `tokenize` in the profile's `limits`"),
+        "{}",
+        run.stderr
+    );
 
     assert!(run.stages("RAN").contains(&"teacher@sentiment".to_owned()), "{}", run.stderr);
     assert!(run.stages("REQUEUED").contains(&"teacher@sentiment".to_owned()), "{}", run.stderr);
