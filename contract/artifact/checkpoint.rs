@@ -1,14 +1,12 @@
 //! A checkpoint: a Hugging Face folder with `bert.*` tensors, one head per task, and `bam.json`.
 
 use std::fs::{self, File};
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
-use super::encoder;
+use super::{encoder, weights};
 use crate::digest::{Digest, Fingerprint};
 use crate::fault::Fault;
 use crate::stage::{GraphPrecision, RegressionOutput};
@@ -53,7 +51,8 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     let path = folder.join(encoder::CONFIG);
     let text = fs::read_to_string(&path).with_context(|| format!("reading `{}`", encoder::CONFIG))?;
     serde_json::from_str::<serde_json::Value>(&text).with_context(|| format!("`{}` is no JSON", encoder::CONFIG))?;
-    let tensors = tensors(&folder.join(encoder::WEIGHTS)).with_context(|| format!("reading `{}`", encoder::WEIGHTS))?;
+    let head = File::open(folder.join(encoder::WEIGHTS)).and_then(|mut file| weights::read(&mut file));
+    let (tensors, _) = head.with_context(|| format!("reading `{}`", encoder::WEIGHTS))?;
     for task in &info.tasks {
         let name = format!("{}.weight", head_prefix(&info.tasks, task));
         let Some(head) = tensors.info(&name) else { bail!("`{}` has no tensor `{name}`", encoder::WEIGHTS) };
@@ -69,16 +68,6 @@ pub(super) fn check_model(folder: &Path) -> Result<ModelInfo> {
     ensure!(!info.tasks.is_empty(), "`{FILE}` names no task");
     encoder::tokenizer_file(folder)?;
     Ok(info)
-}
-
-/// Names and shapes of a safetensors file's tensors, from its head alone.
-fn tensors(path: &Path) -> Result<Metadata> {
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    let mut head = Vec::new();
-    file.take(u64::from_le_bytes(length)).read_to_end(&mut head)?;
-    Ok(serde_json::from_slice(&head)?)
 }
 
 /// Index of the head that answers a task's rows, if the model `name` has one for it.
