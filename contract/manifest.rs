@@ -98,6 +98,11 @@ impl Manifest {
         (!agrees).then_some("has digests that do not agree")
     }
 
+    /// What its files take, in bytes.
+    pub fn files_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.size_bytes).sum()
+    }
+
     /// Digest of an artifact's content: of its files' names and content digests, in order of name, without records, such as
     /// a checkpoint's history: they tell how it came about and hold times, and no stage reads them.
     pub fn content_of(artifact: ArtifactKind, files: &BTreeMap<String, FileEntry>) -> Digest {

@@ -44,6 +44,15 @@ const LATEST: &str = "latest";
 /// Links to what each pipeline's stages had last.
 const LAST: &str = "last";
 
+/// The file in an attempt's folder that says of what outlives the engine: a job that was submitted to a cluster.
+pub(crate) const SUBMITTED: &str = "submitted.json";
+
+/// The file in an attempt's folder that holds the stamps of what its stage reads, from before it started.
+pub(crate) const READ: &str = "read.json";
+
+/// How the names of files beside attempts begin that hold what members of an array printed.
+pub(crate) const SAID: &str = "said.";
+
 /// The folder of artifacts.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -175,8 +184,7 @@ impl Store {
     /// What an artifact takes on the disk, its manifest and log included.
     pub(crate) fn size_bytes(folder: &Path, manifest: &Manifest) -> u64 {
         let beside = |name: &str| fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
-        let files: u64 = manifest.files.values().map(|file| file.size_bytes).sum();
-        files + beside(MANIFEST) + beside(LOG)
+        manifest.files_bytes() + beside(MANIFEST) + beside(LOG)
     }
 
     /// When an artifact of a kind last came or went.

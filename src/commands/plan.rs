@@ -13,7 +13,7 @@ use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Decision, Estimate, Needed, Plan, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
-use crate::run::{Limits, bytes_of};
+use crate::run::Limits;
 use crate::store::Store;
 use crate::ui;
 use crate::ui::table::{Align, Table};
@@ -176,7 +176,7 @@ fn print_json(pipeline: &Pipeline, plan: &Plan) {
             Decision::Cached(manifest) => line["fingerprint"] = json!(manifest.fingerprint),
             Decision::Remote { manifest, .. } => {
                 line["fingerprint"] = json!(manifest.fingerprint);
-                line["bytes"] = json!(bytes_of(manifest));
+                line["bytes"] = json!(manifest.files_bytes());
             }
             Decision::Run { key, reasons } => {
                 line["fingerprint"] = json!(key.fingerprint());

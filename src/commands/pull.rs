@@ -15,7 +15,7 @@ use crate::cli::PullArgs;
 use crate::pipeline::Pipeline;
 use crate::plan::{Decision, Planner};
 use crate::remote::{Remote, Trouble};
-use crate::run::{Observer, RunEvent, Tally, bytes_of};
+use crate::run::{Observer, RunEvent, Tally};
 use crate::store::{Asked, Failure, Found, Owner, Store};
 use crate::ui;
 
@@ -53,7 +53,7 @@ pub(super) fn pull(args: &PullArgs, store: &Store) -> Result<ExitCode> {
                 told.tell(&RunEvent::Cached { stage, index, manifest, reran: &[] });
             }
             Decision::Remote { manifest, .. } => {
-                let (began, bytes) = (Instant::now(), bytes_of(manifest));
+                let (began, bytes) = (Instant::now(), manifest.files_bytes());
                 told.tell(&RunEvent::Fetching { stage, index, bytes });
                 match fetch(&owner, stage, manifest, &remote, store) {
                     Ok(()) => {

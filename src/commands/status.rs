@@ -18,7 +18,6 @@ use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Decision, Planner};
 use crate::reason::Reason;
 use crate::remote::Remote;
-use crate::run::bytes_of;
 use crate::store::{Owner, Store};
 use crate::ui;
 use crate::ui::story::in_words;
@@ -51,7 +50,7 @@ pub(super) fn status(args: &StatusArgs, store: &Store) -> Result<()> {
             .iter()
             .map(|Standing { name, state, manifest, note }| {
                 let fingerprint = manifest.as_ref().map(|manifest| manifest.fingerprint);
-                let size_bytes = manifest.as_ref().map(bytes_of);
+                let size_bytes = manifest.as_ref().map(Manifest::files_bytes);
                 json!({"stage": name, "state": state, "fingerprint": fingerprint, "size_bytes": size_bytes, "note": note})
             })
             .collect();
@@ -199,7 +198,7 @@ fn print_table(standings: &[Standing]) {
     ]);
     for Standing { name, state, manifest, note } in standings {
         let made = manifest.as_ref().map(|manifest| ago(manifest.provenance.finished_unix_secs));
-        let size = manifest.as_ref().map(|manifest| bytes(bytes_of(manifest)));
+        let size = manifest.as_ref().map(|manifest| bytes(manifest.files_bytes()));
         let summary = manifest.as_ref().map(|manifest| manifest.summary.clone());
         let what = if note.is_empty() { summary.unwrap_or_default() } else { note.clone() };
         table.row([name.as_str(), state, &made.unwrap_or_default(), &size.unwrap_or_default(), &what]);

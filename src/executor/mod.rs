@@ -24,15 +24,6 @@ pub(crate) use local::Local;
 /// Messages that wait for the loop; who has more to say waits too.
 pub(crate) const MOST_WAITING: usize = 4096;
 
-/// The file in an attempt's folder that says of what outlives the engine: a job that was submitted to a cluster.
-pub(crate) const SUBMITTED: &str = "submitted.json";
-
-/// The file in an attempt's folder that holds the stamps of what its stage reads, from before it started.
-pub(crate) const READ: &str = "read.json";
-
-/// How the names of files beside attempts begin that hold what members of an array printed.
-pub(crate) const SAID: &str = "said.";
-
 /// Starts workers. What they report comes as [`Message`]s, so that one loop can follow any number of them.
 pub(crate) trait Executor {
     fn start(&self, launch: &Launch<'_>, messages: SyncSender<Message>) -> Result<Box<dyn Worker>>;

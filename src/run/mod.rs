@@ -26,7 +26,6 @@ use bam_contract::manifest::{Key, Manifest};
 
 pub(crate) use event::{Observer, Outcome, RunEvent, Tally};
 pub(crate) use schedule::{Last, Limits, PLENTY, makespan};
-pub(crate) use transfer::bytes_of;
 
 use crate::executor::{Executor, Message, Worker};
 use crate::fingerprint::Stamp;

@@ -92,7 +92,7 @@ impl Run<'_, '_> {
     }
 
     fn fetch(&mut self, at: usize, remote: &Remote, manifest: Manifest, pending: Pending) {
-        let total = bytes_of(&manifest);
+        let total = manifest.files_bytes();
         let (progress, done) = (self.sender.clone(), self.sender.clone());
         let (came, told) = (AtomicU64::new(0), Mutex::new(Instant::now()));
         let tell = move |bytes: u64| {
@@ -139,7 +139,7 @@ impl Run<'_, '_> {
         self.tally.fetched += 1;
         self.tally.saved_secs += manifest.provenance.wall_secs;
         let (stage, seconds) = (&self.pipeline.stages[at].name, started.elapsed().as_secs_f64());
-        let bytes = bytes_of(&manifest);
+        let bytes = manifest.files_bytes();
         self.tell(&RunEvent::Fetched { stage, index: at, manifest: &manifest, bytes, fetch_seconds: seconds });
     }
 
@@ -230,8 +230,4 @@ impl Run<'_, '_> {
         let pushing = !self.pushing.is_empty() && self.stopping != Some(Outcome::Interrupted);
         pushing || (!self.fetching.is_empty() && self.may_start())
     }
-}
-
-pub(crate) fn bytes_of(manifest: &Manifest) -> u64 {
-    manifest.files.values().map(|file| file.size_bytes).sum()
 }

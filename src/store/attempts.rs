@@ -7,8 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Asked, LOG, Lock, Owner, Pending, Store};
-use crate::executor::SUBMITTED;
+use super::{Asked, LOG, Lock, Owner, Pending, SUBMITTED, Store};
 use anyhow::{Context, Result};
 use bam_contract::digest::Fingerprint;
 use bam_contract::job::Job;

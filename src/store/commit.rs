@@ -7,8 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::attempts::Attempt;
-use super::{LOG, Lock, MANIFEST, Stamps, read_manifest};
-use crate::executor::READ;
+use super::{LOG, Lock, MANIFEST, READ, Stamps, read_manifest};
 use crate::fingerprint::Stamp;
 use anyhow::{Context, Result, bail, ensure};
 use bam_contract::artifact::{ArtifactKind, encoder, onnx};

@@ -15,8 +15,7 @@ use super::ended::{FAILED, STOPPED};
 use super::owner::file_of;
 use super::records::is_held;
 use super::resume::NOTE;
-use super::{Asked, LAST, LATEST, Owner, Store, read_manifest};
-use crate::executor::SAID;
+use super::{Asked, LAST, LATEST, Owner, SAID, Store, read_manifest};
 
 /// A small file that is younger may still be in the making.
 const UNFINISHED: Duration = Duration::from_hours(1);

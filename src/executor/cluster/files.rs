@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::{READ, SAID, SUBMITTED};
 use super::job::JobId;
 use crate::profile::Engine;
+use crate::store::{READ, SAID, SUBMITTED};
 
 /// What Slurm says on a node where memory was short, by way of cgroups and without.
 const SHORT_OF_MEMORY: [&str; 3] = ["oom-kill", "oom_kill", "exceeded memory limit"];

@@ -22,7 +22,6 @@ use bam_contract::manifest::Manifest;
 use super::files::Files;
 use crate::fingerprint::Stamp;
 use crate::machine;
-use crate::run::bytes_of;
 use crate::store::{Asked, Found, Lock, Store, read_manifest};
 
 /// The folder within `scratch`, which may be anybody's, that is this program's own.
@@ -207,7 +206,7 @@ impl<'a> Artifact<'a> {
             bail!("its manifest {mistake}");
         }
         ensure!(manifest.content == self.input.digest, "it has another content than when the job was submitted");
-        make_room(scratch, bytes_of(&manifest));
+        make_room(scratch, manifest.files_bytes());
         let pending = scratch.begin(&self.kind, self.fingerprint, lock)?;
         for name in manifest.files.keys() {
             let from = self.input.path.join(name);
@@ -244,4 +243,49 @@ fn make_room(scratch: &Store, bytes: u64) {
         _ = scratch.remove(&stored.manifest.key.kind, stored.manifest.fingerprint);
     }
     scratch.prune_locks();
+}
+
+#[cfg(test)]
+mod tests {
+    use bam_contract::artifact::ArtifactKind;
+    use bam_contract::manifest::{Key, Provenance};
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::Finished;
+
+    /// An artifact of one file, made just now.
+    fn made(store: &Store, what: &str) -> Fingerprint {
+        let (inputs, external) = (BTreeMap::new(), BTreeMap::new());
+        let key = Key { kind: "exec".to_owned(), version: 1, params: json!(what), inputs, external };
+        let fingerprint = key.fingerprint();
+        let Asked::Held(lock) = store.lock(fingerprint).unwrap() else { panic!("nobody has it") };
+        let pending = store.begin("exec", fingerprint, lock).unwrap();
+        fs::write(pending.output().join("file"), what).unwrap();
+        fs::write(pending.log(), "").unwrap();
+        let finished = Finished {
+            stage: what.to_owned(),
+            key,
+            artifact: ArtifactKind::Files,
+            is_foreign: false,
+            summary: String::new(),
+            metrics: BTreeMap::new(),
+            provenance: Provenance::default(),
+        };
+        pending.commit(finished).unwrap();
+        fingerprint
+    }
+
+    #[test]
+    fn what_nobody_reads_makes_room_for_what_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let [idle, read] = ["idle", "read"].map(|what| made(&store, what));
+        let is_there = || [idle, read].map(|fingerprint| store.folder("exec", fingerprint).exists());
+        let Asked::Held(_reading) = store.share(read).unwrap() else { panic!("nobody makes it") };
+        make_room(&store, 0);
+        assert_eq!(is_there(), [true, true], "there is room");
+        make_room(&store, u64::MAX);
+        assert_eq!(is_there(), [false, true]);
+    }
 }

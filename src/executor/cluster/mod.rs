@@ -32,8 +32,9 @@ use anyhow::{Context, Result};
 use bam_contract::fault::Fault;
 use bam_contract::job::Job;
 
-use super::{Executor, Launch, Local, Message, Queued, Reins, SUBMITTED, Worker};
+use super::{Executor, Launch, Local, Message, Queued, Reins, Worker};
 use crate::profile::{Engine, Profile};
+use crate::store::SUBMITTED;
 use ask::Ask;
 use clerk::{Clerk, Request};
 use files::{Call, Note};
