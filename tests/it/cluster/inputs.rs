@@ -140,7 +140,7 @@ fn jobs_that_want_the_same_at_once_bring_it_once() {
 }
 
 #[test]
-fn one_input_that_has_no_room_there_is_read_in_the_store_and_the_others_are_not() {
+fn an_input_that_cannot_be_brought_there_is_read_in_the_store_and_the_others_are_not() {
     let sandbox = with_scratch();
     run(&sandbox, "tokens@sentiment");
     // A file where the folder of that kind is to be.

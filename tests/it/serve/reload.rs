@@ -33,6 +33,19 @@ pub(super) fn copy_of_model(to: &Path, fingerprint: &str) {
     fs::write(to.join("model.onnx"), graph).unwrap();
 }
 
+/// A small student, and what is made of it.
+fn pipeline(seed: u64, more: &str) -> String {
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
+    format!(
+        "seed: {seed}\n\
+         stages:\n  \
+           examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
+           tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
+           student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n\
+         {more}"
+    )
+}
+
 #[test]
 fn a_newer_model_is_taken_up_and_no_request_fails() {
     let sandbox = Sandbox::new();
@@ -155,20 +168,14 @@ fn a_file_that_never_comes_keeps_no_client_waiting() {
 #[test]
 fn a_model_whose_run_failed_is_not_taken_up() {
     let sandbox = Sandbox::new();
-    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
     let write = |seed: u64, verdict: i32| {
         let output = r#"$(sed -n 's/.*"output": *"\([^"]*\)".*/\1/p' "$1")"#;
         sandbox.write("judge.sh", &format!("echo judged > {output}/word; exit {verdict}\n"));
         sandbox.write(
             "pipeline.yaml",
-            &format!(
-                "seed: {seed}\n\
-                 stages:\n  \
-                   examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
-                   tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
-                   student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n  \
-                   onnx:     {{ export: {{ model: student }} }}\n  \
-                   judge:    {{ exec: {{ run: [sh, judge.sh], inputs: {{ model: onnx }} }} }}\n"
+            &pipeline(
+                seed,
+                "  onnx:  { export: { model: student } }\n  judge: { exec: { run: [sh, judge.sh], inputs: { model: onnx } } }\n",
             ),
         );
     };
@@ -213,18 +220,9 @@ fn a_model_whose_run_failed_is_not_taken_up() {
 #[test]
 fn of_several_models_the_last_of_the_pipeline_is_served_whatever_ended_first() {
     let sandbox = Sandbox::new();
-    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
     sandbox.write(
         "pipeline.yaml",
-        &format!(
-            "seed: 1\n\
-             for: {{ precision: [fp32, fp16] }}\n\
-             stages:\n  \
-               examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
-               tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
-               student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n  \
-               onnx@precision: {{ export: {{ model: student, precision: $precision }} }}\n"
-        ),
+        &pipeline(1, "  onnx@precision: { export: { model: student, precision: $precision } }\nfor: { precision: [fp32, fp16] }\n"),
     );
     // The last one is there already, and the first has to be made.
     for args in [&["run", "pipeline.yaml", "onnx@fp16"][..], &["run"]] {
@@ -241,19 +239,8 @@ fn of_several_models_the_last_of_the_pipeline_is_served_whatever_ended_first() {
 #[test]
 fn scores_that_come_later_are_told() {
     let sandbox = Sandbox::new();
-    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-bert");
-    sandbox.write(
-        "pipeline.yaml",
-        &format!(
-            "seed: 1\n\
-             stages:\n  \
-               examples: {{ data: {{ task: sentiment, grammar: {{ train: 20, dev: 10 }} }} }}\n  \
-               tokens:   {{ tokenize: {{ examples: examples, encoder: {encoder}, max_tokens: 16 }} }}\n  \
-               student:  {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: 1, learning_rate: 1e-3 }} }}\n  \
-               onnx:     {{ export: {{ model: student }} }}\n  \
-               scores:   {{ score: {{ models: [onnx], tokens: [tokens] }} }}\n"
-        ),
-    );
+    let scores = "  onnx: { export: { model: student } }\n  scores: { score: { models: [onnx], tokens: [tokens] } }\n";
+    sandbox.write("pipeline.yaml", &pipeline(1, scores));
     assert_eq!(sandbox.bam(&["run", "pipeline.yaml", "onnx"]).code, 0);
     let server = serve_in(&sandbox, &[]);
     let dev_scores = || server.get("/v1/tasks").json()["tasks"][0]["dev_scores"].clone();
