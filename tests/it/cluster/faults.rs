@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Command;
 
+use serde_json::Value;
+
 use super::slurm::Slurm;
 use super::{
     Cluster, LISTED, TAKES, before_others, ended, of_stand_ins, run_with_stand_ins, stand_in, start_with_stand_ins,
@@ -227,6 +229,10 @@ fn why_a_job_waits_is_told_and_it_runs_when_it_can() {
     cluster.slurm("scontrol", &["update", &node, "state=resume"]);
     let rest: Vec<String> = story.map(Result::unwrap).collect();
     assert_eq!(ended(engine).1, Some(0), "{rest:?}");
+    let record = cluster.sandbox.names_in("artifacts/runs").remove(0);
+    let record: Value = serde_json::from_str(&cluster.sandbox.read(&format!("artifacts/runs/{record}"))).unwrap();
+    let said = record["jobs"]["examples@sentiment"].to_string();
+    assert!(["DRAINED", "NotAvail"].iter().any(|word| said.contains(word)), "the run's record keeps it: {said}");
 }
 
 #[test]
