@@ -1,8 +1,9 @@
 //! An exported model's folder: what it says of itself, its tokenizer, and sessions that run its graph.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bam_contract::artifact::FINGERPRINT;
 use bam_contract::artifact::checkpoint::ModelInfo;
 use bam_contract::artifact::onnx::{GRAPH, Probe, Probes};
@@ -59,6 +60,14 @@ impl OnnxModel {
             )
         );
         Ok(session)
+    }
+
+    /// What a session's weights take in memory: about as much as the graph's file, and twice that where it holds halves, which are
+    /// widened.
+    pub fn weight_bytes(&self) -> Result<u64> {
+        let path = self.folder.join(GRAPH);
+        let bytes = fs::metadata(&path).with_context(|| format!("reading `{}`", path.display()))?.len();
+        Ok(if self.info.precision == Some(GraphPrecision::Fp16) { 2 * bytes } else { bytes })
     }
 
     /// Texts as rows, in their order.

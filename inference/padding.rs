@@ -75,7 +75,10 @@ pub fn passes_within(lengths: &[usize], most_tokens: usize, overhead_tokens: usi
     for end in 1..=lengths.len() {
         let longest = rounded(lengths[end - 1]);
         let fits = |first: &usize| *first == end - 1 || (end - first) * longest <= most_tokens;
-        let best = (0..end).filter(fits).map(|first| (cost[first] + (end - first) * longest + overhead_tokens, first));
+        let best = (0..end)
+            .rev()
+            .take_while(fits)
+            .map(|first| (cost[first] + (end - first) * longest + overhead_tokens, first));
         (cost[end], start[end]) = best.min().expect("a single row always fits");
     }
     let mut ends: Vec<_> =

@@ -64,6 +64,8 @@ fn load(environment: &Environment, path: &Path, threads: usize) -> ort::Result<S
     Session::builder(environment)?
         .with_intra_threads(threads.max(1))?
         .with_deterministic_compute(true)?
+        // Idle threads of one session must not keep the processors from another's.
+        .with_config_entry("session.force_spinning_stop", "1")?
         .commit_from_file(path)
 }
 

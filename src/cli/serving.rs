@@ -112,9 +112,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) threads: Option<usize>,
 
-    /// Copies of the model that compute side by side, no more than threads
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
-    pub(crate) sessions: usize,
+    /// Copies of the model that share the threads and compute side by side; of several there is one more, of all threads, for rows that come alone [default: one a thread, while they take a quarter of free memory at most]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) sessions: Option<usize>,
 
     #[command(flatten)]
     pub(crate) bounds: BoundArgs,

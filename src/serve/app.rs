@@ -48,7 +48,7 @@ impl App {
     pub(crate) fn engine(&self) -> Result<Arc<Engine>, ApiError> {
         let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner).clone();
         let engine = engine.ok_or_else(|| ApiError::not_ready("the model is being loaded"))?;
-        if engine.works() { Ok(engine) } else { Err(ApiError::not_ready("no session of the model is left")) }
+        if engine.works() { Ok(engine) } else { Err(ApiError::not_ready("a session of the model has ended")) }
     }
 
     /// Has new requests go to this model. Those under way end with the one that they began with.

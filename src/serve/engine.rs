@@ -16,7 +16,8 @@ use super::Settings;
 use super::about::About;
 use super::caught::caught;
 use super::metrics::Metrics;
-use super::queue::{Queue, Row};
+use super::queue::{Lane, Queue, Row};
+use super::sessions::Sessions;
 use crate::store::Store;
 use crate::ui::error::warn;
 use crate::ui::units::plural;
@@ -28,7 +29,9 @@ pub(super) struct Engine {
     pub(super) queue: Arc<Queue>,
     /// Rows that the model was tested with.
     pub(super) probes: usize,
-    sessions: Vec<JoinHandle<()>>,
+    /// That compute side by side.
+    pub(super) sessions: usize,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -36,25 +39,30 @@ impl Engine {
     pub(super) fn load(folder: &Path, settings: &Settings, store: &Store, metrics: &Metrics) -> Result<Self> {
         let folder = folder.canonicalize().with_context(|| format!("finding `{}`", folder.display()))?;
         let model = Arc::new(OnnxModel::open(&folder)?);
-        let queue = Queue::new(settings.queue, settings.sessions);
-        let mut sessions =
-            (0..settings.sessions).map(|_| model.session(settings.threads_per_session)).collect::<Result<Vec<_>>>()?;
-        let mut probes = 0;
-        for session in &mut sessions {
-            probes = model.test(session)?;
-        }
+        let Sessions { shared, whole, probes } = Sessions::load(&model, settings.sessions)?;
+        let (sessions, queue) = (shared.len(), Queue::new(settings.queue, shared.len()));
         let about = About::new(&folder, model.info.fingerprint, store);
-        let start = |session| {
-            let worker = Worker { model: model.clone(), queue: queue.clone(), metrics: metrics.clone() };
-            thread::Builder::new().name("session".to_owned()).spawn(move || worker.work(session))
-        };
-        let sessions = sessions.into_iter().map(start).collect::<Result<_, _>>()?;
-        Ok(Self { model, about, queue, probes, sessions })
+        let mut engine = Self { model, about, queue, probes, sessions, workers: Vec::new() };
+        for session in shared {
+            engine.start(session, Lane::Shared, metrics)?;
+        }
+        if let Some(session) = whole {
+            engine.start(session, Lane::Whole, metrics)?;
+        }
+        Ok(engine)
     }
 
-    /// Whether there is a session that will take what is queued.
+    fn start(&mut self, session: OnnxSession, lane: Lane, metrics: &Metrics) -> Result<()> {
+        let (model, queue, metrics) = (self.model.clone(), self.queue.clone(), metrics.clone());
+        let worker = Worker { model, queue, metrics, lane };
+        let thread = thread::Builder::new().name("session".to_owned());
+        self.workers.push(thread.spawn(move || worker.work(session)).context("starting a session's thread")?);
+        Ok(())
+    }
+
+    /// Whether there are all sessions, of which each has rows that no other takes.
     pub(super) fn works(&self) -> bool {
-        self.sessions.iter().any(|session| !session.is_finished())
+        self.workers.iter().all(|worker| !worker.is_finished())
     }
 }
 
@@ -69,14 +77,15 @@ struct Worker {
     model: Arc<OnnxModel>,
     queue: Arc<Queue>,
     metrics: Metrics,
+    lane: Lane,
 }
 
 impl Worker {
     fn work(&self, mut session: OnnxSession) {
-        while let Some(batch) = self.queue.take() {
+        while let Some(batch) = self.queue.take(self.lane) {
             let started = Instant::now();
             self.serve(&mut session, &batch, started);
-            self.queue.computed(&batch, started.elapsed());
+            self.queue.computed(&batch, started.elapsed(), self.lane);
         }
     }
 

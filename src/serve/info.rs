@@ -117,7 +117,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoRespons
             queue_tokens: settings.queue.queue_tokens,
             batch_tokens: settings.queue.batch_tokens,
             max_wait_secs: settings.queue.wait.as_secs_f64(),
-            sessions: settings.sessions,
+            sessions: engine.sessions,
             timeout_secs: settings.timeout.as_secs_f64(),
         },
     }))

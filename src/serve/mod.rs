@@ -31,6 +31,7 @@ mod queue;
 mod rate;
 mod reload;
 mod routes;
+mod sessions;
 mod source;
 mod stream;
 mod tei;
@@ -61,8 +62,7 @@ pub(crate) use source::Source;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) source: Source,
-    pub(crate) sessions: usize,
-    pub(crate) threads_per_session: usize,
+    pub(crate) sessions: sessions::Wish,
     pub(crate) queue: queue::Bounds,
     pub(crate) max_inputs: usize,
     pub(crate) max_body_bytes: usize,
@@ -79,13 +79,15 @@ pub(crate) struct Settings {
 /// When the address can't be had or the model can't be loaded.
 pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_hangup: bool) -> Result<Ended> {
     let threads = args.threads.unwrap_or_else(machine::cores);
-    ensure!(
-        args.sessions <= threads,
-        Fault::new(
-            format!("`--sessions {}` are more than there are threads: {threads}", args.sessions),
-            "a session takes a thread at least: ask for fewer sessions, or say `--threads N`"
-        )
-    );
+    if let Some(sessions) = args.sessions {
+        ensure!(
+            sessions <= threads,
+            Fault::new(
+                format!("`--sessions {sessions}` are more than there are threads: {threads}"),
+                "a session takes a thread at least: ask for fewer sessions, or say `--threads N`"
+            )
+        );
+    }
     let keys = args.api_keys.as_deref().map(Keys::read).transpose()?;
     ensure!(
         args.listen.ip().is_loopback() || keys.is_some() || args.insecure,
@@ -96,8 +98,7 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
     );
     let settings = Settings {
         source,
-        sessions: args.sessions,
-        threads_per_session: threads / args.sessions,
+        sessions: sessions::Wish { threads, side_by_side: args.sessions, free_bytes: machine::memory_bytes() },
         queue: queue::Bounds {
             queue_tokens: args.bounds.queue_tokens,
             batch_tokens: args.bounds.batch_tokens,

@@ -4,6 +4,7 @@
 //! small ones come in between.
 
 mod batches;
+mod lanes;
 mod pace;
 mod request;
 #[cfg(test)]
@@ -17,7 +18,9 @@ use std::time::Duration;
 use bam_contract::artifact::tokens::TokenRows;
 use tokio::sync::oneshot;
 
-use batches::{PASS_OVERHEAD_TOKENS, batches_of, tokens_of};
+use batches::{PASS_OVERHEAD_TOKENS, batches_of, even_share, tokens_of};
+pub(super) use lanes::Lane;
+use lanes::Lanes;
 use pace::Pace;
 pub(super) use request::{Answered, Row};
 use request::{Outcome, Request};
@@ -32,8 +35,9 @@ pub(super) const TIMES_ITS_OWN: usize = 8;
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Told when rows come, and when no more will.
-    changed: Condvar,
+    /// Tells sessions of each lane of rows that they may take, and that no more will come.
+    shared: Condvar,
+    whole: Condvar,
     bounds: Bounds,
 }
 
@@ -58,6 +62,7 @@ struct State {
     /// Of the rows that wait, and of those that sessions have taken and not yet computed.
     tokens: usize,
     taken_tokens: usize,
+    lanes: Lanes,
     pace: Pace,
     closed: bool,
 }
@@ -92,7 +97,7 @@ impl Drop for Ticket {
 }
 
 impl Queue {
-    /// A queue before so many sessions.
+    /// A queue before so many sessions that compute side by side, and, where they are several, one that has all their threads.
     pub(super) fn new(bounds: Bounds, sessions: usize) -> Arc<Self> {
         let state = State {
             rows: BTreeMap::new(),
@@ -101,10 +106,11 @@ impl Queue {
             requests: 0,
             tokens: 0,
             taken_tokens: 0,
+            lanes: Lanes::new(sessions),
             pace: Pace::new(sessions),
             closed: false,
         };
-        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), bounds })
+        Arc::new(Self { state: Mutex::new(state), shared: Condvar::new(), whole: Condvar::new(), bounds })
     }
 
     /// Takes in a request's rows, all or none.
@@ -118,52 +124,64 @@ impl Queue {
         let (request, answered) = Request::new(rows, tasks);
         let row = |(index, turn)| (turn, Row { request: request.clone(), index });
         state.rows.extend(turns.into_iter().enumerate().map(row));
+        let (lane, sessions) = state.lanes.to_wake(state.waiting());
         drop(state);
-        self.changed.notify_all();
+        self.wake(lane, sessions);
         Ok(Ticket { queue: self.clone(), request, answered })
     }
 
-    /// The next batch. Waits for one; none once the queue is closed and empty.
-    pub(super) fn take(&self) -> Option<Vec<Row>> {
+    /// The next batch of a session. Waits for one; none once the queue is closed and empty.
+    pub(super) fn take(&self, lane: Lane) -> Option<Vec<Row>> {
         let mut state = lock(&self.state);
-        let batch = loop {
-            if state.batches.is_empty() {
-                state.make_batches(&self.bounds);
+        while !state.lanes.may_take(lane, state.waiting()) {
+            // What is left once it is closed, those side by side take.
+            if state.closed && (lane == Lane::Whole || state.waiting() == 0) {
+                return None;
             }
-            match state.batches.pop_front() {
-                Some(batch) => break batch,
-                None if state.closed => return None,
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        };
-        let (tokens, requests) = (tokens_of(&batch), state.requests);
-        state.turns.took(tokens, requests);
-        for row in &batch {
-            state.no_longer_waits(row);
+            state = self.condvar_of(lane).wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.tokens -= tokens;
-        state.taken_tokens += tokens;
-        Some(batch)
+        state.take(lane, &self.bounds)
     }
 
-    /// Notes that a batch is done, and how long it took.
-    pub(super) fn computed(&self, batch: &[Row], time: Duration) {
+    /// Notes that a session has computed a batch, and how long it took.
+    pub(super) fn computed(&self, batch: &[Row], time: Duration, lane: Lane) {
         let mut state = lock(&self.state);
         state.taken_tokens -= tokens_of(batch);
+        state.lanes.computed(lane);
         let requests = state.requests;
-        state.pace.note(batch, time, requests);
+        state.pace.note(batch, time, requests, lane);
+        // The others have waited for it; it looks for more itself.
+        if lane == Lane::Whole {
+            match state.lanes.to_wake(state.waiting()) {
+                _ if state.closed => self.shared.notify_all(),
+                (Lane::Shared, sessions) => self.wake(Lane::Shared, sessions),
+                (Lane::Whole, _) => {}
+            }
+        }
+    }
+
+    fn wake(&self, lane: Lane, sessions: usize) {
+        (0..sessions).for_each(|_| self.condvar_of(lane).notify_one());
+    }
+
+    fn condvar_of(&self, lane: Lane) -> &Condvar {
+        match lane {
+            Lane::Shared => &self.shared,
+            Lane::Whole => &self.whole,
+        }
     }
 
     /// Lets sessions end when all is answered.
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
-        self.changed.notify_all();
+        self.shared.notify_all();
+        self.whole.notify_all();
     }
 
     /// Rows and tokens that wait.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (state.rows.len() + state.batches.iter().map(Vec::len).sum::<usize>(), state.tokens)
+        (state.waiting(), state.tokens)
     }
 
     fn forget(&self, request: &Arc<Request>) {
@@ -211,10 +229,37 @@ impl State {
         self.taken_tokens + in_batches + self.rows.range(..turn).map(|(_, row)| row.tokens()).sum::<usize>()
     }
 
-    /// Divides the first rows into batches. Since all of them come before the rest, a row is passed over by none that comes
-    /// later, but for those that are divided with it.
-    fn make_batches(&mut self, bounds: &Bounds) {
-        let budget = bounds.batch_tokens.min(self.pace.budget(bounds.wait));
+    /// Rows that wait.
+    fn waiting(&self) -> usize {
+        self.rows.len() + self.batches.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// The next batch, which a session then has.
+    fn take(&mut self, lane: Lane, bounds: &Bounds) -> Option<Vec<Row>> {
+        if self.batches.is_empty() {
+            self.make_batches(lane, bounds);
+        }
+        let batch = self.batches.pop_front()?;
+        let tokens = tokens_of(&batch);
+        self.lanes.took(lane);
+        self.turns.took(tokens, self.requests);
+        for row in &batch {
+            self.no_longer_waits(row);
+        }
+        self.tokens -= tokens;
+        self.taken_tokens += tokens;
+        Some(batch)
+    }
+
+    /// Divides the first rows into batches, among the sessions that are free. Since all of them come before the rest, a row is
+    /// passed over by none that comes later, but for those that are divided with it.
+    fn make_batches(&mut self, lane: Lane, bounds: &Bounds) {
+        let sessions = match lane {
+            Lane::Shared => self.lanes.free(),
+            Lane::Whole => 1,
+        };
+        let of_one = bounds.batch_tokens.min(self.pace.budget(bounds.wait));
+        let budget = of_one.saturating_mul(sessions);
         let (mut first, mut tokens) = (Vec::new(), 0);
         while let Some(row) = self.rows.first_entry() {
             tokens += row.get().tokens();
@@ -223,7 +268,8 @@ impl State {
             }
             first.push(row.remove());
         }
-        self.batches = batches_of(first, budget).into();
+        let most = of_one.min(even_share(&first, sessions));
+        self.batches = batches_of(first, most).into();
     }
 
     fn full(&self, tokens: usize) -> Refused {

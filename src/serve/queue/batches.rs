@@ -1,6 +1,6 @@
 //! Which rows go together.
 
-use bam_inference::padding::passes_within;
+use bam_inference::padding::{passes_within, rounded};
 
 use super::request::Row;
 
@@ -30,6 +30,16 @@ pub(super) fn batches_of(rows: Vec<Row>, batch_tokens: usize) -> Vec<Vec<Row>> {
         batches[batch].push(row);
     }
     firsts.into_iter().map(|batch| std::mem::take(&mut batches[batch])).collect()
+}
+
+/// Most tokens of a batch where so many sessions are to have some of these rows. One session has no share to keep to: rows of
+/// unlike lengths in one batch take more than their mean.
+pub(super) fn even_share(rows: &[Row], sessions: usize) -> usize {
+    if sessions == 1 {
+        return usize::MAX;
+    }
+    let tokens: usize = rows.iter().map(|row| rounded(row.tokens())).sum();
+    rows.len().div_ceil(sessions) * tokens.div_ceil(rows.len().max(1))
 }
 
 pub(super) fn tokens_of(batch: &[Row]) -> usize {

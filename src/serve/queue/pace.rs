@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::batches::{cost_of, tokens_of};
+use super::lanes::Lane;
 use super::request::Row;
 use crate::serve::rate::{LAST, Rate};
 
-/// Rows that are divided into batches together may take this share of the time that requests may wait, on one session: what
-/// comes meanwhile comes after them.
+/// Rows that are divided into batches together may take this share of the time that requests may wait, on the sessions they are
+/// divided among: what comes meanwhile comes after them.
 const SHARE: f64 = 0.33;
 /// For so long a rush must last until large requests are told that it will go on.
 const RUSH_SECS: f64 = 2.0;
@@ -28,14 +29,22 @@ impl Pace {
     }
 
     /// Notes what a batch took, and how many requests waited meanwhile.
-    pub(super) fn note(&mut self, batch: &[Row], time: Duration, requests: usize) {
+    pub(super) fn note(&mut self, batch: &[Row], time: Duration, requests: usize, lane: Lane) {
         let cost = cost_of(batch);
-        self.rate.note(cost, time);
+        // What few rows take on all threads doesn't tell what many will take side by side: it is as much as is known before
+        // those have been.
+        let sessions = match lane {
+            Lane::Shared => 1,
+            Lane::Whole => self.sessions as u32,
+        };
+        if lane == Lane::Shared || !self.rate.is_known() {
+            self.rate.note(cost, time * sessions);
+        }
         // One alone, on a server that has little to do, doesn't tell what those of a queue will cost.
         if batch.len() > 1 {
             self.cost += LAST * (cost as f64 / tokens_of(batch) as f64 - self.cost);
         }
-        let weight = time.as_secs_f64() / self.sessions as f64 / RUSH_SECS;
+        let weight = time.as_secs_f64() * f64::from(sessions) / self.sessions as f64 / RUSH_SECS;
         self.sharing += weight.min(1.0) * (requests as f64 - self.sharing);
     }
 
@@ -50,7 +59,7 @@ impl Pace {
         (tokens as f64 * self.sharing.min(requests as f64)) as usize
     }
 
-    /// Most tokens that are divided into batches together.
+    /// Most tokens that are divided into batches together, for each session.
     pub(super) fn budget(&self, wait: Duration) -> usize {
         self.rate.units_in(wait.as_secs_f64() * SHARE / self.cost)
     }

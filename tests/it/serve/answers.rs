@@ -25,7 +25,8 @@ fn a_batch_answers_as_each_input_alone() {
 
 #[test]
 fn tasks_and_clients_together_answer_as_each_alone() {
-    let server = serve(&["--sessions", "2", "--threads", "2"]);
+    let server = serve(&["--threads", "2"]);
+    assert_eq!(server.get("/v1/info").json()["limits"]["sessions"], 2);
     let alone: Vec<Value> = TEXTS_TASKS
         .iter()
         .flat_map(|task| server.results(&json!(texts()), &[task]))
