@@ -54,6 +54,7 @@ bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with G
 ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
 	.deps/bench/bin/python benches/predict.py --bam $(TARGET)/bam --glue $(GLUE)
+	.deps/bench/bin/python benches/predict_onnx.py --bam $(TARGET)/bam --glue $(GLUE)
 	.deps/bench/bin/python benches/tokens.py --bam $(TARGET)/bam --glue $(GLUE)
 ifneq ($(GLUE_SMALL),)
 	.deps/bench/bin/python benches/glue_small.py --bam $(TARGET)/bam --glue $(GLUE)

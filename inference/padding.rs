@@ -48,11 +48,19 @@ pub fn rounded(length: usize) -> usize {
     length.next_multiple_of(8)
 }
 
-/// What one more pass costs beside its tokens, in tokens: its kernels' overhead, and weights read and cast
-/// again. An estimate; it moves only where a batch is cut, never what is computed.
-const PASS_OVERHEAD_TOKENS: usize = 128;
-/// Most tokens of one pass, padding included; bounds the memory of its activations.
-const PASS_TOKENS: usize = 8192;
+/// How a runtime's passes are cut. It moves only which rows go together, never what is computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Most tokens of a pass of several rows, padding included; bounds the memory of its activations.
+    pub most_tokens: usize,
+    /// What one more pass costs beside its tokens, in tokens: its kernels' overhead, and weights read again. An estimate.
+    pub overhead_tokens: usize,
+}
+
+/// libtorch divides a pass among the threads, and casts weights for it.
+pub const OF_LIBTORCH: Cut = Cut { most_tokens: 8192, overhead_tokens: 128 };
+/// ONNX Runtime computes a large pass more slowly than several whose activations fit the processor's caches.
+pub const OF_ONNX_RUNTIME: Cut = Cut { most_tokens: 1024, overhead_tokens: 16 };
 
 /// Rows that are sorted by length together; bounds what the search for the best passes costs.
 const WINDOW_ROWS: usize = 512;
@@ -61,24 +69,18 @@ const WINDOW_ROWS: usize = 512;
 ///
 /// The rows of a batch may take any number of passes, since gradients add up; so a batch is drawn by
 /// the method's rules alone, and padding is saved within it. Returns the end of each run.
-pub fn passes(lengths: &[usize]) -> Vec<usize> {
-    passes_within(lengths, PASS_TOKENS, PASS_OVERHEAD_TOKENS)
-}
-
-/// The same, with at most `most_tokens` in a pass of several rows, padding included, where a pass costs as much as
-/// `overhead_tokens` beside its own.
-pub fn passes_within(lengths: &[usize], most_tokens: usize, overhead_tokens: usize) -> Vec<usize> {
+pub fn passes(lengths: &[usize], cut: Cut) -> Vec<usize> {
     debug_assert!(lengths.is_sorted());
     // cost[end]: the least cost of the first `end` rows; start[end]: where the last run of that starts.
     let mut cost = vec![0; lengths.len() + 1];
     let mut start = vec![0; lengths.len() + 1];
     for end in 1..=lengths.len() {
         let longest = rounded(lengths[end - 1]);
-        let fits = |first: &usize| *first == end - 1 || (end - first) * longest <= most_tokens;
+        let fits = |first: &usize| *first == end - 1 || (end - first) * longest <= cut.most_tokens;
         let best = (0..end)
             .rev()
             .take_while(fits)
-            .map(|first| (cost[first] + (end - first) * longest + overhead_tokens, first));
+            .map(|first| (cost[first] + (end - first) * longest + cut.overhead_tokens, first));
         (cost[end], start[end]) = best.min().expect("a single row always fits");
     }
     let mut ends: Vec<_> =
@@ -99,7 +101,7 @@ pub struct Pass {
 pub fn passes_of_groups(lengths: &[usize], most_tokens: usize) -> Vec<Pass> {
     let mut passes_so_far: Vec<Pass> = Vec::new();
     let (mut start, mut tokens) = (0, 0);
-    for end in passes_within(lengths, most_tokens, PASS_OVERHEAD_TOKENS) {
+    for end in passes(lengths, Cut { most_tokens, ..OF_LIBTORCH }) {
         let of_group: usize = lengths[start..end].iter().sum();
         match passes_so_far.last_mut() {
             Some(pass) if tokens + of_group <= most_tokens => {
@@ -123,6 +125,7 @@ pub fn passes_of_groups(lengths: &[usize], most_tokens: usize) -> Vec<Pass> {
 /// pass and returns `outputs` values for each. `progress` hears of the rows done.
 pub fn in_passes(
     rows: &TokenRows,
+    cut: Cut,
     outputs: usize,
     mut compute: impl FnMut(&[usize]) -> Result<Vec<f32>>,
     mut progress: impl FnMut(usize),
@@ -134,7 +137,7 @@ pub fn in_passes(
     for window in order.chunks(WINDOW_ROWS) {
         let lengths: Vec<_> = window.iter().map(|row| rows.tokens(*row)).collect();
         let mut start = 0;
-        for end in passes(&lengths) {
+        for end in passes(&lengths, cut) {
             let pass = &window[start..end];
             for (row, values) in pass.iter().zip(compute(pass)?.chunks(outputs)) {
                 computed[row * outputs..(row + 1) * outputs].copy_from_slice(values);
@@ -154,28 +157,31 @@ mod tests {
 
     fn padded_tokens(lengths: &[usize], ends: &[usize]) -> usize {
         let starts = std::iter::once(&0).chain(ends);
-        starts.zip(ends).map(|(start, end)| (end - start) * rounded(lengths[end - 1]) + PASS_OVERHEAD_TOKENS).sum()
+        starts
+            .zip(ends)
+            .map(|(start, end)| (end - start) * rounded(lengths[end - 1]) + OF_LIBTORCH.overhead_tokens)
+            .sum()
     }
 
     #[test]
     fn short_rows_are_not_padded_to_a_long_one() {
         let lengths = [vec![10; 64], vec![128; 8]].concat();
-        assert_eq!(passes(&lengths), [64, 72]);
+        assert_eq!(passes(&lengths, OF_LIBTORCH), [64, 72]);
     }
 
     proptest! {
         #[test]
         fn passes_cover_all_rows_within_the_bound(mut lengths in prop::collection::vec(1_usize..512, 1..200)) {
             lengths.sort_unstable();
-            let ends = passes(&lengths);
+            let ends = passes(&lengths, OF_LIBTORCH);
             prop_assert!(ends.is_sorted() && *ends.last().unwrap() == lengths.len());
             let starts = std::iter::once(&0).chain(&ends);
             for (start, end) in starts.zip(&ends) {
                 let longest = rounded(lengths[end - 1]);
-                prop_assert!(end > start && (end - start) * longest <= PASS_TOKENS.max(longest));
+                prop_assert!(end > start && (end - start) * longest <= OF_LIBTORCH.most_tokens.max(longest));
             }
             // Never dearer than one pass over everything, where that fits.
-            if lengths.len() * rounded(lengths[lengths.len() - 1]) <= PASS_TOKENS {
+            if lengths.len() * rounded(lengths[lengths.len() - 1]) <= OF_LIBTORCH.most_tokens {
                 prop_assert!(padded_tokens(&lengths, &ends) <= padded_tokens(&lengths, &[lengths.len()]));
             }
         }
@@ -218,7 +224,7 @@ mod tests {
                 start = rows.end;
             }
             prop_assert_eq!(start, lengths.len());
-            prop_assert_eq!(ends, passes_within(&lengths, most, PASS_OVERHEAD_TOKENS));
+            prop_assert_eq!(ends, passes(&lengths, Cut { most_tokens: most, ..OF_LIBTORCH }));
         }
     }
 }

@@ -7,7 +7,7 @@ use bam_contract::task::{Split, TaskSpec};
 
 use crate::crew::{Crew, Shared};
 use crate::encoder::{Batch, Model};
-use bam_inference::padding::{Padded, in_passes};
+use bam_inference::padding::{OF_LIBTORCH, OF_ONNX_RUNTIME, Padded, in_passes};
 use bam_inference::session::OnnxSession;
 
 /// Rows that are held, and sorted by length, at a time: a million take no more memory.
@@ -69,7 +69,7 @@ pub(crate) fn logits(
         }
         Ok(logits)
     };
-    in_passes(rows, outputs, pass_logits, progress).expect("libtorch gives fp32 logits")
+    in_passes(rows, OF_LIBTORCH, outputs, pass_logits, progress).expect("libtorch gives fp32 logits")
 }
 
 /// The same under ONNX Runtime, of the task's own output of the graph.
@@ -83,7 +83,7 @@ pub(crate) fn onnx_logits(
         let token_rows: Vec<_> = pass.iter().map(|row| (rows, *row)).collect();
         session.run(&Padded::new(&token_rows, pad_id), &task.name)
     };
-    in_passes(rows, task.outputs(), pass_logits, |_| {})
+    in_passes(rows, OF_ONNX_RUNTIME, task.outputs(), pass_logits, |_| {})
 }
 
 /// A task's metrics over labelled rows; none where a row has no label.

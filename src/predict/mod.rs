@@ -10,7 +10,7 @@ use anyhow::Result;
 use bam_contract::fault::Fault;
 use bam_contract::task::TaskSpec;
 use bam_inference::model::{OnnxModel, Texts};
-use bam_inference::padding::in_passes;
+use bam_inference::padding::{OF_ONNX_RUNTIME, in_passes};
 use bam_inference::rows::Record;
 use bam_inference::session::OnnxSession;
 
@@ -58,7 +58,7 @@ pub(crate) fn run(
             let by_task = model.run(session, &token_rows, &names)?;
             Ok(side_by_side(&by_task, &outputs, pass.len()))
         };
-        let logits = in_passes(&tokens, width, of_pass, |ready| progress(done.rows + ready))?;
+        let logits = in_passes(&tokens, OF_ONNX_RUNTIME, width, of_pass, |ready| progress(done.rows + ready))?;
         if let Some(at) = logits.iter().position(|logit| !logit.is_finite()) {
             let message = format!("the model's answer to row {} is not a number", done.rows + at / width + 1);
             return Err(Fault::new(message, "train and export the model again: its weights are broken").into());

@@ -1,12 +1,11 @@
 //! Which rows go together.
 
-use bam_inference::padding::{passes_within, rounded};
+use bam_inference::padding::{Cut, OF_ONNX_RUNTIME, passes, rounded};
 
 use super::request::Row;
 
-/// What a pass of ONNX Runtime costs beside its tokens, in tokens: measured for a small encoder on one core and on two. It
-/// moves only what goes together.
-pub(super) const PASS_OVERHEAD_TOKENS: usize = 16;
+/// What a pass costs beside its tokens, in tokens.
+pub(super) const PASS_OVERHEAD_TOKENS: usize = OF_ONNX_RUNTIME.overhead_tokens;
 
 /// Batches of rows of about one length, as in training: those whose common batch costs less than batches of their own. That
 /// of the first row comes first.
@@ -15,7 +14,7 @@ pub(super) fn batches_of(rows: Vec<Row>, batch_tokens: usize) -> Vec<Vec<Row>> {
     order.sort_by_key(|row| rows[*row].tokens());
     let ascending: Vec<usize> = order.iter().map(|row| rows[*row].tokens()).collect();
     let mut batch_of = vec![0; rows.len()];
-    let ends = passes_within(&ascending, batch_tokens, PASS_OVERHEAD_TOKENS);
+    let ends = passes(&ascending, Cut { most_tokens: batch_tokens, ..OF_ONNX_RUNTIME });
     let mut start = 0;
     for (batch, end) in ends.iter().enumerate() {
         order[start..*end].iter().for_each(|row| batch_of[*row] = batch);
