@@ -6,7 +6,7 @@
 Both read a Parquet file of texts, cut them into word pieces, sort by length, compute logits and write a file. Rates are rows
 over that time, with the model loaded; beside it is the whole command. `bam` trains the model for a moment, for weights do not
 matter for speed. Programs take turns, and the median of a program's runs counts. Differences are from the peer's logits by the
-fp32 graph. pyarrow and numpy must be importable here.
+fp32 graph. pyarrow and numpy must be importable here; they are read last, for a child's peak of memory is at least its parent's.
 """
 
 import os
@@ -17,9 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-
-import numpy
-import pyarrow.parquet
 
 import machine
 import project
@@ -47,19 +44,19 @@ def timed(command, folder):
 
 
 def bam(given, work, precision):
-    out, rows = work.folder / "answers.parquet", work.path("examples", "train.parquet")
+    out, rows = work.folder / f"answers-{precision}.parquet", work.path("examples", "train.parquet")
     command = [work.bam, "predict", f"onnx@{precision}", "--input", rows, "--pair", "pair", "--logits", "--output", out]
     said, seconds, memory = timed(command, work.folder)
     rate = float(re.search(r"([\d,]+) rows/s", said).group(1).replace(",", ""))
-    return rate, seconds, memory, numpy.array(pyarrow.parquet.read_table(out)["mrpc.logits"].to_pylist())
+    return rate, seconds, memory, out
 
 
 def peer(given, work, precision):
-    out, rows = work.folder / "logits.npy", work.path("examples", "train.parquet")
+    out, rows = work.folder / f"logits-{precision}.npy", work.path("examples", "train.parquet")
     script = project.ROOT / "benches/peer_predict_onnx.py"
     command = [given.peer_python, script, "--model", work.path(f"onnx@{precision}"), "--rows", rows, "--logits", out]
     said, seconds, memory = timed(command, work.folder)
-    return float(said.strip().splitlines()[-1]), seconds, memory, numpy.load(out)
+    return float(said.strip().splitlines()[-1]), seconds, memory, out
 
 
 def main():
@@ -73,19 +70,29 @@ def main():
         pipeline = PIPELINE.format(glue=given.glue.resolve(), encoder=given.encoder.resolve())
         work = project.Project(given, pathlib.Path(name), pipeline)
         work.run("pipeline.yaml")
-        tokens = statistics.mean(work.lengths("tokens"))
         for _ in range(given.runs):
             for each in programs:
                 runs[each].append(each[1](given, work, each[2]))
-    expected = runs["onnxruntime", peer, "fp32"][0][3]
+        tokens = statistics.mean(work.lengths("tokens"))
+        logits = {each: read_logits(runs[each][0][3]) for each in programs}
+    expected = logits["onnxruntime", peer, "fp32"]
     print(about)
     print(f"| answering {len(expected):,} pairs of MRPC | rows/s | real tokens/s | whole command | peak memory | max \\|Δlogit\\| |")
     print("|---|---|---|---|---|---|")
     for each in programs:
-        rate, seconds, memory, logits = sorted(runs[each], key=lambda run: run[0])[(given.runs - 1) // 2]
-        difference = numpy.abs(logits - expected).max()
+        rate, seconds, memory, _ = sorted(runs[each], key=lambda run: run[0])[(given.runs - 1) // 2]
+        difference = abs(logits[each] - expected).max()
         what = f"{each[0]}, {each[2]} | {rate:.0f} | {rate * tokens:,.0f}"
         print(f"| {what} | {seconds:.1f} s | {memory / 2**30:.2f} GiB | {difference:.1e} |")
+
+
+def read_logits(file):
+    import numpy
+    import pyarrow.parquet
+
+    if file.suffix == ".npy":
+        return numpy.load(file)
+    return numpy.array(pyarrow.parquet.read_table(file)["mrpc.logits"].to_pylist())
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "predict",  version: 3, writes: ArtifactKind::Predictions, references: &["model", "tokens"],                       about: "cache a model's logits for a task's rows" },
     Kind { name: "ensemble", version: 1, writes: ArtifactKind::Predictions, references: &["predictions"],                           about: "average several models' predictions, or join the parts that folds left out" },
     Kind { name: "export",   version: 4, writes: ArtifactKind::OnnxModel,   references: &["model"],                                 about: "write a checkpoint as one ONNX graph with all heads" },
-    Kind { name: "score",    version: 6, writes: ArtifactKind::Scores,      references: &["tokens"],                                about: "score models in GLUE's metrics, and hold ONNX variants against their checkpoint" },
+    Kind { name: "score",    version: 7, writes: ArtifactKind::Scores,      references: &["tokens"],                                about: "score models in GLUE's metrics, and hold ONNX variants against their checkpoint" },
     Kind { name: "compare",  version: 5, writes: ArtifactKind::Comparison,  references: &["methods"],                               about: "compare methods over seeds on dev rows, with significance tests" },
     Kind { name: "submit",   version: 1, writes: ArtifactKind::Submission,  references: &["predictions"],                           about: "write test predictions as the zip that GLUE's leaderboard takes" },
     Kind { name: "exec",     version: 1, writes: ArtifactKind::Files,       references: &["inputs", "files"],                       about: "run a program of the user's own" },

@@ -112,7 +112,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) threads: Option<usize>,
 
-    /// Copies of the model that share the threads and compute side by side; of several there is one more, of all threads, for rows that come alone [default: one a thread, while they take a quarter of free memory at most]
+    /// Copies of the model that share the threads and compute side by side; of several there is one more, of all threads, for few rows that come alone [default: one a thread, while they take a quarter of free memory at most]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) sessions: Option<usize>,
 

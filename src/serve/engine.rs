@@ -39,8 +39,9 @@ impl Engine {
     pub(super) fn load(folder: &Path, settings: &Settings, store: &Store, metrics: &Metrics) -> Result<Self> {
         let folder = folder.canonicalize().with_context(|| format!("finding `{}`", folder.display()))?;
         let model = Arc::new(OnnxModel::open(&folder)?);
-        let Sessions { shared, whole, probes } = Sessions::load(&model, settings.sessions)?;
+        let Sessions { shared, whole, probes, of_a_row: (tokens, time) } = Sessions::load(&model, settings.sessions)?;
         let (sessions, queue) = (shared.len(), Queue::new(settings.queue, shared.len()));
+        queue.assume(tokens, time);
         let about = About::new(&folder, model.info.fingerprint, store);
         let mut engine = Self { model, about, queue, probes, sessions, workers: Vec::new() };
         for session in shared {
@@ -60,7 +61,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether there are all sessions, of which each has rows that no other takes.
+    /// Whether there are all sessions: one that ended over a batch would be waited for by the others.
     pub(super) fn works(&self) -> bool {
         self.workers.iter().all(|worker| !worker.is_finished())
     }

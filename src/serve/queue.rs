@@ -35,8 +35,9 @@ pub(super) const TIMES_ITS_OWN: usize = 8;
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Tells sessions of each lane of rows that they may take, and that no more will come.
+    /// Tells the sessions side by side of rows that they may take, and that no more will come.
     shared: Condvar,
+    /// The same for the one that has all threads.
     whole: Condvar,
     bounds: Bounds,
 }
@@ -113,6 +114,11 @@ impl Queue {
         Arc::new(Self { state: Mutex::new(state), shared: Condvar::new(), whole: Condvar::new(), bounds })
     }
 
+    /// What a session takes for a row of so many tokens, by which waiting is bounded until batches have been computed.
+    pub(super) fn assume(&self, tokens: usize, time: Duration) {
+        lock(&self.state).pace.assume(tokens, time);
+    }
+
     /// Takes in a request's rows, all or none.
     pub(super) fn ask(self: &Arc<Self>, rows: TokenRows, tasks: Vec<usize>) -> Result<Ticket, Refused> {
         let mut state = lock(&self.state);
@@ -134,13 +140,18 @@ impl Queue {
     pub(super) fn take(&self, lane: Lane) -> Option<Vec<Row>> {
         let mut state = lock(&self.state);
         while !state.lanes.may_take(lane, state.waiting()) {
-            // What is left once it is closed, those side by side take.
+            // Once it is closed, those side by side take what the other may not.
             if state.closed && (lane == Lane::Whole || state.waiting() == 0) {
                 return None;
             }
             state = self.condvar_of(lane).wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.take(lane, &self.bounds)
+        let batch = state.take(lane, &self.bounds);
+        // Rows that only the other lane was told of, before this session was busy.
+        if lane == Lane::Shared && state.waiting() > 0 && state.lanes.free() > 0 {
+            self.shared.notify_one();
+        }
+        batch
     }
 
     /// Notes that a session has computed a batch, and how long it took.

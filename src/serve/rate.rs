@@ -27,10 +27,6 @@ impl Rate {
         }
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        self.per_sec.is_some()
-    }
-
     /// How long all workers will take for so much; no time where nothing is known.
     pub(super) fn time_of(&self, units: f64) -> Duration {
         let secs = self.per_sec.map_or(0.0, |of_one| units / (of_one * self.workers as f64));

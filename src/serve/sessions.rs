@@ -1,7 +1,9 @@
 //! A model's sessions: how many there are, and how they share the threads.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
-use bam_inference::model::OnnxModel;
+use bam_inference::model::{OnnxModel, Texts};
 use bam_inference::session::OnnxSession;
 
 /// A model's sessions may take this share of the memory that is free, unless the user says how many there shall be.
@@ -40,7 +42,12 @@ pub(super) struct Sessions {
     pub(super) whole: Option<OnnxSession>,
     /// Rows that each was asked.
     pub(super) probes: usize,
+    /// A row's tokens, and what it takes on one of those that are shared.
+    pub(super) of_a_row: (usize, Duration),
 }
+
+/// Words of the row that is timed: as many as keep a session busy for longer than it takes to begin.
+const WORDS: usize = 64;
 
 impl Sessions {
     /// Loads and tests them one after another: a model that is being served meanwhile keeps its threads, and a broken one is
@@ -53,10 +60,21 @@ impl Sessions {
             anyhow::Ok(session)
         };
         let shares = wish.shares(model.weight_bytes()?);
-        let shared: Vec<OnnxSession> = shares.iter().map(|threads| load(*threads)).collect::<Result<_>>()?;
+        let mut shared: Vec<OnnxSession> = shares.iter().map(|threads| load(*threads)).collect::<Result<_>>()?;
         let whole = (shared.len() > 1).then(|| load(wish.threads)).transpose()?;
-        Ok(Self { shared, whole, probes })
+        let of_a_row = timed(model, &mut shared[0])?;
+        Ok(Self { shared, whole, probes, of_a_row })
     }
+}
+
+fn timed(model: &OnnxModel, session: &mut OnnxSession) -> Result<(usize, Duration)> {
+    let rows = model.encode(&[Texts { text: &"and ".repeat(WORDS), pair: None }])?;
+    let task = model.info.tasks[0].name.as_str();
+    // The first of a length takes memory that the next has.
+    model.run(session, &[(&rows, 0)], &[task])?;
+    let started = Instant::now();
+    model.run(session, &[(&rows, 0)], &[task])?;
+    Ok((rows.tokens(0), started.elapsed()))
 }
 
 #[cfg(test)]
@@ -71,7 +89,7 @@ mod tests {
         assert_eq!((shares(1, gib_24), shares(2, gib_24), shares(16, gib_24)), (vec![1], vec![1; 2], vec![1; 16]));
         // There may be ten: eight side by side, and the one that has all threads.
         assert_eq!(shares(16, 7200), [2; 8]);
-        // There may be six, of seven threads.
+        // There may be six, for seven threads.
         assert_eq!(shares(7, 4320), [3, 2, 2]);
         for free_mib in [0, 500, 1440] {
             assert_eq!(shares(16, free_mib), [16]);

@@ -7,7 +7,7 @@ use super::request::Row;
 /// What a pass costs beside its tokens, in tokens.
 pub(super) const PASS_OVERHEAD_TOKENS: usize = OF_ONNX_RUNTIME.overhead_tokens;
 
-/// Batches of rows of about one length, as in training: those whose common batch costs less than batches of their own. That
+/// Batches of rows of about one length, by the rule of training: those whose common batch costs less than batches of their own. That
 /// of the first row comes first.
 pub(super) fn batches_of(rows: Vec<Row>, batch_tokens: usize) -> Vec<Vec<Row>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -31,14 +31,15 @@ pub(super) fn batches_of(rows: Vec<Row>, batch_tokens: usize) -> Vec<Vec<Row>> {
     firsts.into_iter().map(|batch| std::mem::take(&mut batches[batch])).collect()
 }
 
-/// Most tokens of a batch where so many sessions are to have some of these rows. One session has no share to keep to: rows of
-/// unlike lengths in one batch take more than their mean.
+/// Most tokens of a batch where so many sessions are to have some of these rows: as many of the longest as it takes for an equal
+/// part of all. One session takes what a batch may hold.
 pub(super) fn even_share(rows: &[Row], sessions: usize) -> usize {
     if sessions == 1 {
         return usize::MAX;
     }
-    let tokens: usize = rows.iter().map(|row| rounded(row.tokens())).sum();
-    rows.len().div_ceil(sessions) * tokens.div_ceil(rows.len().max(1))
+    let lengths = rows.iter().map(|row| rounded(row.tokens()));
+    let longest = lengths.clone().max().unwrap_or(1);
+    lengths.sum::<usize>().div_ceil(sessions).next_multiple_of(longest)
 }
 
 pub(super) fn tokens_of(batch: &[Row]) -> usize {

@@ -45,7 +45,7 @@ impl Lanes {
         }
     }
 
-    /// Whether nothing is computed, and so few rows wait that a row for each session would leave half the threads idle.
+    /// Whether nothing is computed, and so few rows wait that one for each session would leave at least half the threads idle.
     fn is_for_whole(&self, waiting: usize) -> bool {
         2 * waiting <= self.sessions && self.busy == 0 && !self.whole_is_busy
     }
@@ -57,7 +57,10 @@ impl Lanes {
 
     pub(super) fn took(&mut self, lane: Lane) {
         match lane {
-            Lane::Shared => self.busy += 1,
+            Lane::Shared => {
+                debug_assert!(self.busy < self.sessions);
+                self.busy += 1;
+            }
             Lane::Whole => self.whole_is_busy = true,
         }
     }

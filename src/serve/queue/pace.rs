@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::batches::{cost_of, tokens_of};
+use super::batches::{PASS_OVERHEAD_TOKENS, cost_of, tokens_of};
 use super::lanes::Lane;
 use super::request::Row;
 use crate::serve::rate::{LAST, Rate};
@@ -17,6 +17,8 @@ const RUSH_SECS: f64 = 2.0;
 pub(super) struct Pace {
     sessions: usize,
     rate: Rate,
+    /// No batch has been computed yet.
+    is_guessed: bool,
     /// What a token costs in a batch of several rows, the others' padding and the pass itself included; in tokens, lately.
     cost: f64,
     /// Requests that waited while batches were computed, lately.
@@ -25,26 +27,31 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(sessions: usize) -> Self {
-        Self { sessions, rate: Rate::new(sessions), cost: 1.0, sharing: 0.0 }
+        Self { sessions, rate: Rate::new(sessions), is_guessed: true, cost: 1.0, sharing: 0.0 }
+    }
+
+    /// What a session takes for a row of so many tokens: a guess, until batches are computed.
+    pub(super) fn assume(&mut self, tokens: usize, time: Duration) {
+        self.rate.note(tokens + PASS_OVERHEAD_TOKENS, time);
     }
 
     /// Notes what a batch took, and how many requests waited meanwhile.
     pub(super) fn note(&mut self, batch: &[Row], time: Duration, requests: usize, lane: Lane) {
         let cost = cost_of(batch);
-        // What few rows take on all threads doesn't tell what many will take side by side: it is as much as is known before
-        // those have been.
-        let sessions = match lane {
-            Lane::Shared => 1,
-            Lane::Whole => self.sessions as u32,
-        };
-        if lane == Lane::Shared || !self.rate.is_known() {
-            self.rate.note(cost, time * sessions);
+        // What few rows take on all threads doesn't tell what many will take side by side.
+        if lane == Lane::Shared {
+            if self.is_guessed {
+                self.is_guessed = false;
+                self.rate = Rate::new(self.sessions);
+            }
+            self.rate.note(cost, time);
         }
         // One alone, on a server that has little to do, doesn't tell what those of a queue will cost.
         if batch.len() > 1 {
             self.cost += LAST * (cost as f64 / tokens_of(batch) as f64 - self.cost);
         }
-        let weight = time.as_secs_f64() * f64::from(sessions) / self.sessions as f64 / RUSH_SECS;
+        let share = if lane == Lane::Shared { 1.0 / self.sessions as f64 } else { 1.0 };
+        let weight = time.as_secs_f64() * share / RUSH_SECS;
         self.sharing += weight.min(1.0) * (requests as f64 - self.sharing);
     }
 

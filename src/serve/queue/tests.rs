@@ -94,6 +94,22 @@ fn rows_alone_on_all_threads_leave_the_pace_of_sessions_side_by_side_as_it_was()
 }
 
 #[test]
+fn what_a_row_took_when_the_model_was_loaded_is_the_pace_until_a_batch_is_computed() {
+    let queue = queue(100_000, 2);
+    queue.assume(84, Duration::from_millis(50));
+    let time_of_1000 = || lock(&queue.state).pace.time_of(1000);
+    assert_eq!(time_of_1000(), Duration::from_millis(250));
+    let others: Vec<Ticket> = (0..10).map(|_| queue.ask(rows(&[100]), vec![0]).unwrap()).collect();
+    let full = Refused::Full { tokens: 1000, time: Duration::from_millis(250) };
+    assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full);
+    drop(others);
+    let _two = queue.ask(rows(&[84, 84]), vec![0]).unwrap();
+    let first = queue.take(Lane::Shared).unwrap();
+    queue.computed(&first, Duration::from_millis(20), Lane::Shared);
+    assert_eq!(time_of_1000(), Duration::from_millis(100));
+}
+
+#[test]
 fn a_session_that_waited_for_the_one_with_all_threads_ends_once_the_queue_is_closed() {
     let queue = queue(10_000, 2);
     let _alone = queue.ask(rows(&[20]), vec![0]).unwrap();
@@ -101,7 +117,10 @@ fn a_session_that_waited_for_the_one_with_all_threads_ends_once_the_queue_is_clo
     let waiting = queue.ask(rows(&[20]), vec![0]).unwrap();
     thread::scope(|scope| {
         let sessions = [0, 1].map(|_| scope.spawn(|| queue.take(Lane::Shared)));
+        // They wait, and wait again once they are told that it is closed.
+        thread::sleep(Duration::from_millis(20));
         queue.close();
+        thread::sleep(Duration::from_millis(20));
         drop(waiting);
         queue.computed(&alone, Duration::ZERO, Lane::Whole);
         assert!(sessions.into_iter().all(|session| session.join().unwrap().is_none()));
@@ -110,7 +129,12 @@ fn a_session_that_waited_for_the_one_with_all_threads_ends_once_the_queue_is_clo
 
 #[test]
 fn whichever_session_is_woken_every_request_is_answered() {
-    let queue = queue(100_000, 3);
+    for sessions in [1, 3, 8] {
+        rush_of_clients(&queue(100_000, sessions), sessions);
+    }
+}
+
+fn rush_of_clients(queue: &Arc<Queue>, sessions: usize) {
     let session = |lane| {
         while let Some(batch) = queue.take(lane) {
             let started = Instant::now();
@@ -123,7 +147,7 @@ fn whichever_session_is_woken_every_request_is_answered() {
     };
     let ask = |most_rows: usize, number: usize| queue.ask(rows(&vec![20; 1 + number % most_rows]), vec![0]).unwrap();
     let client = |most_rows: usize| {
-        for number in 0..1000 {
+        for number in 0..500 {
             let ticket = ask(most_rows, number);
             // Some hang up at once.
             if number % 5 > 0 {
@@ -133,9 +157,12 @@ fn whichever_session_is_woken_every_request_is_answered() {
     };
     thread::scope(|scope| {
         let session = &session;
-        for lane in [Lane::Shared, Lane::Shared, Lane::Shared, Lane::Whole] {
+        let lanes = vec![Lane::Shared; sessions].into_iter().chain((sessions > 1).then_some(Lane::Whole));
+        for lane in lanes {
             scope.spawn(move || session(lane));
         }
+        // Else the sessions would be waited for where a client fails.
+        let _closing = Closing(queue);
         thread::scope(|scope| {
             let client = &client;
             for most_rows in [1, 1, 2, 5] {
@@ -147,6 +174,27 @@ fn whichever_session_is_woken_every_request_is_answered() {
         assert!(last.into_iter().all(|ticket| block_on(ticket.answer()).is_ok()));
     });
     assert_eq!(queue.waiting(), (0, 0));
+}
+
+struct Closing<'a>(&'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[test]
+fn a_session_that_takes_a_part_of_what_the_other_lane_was_told_of_wakes_another() {
+    let queue = queue(10_000, 4);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| queue.take(Lane::Shared));
+        thread::sleep(Duration::from_millis(20));
+        // Two rows that go alone, as unlike as they are: the session with all threads is told of them, and is late.
+        let _two = queue.ask(rows(&[8, 128]), vec![0]).unwrap();
+        let first = queue.take(Lane::Shared).unwrap();
+        assert_eq!((first.len(), other.join().unwrap().unwrap().len()), (1, 1));
+    });
 }
 
 /// A row that nobody takes fails the test, and doesn't hang it.

@@ -9,7 +9,7 @@ use crate::support::model::{PAIRS_TASKS, TEXTS_TASKS, exported};
 
 #[test]
 fn a_batch_answers_as_each_input_alone() {
-    let server = serve(&[]);
+    let server = serve(&["--sessions", "1"]);
     for (inputs, tasks) in [(json!(texts()), TEXTS_TASKS), (json!(pairs()), PAIRS_TASKS)] {
         let together = server.results(&inputs, &tasks);
         assert_eq!(together.len(), 40);
