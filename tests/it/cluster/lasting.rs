@@ -220,8 +220,10 @@ fn a_program_has_all_of_its_time_and_the_limit_of_a_partition_is_one() {
     cluster.sandbox.write(
         "keep.sh",
         &format!(
+            // SIGTERM reaches what it starts too, and perhaps first.
             "resume={}\ntest -e $resume/kept && exec touch {}/made
-             trap 'mkdir -p $resume; touch $resume/kept; exit 1' TERM\nsleep 300 & wait\n",
+             trap 'trap \"\" TERM; mkdir -p $resume; touch $resume/kept; exit 1' TERM
+             while :; do sleep 1 & wait; done\n",
             value("resume"),
             value("output")
         ),
