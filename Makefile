@@ -56,6 +56,7 @@ ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/predict.py --bam $(TARGET)/bam --glue $(GLUE)
 	.deps/bench/bin/python benches/predict_onnx.py --bam $(TARGET)/bam --glue $(GLUE)
 	.deps/bench/bin/python benches/tokens.py --bam $(TARGET)/bam --glue $(GLUE)
+	.deps/bench/bin/python benches/memory.py --bam $(TARGET)/bam --glue $(GLUE)
 ifneq ($(GLUE_SMALL),)
 	.deps/bench/bin/python benches/glue_small.py --bam $(TARGET)/bam --glue $(GLUE)
 endif

@@ -11,12 +11,9 @@ forward and backward, of the real tokens, against a product of 8192x8192x8192 in
 to libtorch for CUDA, or told of one (LD_LIBRARY_PATH, LD_PRELOAD).
 """
 
-import json
-import shutil
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import pyarrow.parquet
 
@@ -26,10 +23,6 @@ import project
 
 # Steps whose speed is read together, and the steps before those that count.
 WINDOW = 32
-SIZES = {
-    "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
-    "large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
-}
 
 
 def peak():
@@ -49,19 +42,6 @@ def peak():
     return 2 * size**3 / min(times), torch.cuda.get_device_name()
 
 
-def random_encoder(encoder, size, folder):
-    """A BERT of that size in a folder, with the encoder's tokenizer."""
-    import transformers
-
-    settings = json.loads((encoder / "config.json").read_text())
-    config = transformers.BertConfig(vocab_size=settings["vocab_size"], **SIZES[size])
-    made = Path(folder) / size
-    transformers.BertModel(config).save_pretrained(made)
-    for file in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]:
-        shutil.copy(encoder / file, made)
-    return made
-
-
 def bam(given, encoder, batch):
     with tempfile.TemporaryDirectory() as folder:
         trained = project.of_mrpc(given, folder, encoder, f"epochs: 3, batch: {batch}, learning_rate: 2e-5")
@@ -79,7 +59,7 @@ def bam(given, encoder, batch):
 
 def main():
     arguments = project.with_peer(project.arguments(__doc__))
-    arguments.add_argument("--sizes", nargs="+", default=["minilm", "base"], choices=["minilm", *SIZES])
+    arguments.add_argument("--sizes", nargs="+", default=["minilm", "base"], choices=["minilm", *project.SIZES])
     arguments.add_argument("--batches", nargs="+", type=int, default=[32, 128])
     arguments.add_argument("--peer-steps", type=int, default=60, help="that the peer trains, once warm")
     modes = ["usual", "dynamic", "best", "compiled"]
@@ -92,7 +72,7 @@ def main():
     print("| encoder | batch | training on MRPC | rows/s | real tokens/s | TFLOP/s | share of peak |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for size in given.sizes:
-            encoder = given.encoder if size == "minilm" else random_encoder(given.encoder, size, folder)
+            encoder = given.encoder if size == "minilm" else project.random_encoder(given.encoder, size, folder)
             for batch in given.batches:
                 rows = [bam(given, encoder, batch)]
                 for mode in given.modes:

@@ -2,11 +2,19 @@
 
 import argparse
 import json
+import math
 import pathlib
+import shutil
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# BERTs' settings that tell their size.
+SIZES = {
+    "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
+}
 
 
 def arguments(doc):
@@ -59,6 +67,56 @@ def of_mrpc(given, folder, encoder, settings):
         f"  tokens: {{ tokenize: {{ examples: examples, encoder: {encoder.resolve()}, both_orders: false }} }}\n"
         f"  teacher: {{ train: {{ tokens: [tokens], encoder: {encoder.resolve()}, {settings} }} }}\n",
     )
+
+
+def shapes(config):
+    """The shape of each weight of a BERT, by its name."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
+    norms, products = ["embeddings.LayerNorm"], {"pooler.dense": [width, width]}
+    for layer in (f"encoder.layer.{number}" for number in range(config["num_hidden_layers"])):
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+        attention = ["self.query", "self.key", "self.value", "output.dense"]
+        products |= {f"{layer}.attention.{part}": [width, width] for part in attention}
+        products |= {f"{layer}.intermediate.dense": [inner, width], f"{layer}.output.dense": [width, inner]}
+    return (
+        {f"embeddings.{table}_embeddings.weight": [config[rows], width] for table, rows in tables.items()}
+        | {f"{norm}.{part}": [width] for norm in norms for part in ["weight", "bias"]}
+        | {f"{product}.weight": shape for product, shape in products.items()}
+        | {f"{product}.bias": shape[:1] for product, shape in products.items()}
+    )
+
+
+def weights(encoder):
+    """How many a BERT in a folder has."""
+    config = json.loads((encoder / "config.json").read_text())
+    return sum(math.prod(shape) for shape in shapes(config).values())
+
+
+def random_encoder(encoder, size, folder):
+    """A BERT of that size in a folder, with random weights and the encoder's tokenizer."""
+    # Here, for most benches need neither.
+    import numpy
+    import safetensors.numpy
+
+    made = pathlib.Path(folder) / size
+    made.mkdir()
+    config = json.loads((encoder / "config.json").read_text()) | SIZES[size]
+    (made / "config.json").write_text(json.dumps(config))
+    random = numpy.random.default_rng(1)
+
+    def initial(name, shape):
+        if name.endswith("LayerNorm.weight"):
+            return numpy.ones(shape, numpy.float32)
+        if name.endswith("bias"):
+            return numpy.zeros(shape, numpy.float32)
+        return numpy.float32(config["initializer_range"]) * random.standard_normal(shape, numpy.float32)
+
+    tensors = {name: initial(name, shape) for name, shape in shapes(config).items()}
+    safetensors.numpy.save_file(tensors, made / "model.safetensors")
+    for file in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]:
+        shutil.copy(encoder / file, made)
+    return made
 
 
 def threads(count):

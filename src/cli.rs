@@ -231,7 +231,7 @@ pub(crate) struct ChoiceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
     /// CPU threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
 
     /// Memory, such as `8GiB` [default: what is available]
@@ -239,7 +239,7 @@ pub(crate) struct LimitArgs {
     pub(crate) memory: Option<ByteSize>,
 
     /// Most stages at a time [default: as many as the threads allow]
-    #[arg(short, long, value_name = "N", env = "BAM_JOBS", value_parser = at_least_one())]
+    #[arg(short, long, value_name = "N", env = "BAM_JOBS", value_parser = at_least_one)]
     pub(crate) jobs: Option<usize>,
 
     /// Where tensors live: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:0` …
@@ -384,8 +384,8 @@ pub(crate) enum ReportFormat {
     Json,
 }
 
-fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
-    clap::builder::RangedU64ValueParser::new().range(1..)
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "give a whole number, 1 or more".to_owned())
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

@@ -23,6 +23,8 @@ pub(crate) struct Exported {
     pub(crate) folder: PathBuf,
     /// Whose run it was, as records name pipeline files.
     owner: String,
+    /// Stages that exported models beside it.
+    others: Vec<String>,
 }
 
 impl Exported {
@@ -36,20 +38,26 @@ impl Exported {
         Self::last_of(store, |owner| owner == self.owner)
     }
 
-    /// The pipeline's file, as far as it is known.
-    pub(crate) fn pipeline(&self) -> String {
-        file_of(&self.owner).map_or_else(|| self.owner.clone(), |file| file.display().to_string())
+    /// Where it comes from: the pipeline's file, as far as it is known, and what else was exported there.
+    pub(crate) fn origin(&self) -> String {
+        let pipeline = file_of(&self.owner).map_or_else(|| self.owner.clone(), |file| file.display().to_string());
+        match self.others.as_slice() {
+            [] => format!("`{pipeline}`"),
+            others => format!("`{pipeline}`, which exported {} too", others.join(", ")),
+        }
     }
 
     /// By the runs' records: `latest/` moves on while a run goes on, and stays there when a later stage, such as `score`, fails.
     fn last_of(store: &Store, fits: impl Fn(&str) -> bool) -> Option<Self> {
         let of_run = |run: Value| {
             let owner = run["owner"].as_str().filter(|owner| fits(owner))?;
-            let folder = made_by(&run).into_iter().find_map(|fingerprint| {
-                let folder = folder_of_model(store, fingerprint)?;
-                (!is_refused(store, owner, fingerprint)).then_some(folder)
-            })?;
-            Some(Self { folder, owner: owner.to_owned() })
+            let mut models = made_by(&run).into_iter().filter_map(|fingerprint| {
+                let (folder, stage) = model_of(store, fingerprint)?;
+                (!is_refused(store, owner, fingerprint)).then_some((folder, stage))
+            });
+            let (folder, _) = models.next()?;
+            let others = models.map(|(_, stage)| format!("`{stage}`")).collect();
+            Some(Self { folder, owner: owner.to_owned(), others })
         };
         store.runs().filter(ended_well).find_map(of_run)
     }
@@ -93,10 +101,12 @@ fn is_refused(store: &Store, owner: &str, model: Fingerprint) -> bool {
     false
 }
 
-fn folder_of_model(store: &Store, fingerprint: Fingerprint) -> Option<PathBuf> {
-    let is_model =
-        |folder: &PathBuf| read_manifest(folder).is_ok_and(|manifest| manifest.artifact == ArtifactKind::OnnxModel);
-    KINDS.iter().map(|kind| store.folder(kind.name, fingerprint)).find(is_model)
+/// An exported model's folder, and the stage that made it.
+fn model_of(store: &Store, fingerprint: Fingerprint) -> Option<(PathBuf, String)> {
+    KINDS.iter().map(|kind| store.folder(kind.name, fingerprint)).find_map(|folder| {
+        let manifest = read_manifest(&folder).ok().filter(|manifest| manifest.artifact == ArtifactKind::OnnxModel)?;
+        Some((folder, manifest.stage))
+    })
 }
 
 /// When a run's record was last written.

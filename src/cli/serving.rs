@@ -58,7 +58,7 @@ pub(crate) struct PredictArgs {
     pub(crate) logits: bool,
 
     /// CPU threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
 }
 
@@ -109,11 +109,11 @@ pub(crate) struct ServeArgs {
     pub(crate) cors: Vec<String>,
 
     /// CPU threads, shared by the sessions [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
 
     /// Copies of the model that share the threads and compute side by side; of several there is one more, of all threads, for few rows that come alone [default: one a thread, while they take a quarter of free memory at most]
-    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) sessions: Option<usize>,
 
     #[command(flatten)]
@@ -123,11 +123,11 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BoundArgs {
     /// Most tokens of a batch, padding included
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = at_least_one)]
     pub(crate) batch_tokens: usize,
 
     /// Most tokens that wait, whatever they take; beyond them 429
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = at_least_one)]
     pub(crate) queue_tokens: usize,
 
     /// Refuse with 429 what would wait longer for a session than this, and than 8 of its like take
@@ -135,7 +135,7 @@ pub(crate) struct BoundArgs {
     pub(crate) max_wait: humantime::Duration,
 
     /// Most inputs of one request
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
     pub(crate) max_inputs: usize,
 
     /// Largest body of a request
@@ -143,7 +143,7 @@ pub(crate) struct BoundArgs {
     pub(crate) max_body: ByteSize,
 
     /// Most connections at a time; others wait, and quiet ones give way
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
     pub(crate) connections: usize,
 
     /// A request is given up after this long, from the end of its head on, and a client that does not read its answer

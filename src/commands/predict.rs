@@ -19,7 +19,7 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
         (model::named(named, store)?.canonicalize()?, String::new())
     } else {
         let last = model::last(store)?;
-        let whose = format!(" of `{}`", last.pipeline());
+        let whose = format!(" of {}", last.origin());
         (last.folder, whose)
     };
     let model = OnnxModel::open(&folder)?;

@@ -2,70 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What is to be answered: one input or a list of them.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "give a text, an object of `text` and `pair`, or a list of such; a text or a pair is never a number or null"
-)]
-pub(super) enum Inputs {
-    One(Input),
-    Many(Vec<Input>),
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Input {
-    Text(String),
-    // Else a list of two texts would pass for an object's fields in their order.
-    #[serde(deserialize_with = "object")]
-    Texts(Texts),
-}
-
-fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
-    let fields = Map::<String, Value>::deserialize(deserializer)?;
-    Texts::deserialize(fields).map_err(D::Error::custom)
-}
-
-/// A text, and for tasks of pairs a second one.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Texts {
-    #[schema(example = "Nobody came.")]
-    pub(super) text: String,
-    #[schema(example = "The room was empty.")]
-    pub(super) pair: Option<String>,
-}
-
-impl Inputs {
-    pub(super) fn into_texts(self) -> Vec<Texts> {
-        match self {
-            Self::One(input) => vec![input.into_texts()],
-            Self::Many(inputs) => inputs.into_iter().map(Input::into_texts).collect(),
-        }
-    }
-}
-
-impl Texts {
-    /// Of both texts.
-    pub(super) fn bytes(&self) -> usize {
-        self.text.len() + self.pair.as_ref().map_or(0, String::len)
-    }
-}
-
-impl Input {
-    fn into_texts(self) -> Texts {
-        match self {
-            Self::Text(text) => Texts { text, pair: None },
-            Self::Texts(texts) => texts,
-        }
-    }
-}
+use super::inputs::Inputs;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::Settings;
+use super::about::About;
 use super::cutting::Cutting;
 use super::engine::Engine;
 use super::error::ApiError;
@@ -53,11 +54,15 @@ impl App {
 
     /// Has new requests go to this model. Those under way end with the one that they began with.
     pub(crate) fn take_up(&self, engine: Engine) {
-        story::ready(&engine.about.name(), engine.probes, engine.model.info.tasks.len());
         lock(&self.queues).push(Arc::downgrade(&engine.queue));
+        let engine = Arc::new(engine);
         let mut served = self.engine.write().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.model(&engine.about, served.as_ref().map(|before| &before.about));
-        *served = Some(Arc::new(engine));
+        let before = served.replace(engine.clone());
+        let before = before.as_ref().map(|before| &before.about);
+        self.metrics.model(&engine.about, before);
+        drop(served);
+        let tasks = engine.model.info.tasks.len();
+        story::ready(&engine.about.name(), before.map(About::name).as_deref(), engine.probes, tasks);
     }
 
     /// Rows and tokens that wait, those of requests that began with an older model included.

@@ -9,11 +9,12 @@ use bam_contract::fault::closest;
 use bam_contract::task::TaskSpec;
 use bam_inference::model::{OnnxModel, Texts as Row};
 
-use super::api::{Texts, Timings};
+use super::api::Timings;
 use super::app::App;
 use super::cutting::Uncut;
 use super::engine::Engine;
 use super::error::ApiError;
+use super::inputs::Texts;
 use super::queue::Refused;
 
 /// So few bytes are cut sooner than another thread would begin.

@@ -26,7 +26,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/json") {
-            let message = format!("the body is `{media_type}`, not JSON");
+            let message = match media_type {
+                "" => "the body is not said to be JSON".to_owned(),
+                other => format!("the body is said to be `{other}`, not JSON"),
+            };
             let hint = "send the header `content-type: application/json`";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message, hint));
         }
@@ -39,7 +42,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 let most = app.settings.max_body_bytes;
                 let message = format!("the body is larger than {most} bytes");
-                return ApiError::new(rejection.status(), "body_too_large", message, "send fewer inputs at a time");
+                let hint = "send fewer inputs at a time; `--max-body` of `bam serve` is the bound";
+                return ApiError::new(rejection.status(), "body_too_large", message, hint);
             }
             ApiError::new(StatusCode::BAD_REQUEST, "broken_body", rejection.body_text(), "send the body whole")
         })?;
@@ -62,7 +66,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         if cause.is_data() {
             // The place in the text helps nobody who wrote a program: the field does.
             let what = cause.to_string();
-            let what = what.split(" at line ").next().unwrap_or_default();
+            let what = in_words_of_json(what.split(" at line ").next().unwrap_or_default());
             let place = if path == "." { String::new() } else { format!("`{path}`: ") };
             return ApiError::invalid("wrong_shape", format!("{place}{what}"), SHAPES);
         }
@@ -70,6 +74,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     json.end().map_err(|error| malformed(&error))?;
     Ok(value)
+}
+
+/// serde names what it expected by Rust's types.
+fn in_words_of_json(what: &str) -> String {
+    let words = [("expected usize", "expected a whole number"), ("a sequence", "a list"), ("a map", "an object")];
+    words.iter().fold(what.to_owned(), |what, (rusts, jsons)| what.replace(rusts, jsons))
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {

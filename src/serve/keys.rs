@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
@@ -57,17 +57,16 @@ fn digests(path: &Path) -> Result<Vec<[u8; 32]>> {
     let text = std::fs::read_to_string(path).with_context(|| {
         Fault::new(format!("the keys in `{}` can't be read", path.display()), "`--api-keys FILE` has one key a line")
     })?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let keys: Vec<&str> = lines.collect();
+    let lines = text.lines().map(str::trim).enumerate();
+    let lines: Vec<_> = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect();
     // A header can't bring any other; a byte order mark would be a part of the first key.
-    ensure!(
-        keys.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())),
-        Fault::new(
-            format!("`{}` holds a key that no request can bring", path.display()),
+    if let Some((number, _)) = lines.iter().find(|(_, key)| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        bail!(Fault::new(
+            format!("line {} of `{}` is a key that no request can bring", number + 1, path.display()),
             "keys are of ASCII letters, digits and signs, without spaces; save the file without a byte order mark"
-        )
-    );
-    let keys: Vec<_> = keys.into_iter().map(digest).collect();
+        ));
+    }
+    let keys: Vec<_> = lines.into_iter().map(|(_, key)| digest(key)).collect();
     ensure!(!keys.is_empty(), Fault::new(format!("`{}` holds no key", path.display()), "write one key a line into it"));
     Ok(keys)
 }

@@ -20,6 +20,7 @@ mod exposition;
 mod heard;
 mod hosts;
 mod info;
+mod inputs;
 mod keys;
 mod linger;
 mod listen;
@@ -128,7 +129,7 @@ pub(crate) fn serve(args: &ServeArgs, source: Source, store: &Store, ignores_han
         let address = listener.local_addr()?;
         story::listening(&format!("http://{address}"));
         if let Source::LastRun(last) = &app.settings.source {
-            story::chosen(&last.pipeline());
+            story::chosen(&last.origin());
         }
         let bounds = listen::Bounds {
             connections: args.bounds.connections,

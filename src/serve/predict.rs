@@ -7,11 +7,12 @@ use axum::extract::State;
 use bam_contract::task::TaskSpec;
 use bam_inference::answer::{Answer, likeliest};
 
-use super::api::{LabelProbability, PredictRequest, PredictResponse, RowResult, TaskResult, Texts};
+use super::api::{LabelProbability, PredictRequest, PredictResponse, RowResult, TaskResult};
 use super::app::App;
 use super::ask::{ask, check_fit, check_number, cut, head};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
+use super::inputs::{Inputs, Texts};
 
 /// Answer texts or pairs, by one task or several in one pass of the encoder
 #[utoipa::path(
@@ -27,7 +28,7 @@ pub(super) async fn predict(
 ) -> Result<Json<PredictResponse>, ApiError> {
     let engine = app.engine()?;
     let heads = &engine.model.info.tasks;
-    let inputs = request.inputs.into_texts();
+    let Inputs(inputs) = request.inputs;
     check_number(&app, inputs.len())?;
     if request.top_k == Some(0) {
         return Err(ApiError::invalid("wrong_shape", "`top_k`: at least 1", "leave it out for all classes"));

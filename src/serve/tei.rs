@@ -11,11 +11,11 @@ use bam_inference::answer::Answer;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::api::Texts;
 use super::app::App;
 use super::ask::{ask, check_fit, check_number, cut, head};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
+use super::inputs::Texts;
 
 /// A text, a pair of texts, or a batch of lists of one text or two.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -137,6 +137,8 @@ fn texts(inputs: TeiInputs) -> Result<(Vec<Texts>, bool), ApiError> {
     };
     match inputs {
         TeiInputs::Text(text) => Ok((vec![Texts { text, pair: None }], false)),
+        // As many inputs as it holds, for who counts them to refuse.
+        TeiInputs::Pair(list) if list.is_empty() => Ok((Vec::new(), true)),
         TeiInputs::Pair(list) => Ok((vec![of_list(list)?], false)),
         TeiInputs::Batch(lists) => Ok((lists.into_iter().map(of_list).collect::<Result<_, _>>()?, true)),
     }

@@ -12,11 +12,11 @@ use bam_inference::word_pieces::Piece;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::api::{Inputs, Texts};
 use super::app::App;
 use super::ask::{check_number, too_many_tokens, uncut};
 use super::body::Body;
 use super::error::{ApiError, Refusals};
+use super::inputs::{Inputs, Texts};
 
 /// Of what is cut off a text, so much is listed: an answer must not be many times as large as its request.
 const MOST_LOST: usize = 64;
@@ -72,7 +72,7 @@ pub(super) async fn tokenize(
     Body(request): Body<TokenizeRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let engine = app.engine()?;
-    let inputs = request.inputs.into_texts();
+    let Inputs(inputs) = request.inputs;
     check_number(&app, inputs.len())?;
     let bytes = inputs.iter().map(Texts::bytes).sum();
     let (model, most) = (engine.model.clone(), app.settings.queue.queue_tokens);

@@ -14,16 +14,18 @@ pub(crate) fn listening(url: &str) {
 }
 
 /// Whose run the model is of, where none was named.
-pub(crate) fn chosen(pipeline: &str) {
-    line("MODEL", &format!("of the last run that ended well, `{pipeline}`"));
+pub(crate) fn chosen(origin: &str) {
+    line("MODEL", &format!("of the last run that ended well, {origin}"));
 }
 
-pub(crate) fn ready(model: &str, probes: usize, tasks: usize) {
+/// What is served from now on, and what was before.
+pub(crate) fn ready(model: &str, before: Option<&str>, probes: usize, tasks: usize) {
     let tested = match probes {
         0 => "tested for finite answers".to_owned(),
         probes => format!("{} of its export answered as then", plural(probes, "row")),
     };
-    line("READY", &format!("{model}, {}, {tested}", plural(tasks, "task")));
+    let before = before.map(|before| format!(" instead of {before}")).unwrap_or_default();
+    line("READY", &format!("{model}{before}, {}, {tested}", plural(tasks, "task")));
 }
 
 pub(crate) fn keys_read(keys: usize) {

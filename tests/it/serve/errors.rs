@@ -53,6 +53,7 @@ fn every_error_has_one_form() {
         ("POST", "/v1/tokenize", &[json_type], "{\"inputs\": [\"a\", \"b\", \"c\", \"d\"]}", 413, "too_many_inputs"),
         ("POST", "/predict", &[json_type], "{\"inputs\": [\"a\", \"b\", \"c\"]}", 422, "wrong_shape"),
         ("POST", "/predict", &[json_type], "{\"inputs\": [[]]}", 422, "wrong_shape"),
+        ("POST", "/predict", &[json_type], "{\"inputs\": []}", 422, "no_inputs"),
         ("POST", "/predict?task=none", &[json_type], "{\"inputs\": \"a\"}", 422, "unknown_task"),
         ("POST", "/predict?tsk=sentiment", &[json_type], "{\"inputs\": \"a\"}", 422, "wrong_shape"),
         ("POST", "/predict", &[json_type], "{\"inputs\": \"a\", \"raw_score\": true}", 422, "wrong_shape"),
@@ -73,6 +74,32 @@ fn every_error_has_one_form() {
     let long = "a b c d e f g h i j k l m n o p q r s t u v w x y z ".repeat(4);
     for route in ["/v1/predict", "/v1/tokenize"] {
         assert_error(&server.post(route, &json!({ "inputs": [long, long, long] })), "too_many_tokens");
+    }
+    let wrong = [
+        (
+            json!({ "inputs": 7 }),
+            "`inputs`: invalid type: integer `7`, expected a text, an object of `text` and `pair`, or a list of such",
+        ),
+        (
+            json!({ "inputs": ["a", null] }),
+            "`inputs[1]`: invalid type: null, expected a text or an object of `text` and `pair`",
+        ),
+        (
+            json!({ "inputs": ["a", { "text": "a", "par": "b" }] }),
+            "`inputs[1].par`: unknown field `par`, expected `text` or `pair`",
+        ),
+        (
+            json!({ "inputs": { "text": "a", "pair": 1 } }),
+            "`inputs.pair`: invalid type: integer `1`, expected a string",
+        ),
+        (
+            json!({ "inputs": "a", "tasks": "sentiment" }),
+            "`tasks`: invalid type: string \"sentiment\", expected a list",
+        ),
+        (json!({ "inputs": "a", "top_k": -1 }), "`top_k`: invalid value: integer `-1`, expected a whole number"),
+    ];
+    for (body, message) in wrong {
+        assert_eq!(server.post("/v1/predict", &body).json()["error"]["message"], message);
     }
     let near = server.post("/v1/predict", &json!({ "inputs": "a", "tasks": ["sentimnt"] })).json();
     assert_eq!(near["error"]["message"], "the model has no task `sentimnt`");

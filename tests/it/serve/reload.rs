@@ -83,6 +83,7 @@ fn a_newer_model_is_taken_up_and_no_request_fails() {
     });
     assert!(serves(&two));
     assert_eq!(server.metric("bam_reloads_total{result=\"taken_up\"}"), 1.0);
+    server.wait_until_it_says(&format!("({}) instead of ", &two[..8]));
     server.wait_until_it_says("the newer model is not taken up: the model in `");
     server.wait_until_it_says("answers probe 0 of `sentiment` otherwise");
 }
@@ -233,7 +234,9 @@ fn of_several_models_the_last_of_the_pipeline_is_served_whatever_ended_first() {
     let record: Value = serde_json::from_str(&sandbox.read(&format!("artifacts/runs/{record}"))).unwrap();
     let ended: Vec<_> = record["stages"].as_array().unwrap().iter().map(|stage| stage["stage"].clone()).collect();
     assert_eq!(ended[3..], [json!("onnx@fp16"), json!("onnx@fp32")]);
-    assert_eq!(serve_in(&sandbox, &[]).get("/v1/info").json()["precision"], "fp16");
+    let server = serve_in(&sandbox, &[]);
+    assert_eq!(server.get("/v1/info").json()["precision"], "fp16");
+    server.wait_until_it_says("of the last run that ended well, `pipeline.yaml`, which exported `onnx@fp32` too");
 }
 
 #[test]

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Peak memory of trainings: by size of the batch, by the options that lower it, and by rows of the task.
+
+    python3 benches/memory.py --glue DIR [--encoder DIR] [--sizes minilm base] [--batches 1 8 32 128]
+        [--tables batches options rows]
+
+A training's activations are what its peak is above that of a training of one row at a time, which is less than all of them.
+Weights and AdamW's moments are 12 bytes for each weight. A few steps are taken, for the first ones have shown what is held;
+what a batch holds depends on its longest rows, and all trainings draw theirs in one order. `base` has random weights
+and the encoder's tokenizer. safetensors and numpy must be importable here.
+"""
+
+import tempfile
+
+import machine
+import project
+
+MRPC_ROWS = 3668
+MIB = 2**20
+
+
+def trained(given, encoder, batch, threads, more=""):
+    """Peak memory of so many steps on MRPC, in bytes."""
+    settings = f"batch: {batch}, epochs: {(given.steps - 0.5) * batch / MRPC_ROWS:.8f}{more}"
+    with tempfile.TemporaryDirectory() as folder:
+        work = project.of_mrpc(given, folder, encoder, settings)
+        work.run("--threads", str(threads), "--jobs", "1")
+        made = work.made("teacher")
+    return made["peak_memory_bytes"]
+
+
+def by_batch(given, name, encoder, threads):
+    held = 12 * project.weights(encoder)
+    peaks = {batch: trained(given, encoder, batch, threads) for batch in sorted({1, *given.batches})}
+    for batch, peak in peaks.items():
+        activations = peak - peaks[1]
+        share = f"{peak / (held + activations):.2f}" if batch > 1 else ""
+        shown = " | ".join(f"{bytes / MIB:,.0f} MiB" for bytes in [peak, held, activations])
+        print(f"| {name}, {project.threads(threads)} | {batch} | {shown} | {share} |", flush=True)
+
+
+def by_option(given, name, encoder):
+    options = {
+        "as it is": "",
+        "`pass_tokens: 1024`": ", pass_tokens: 1024",
+        "`recompute: true`": ", recompute: true",
+        "both": ", pass_tokens: 1024, recompute: true",
+    }
+    for option, settings in options.items():
+        peak = trained(given, encoder, max(given.batches), max(given.threads), settings)
+        print(f"| {name}, {option} | {max(given.batches)} | {peak / MIB:,.0f} MiB |", flush=True)
+
+
+def by_rows(given):
+    encoder = given.encoder.resolve()
+    for rows in [1000, 1_000_000]:
+        with tempfile.TemporaryDirectory() as folder:
+            work = project.Project(
+                given,
+                folder,
+                "seed: 1\nstages:\n"
+                f"  rows: {{ data: {{ task: entailment, grammar: {{ train: {rows}, dev: 100 }} }} }}\n"
+                f"  tokens: {{ tokenize: {{ examples: rows, encoder: {encoder} }} }}\n"
+                f"  teacher: {{ train: {{ tokens: [tokens], encoder: {encoder}, epochs: {29.5 * 32 / rows:.8f} }} }}\n",
+            )
+            work.run("--threads", str(max(given.threads)), "--jobs", "1")
+            print(f"| {rows:,} | {work.made('teacher')['peak_memory_bytes'] / MIB:,.0f} MiB |", flush=True)
+
+
+def main():
+    arguments = project.arguments(__doc__)
+    arguments.add_argument("--sizes", nargs="+", default=["minilm", "base"], choices=["minilm", *project.SIZES])
+    arguments.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128], metavar="ROWS")
+    arguments.add_argument("--threads", nargs="+", type=int, default=[1, machine.cores()], metavar="N")
+    arguments.add_argument("--steps", type=int, default=10, help="of each training")
+    tables = ["batches", "options", "rows"]
+    arguments.add_argument("--tables", nargs="+", default=tables, choices=tables)
+    given = arguments.parse_args()
+    print(machine.line())
+    with tempfile.TemporaryDirectory() as folder:
+        encoders = {
+            size: given.encoder if size == "minilm" else project.random_encoder(given.encoder, size, folder)
+            for size in given.sizes
+        }
+        if "batches" in given.tables:
+            print("| training on MRPC | rows in a batch | peak memory | weights and moments | activations | peak over both |")
+            print("|---|---|---|---|---|---|", flush=True)
+            for name, encoder in encoders.items():
+                for threads in sorted(set(given.threads)):
+                    by_batch(given, name, encoder, threads)
+        if "options" in given.tables:
+            print("\n| training on MRPC | rows in a batch | peak memory |\n|---|---|---|", flush=True)
+            for name, encoder in encoders.items():
+                by_option(given, name, encoder)
+    if "rows" in given.tables:
+        print("\n| rows of the task, batch 32, 30 steps | peak memory |\n|---|---|", flush=True)
+        by_rows(given)
+
+
+if __name__ == "__main__":
+    main()
