@@ -4,19 +4,55 @@
     python3 benches/memory.py --glue DIR [--encoder DIR] [--sizes minilm base] [--batches 1 8 32 128]
         [--tables batches options rows]
 
-A training's activations are what its peak is above that of a training of one row at a time, which is less than all of them.
-Weights and AdamW's moments are 12 bytes for each weight. A few steps are taken, for the first ones have shown what is held;
-what a batch holds depends on its longest rows, and all trainings draw theirs in one order. `base` has random weights
-and the encoder's tokenizer. safetensors and numpy must be importable here.
+Weights and AdamW's moments are 12 bytes for each weight. A training's activations are what its memory grows by from the end of
+a step to the height of one, in a training of its own whose allocator gives back at once what is freed; /proc is read for that, 50
+times a second. A few steps are taken, for the first ones have shown what is held; what a batch holds depends on its longest
+rows, and all trainings draw theirs in one order. `base` has random weights and the encoder's tokenizer. safetensors and
+numpy must be importable here.
 """
 
+import os
+import pathlib
 import tempfile
+import threading
 
 import machine
 import project
 
 MRPC_ROWS = 3668
 MIB = 2**20
+
+
+class Samples:
+    """Memory of a worker's own, without files, while it computes; in bytes."""
+
+    def __init__(self):
+        self.taken, self.ended = [], threading.Event()
+        self.thread = threading.Thread(target=self.take)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def take(self):
+        while not self.ended.wait(0.02):
+            for process in pathlib.Path("/proc").glob("[0-9]*"):
+                try:
+                    if process.joinpath("exe").readlink().name == "bam-stage":
+                        held = machine.fields(process / "status")["RssAnon"]
+                        self.taken.append(int(held.split()[0]) * 1024)
+                except (OSError, KeyError):
+                    pass  # It has ended, or is another's.
+
+    def growth(self):
+        """From the least to the most while steps are taken: from the first time that it is high until the last time."""
+        most = max(self.taken)
+        high = [at for at, held in enumerate(self.taken) if held > 0.75 * most]
+        return most - min(self.taken[high[0] : high[-1] + 1])
 
 
 def trained(given, encoder, batch, threads, more=""):
@@ -29,14 +65,22 @@ def trained(given, encoder, batch, threads, more=""):
     return made["peak_memory_bytes"]
 
 
+def activations(given, encoder, batch, threads):
+    os.environ["MALLOC_CONF"] = "dirty_decay_ms:0"
+    try:
+        with Samples() as samples:
+            trained(given, encoder, batch, threads)
+    finally:
+        del os.environ["MALLOC_CONF"]
+    return samples.growth()
+
+
 def by_batch(given, name, encoder, threads):
     held = 12 * project.weights(encoder)
-    peaks = {batch: trained(given, encoder, batch, threads) for batch in sorted({1, *given.batches})}
-    for batch, peak in peaks.items():
-        activations = peak - peaks[1]
-        share = f"{peak / (held + activations):.2f}" if batch > 1 else ""
-        shown = " | ".join(f"{bytes / MIB:,.0f} MiB" for bytes in [peak, held, activations])
-        print(f"| {name}, {project.threads(threads)} | {batch} | {shown} | {share} |", flush=True)
+    for batch in given.batches:
+        peak, grown = trained(given, encoder, batch, threads), activations(given, encoder, batch, threads)
+        shown = " | ".join(f"{size / MIB:,.0f} MiB" for size in [peak, held, grown])
+        print(f"| {name}, {project.threads(threads)} | {batch} | {shown} | {peak / (held + grown):.2f} |", flush=True)
 
 
 def by_option(given, name, encoder):
