@@ -27,9 +27,12 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
 
 /// The name in `known` that `name` was most likely meant to be, for "did you mean" hints.
 pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = 1 + name.chars().count() / 3;
+    let length = name.chars().count();
+    let limit = 1 + length / 3;
     known
         .into_iter()
+        // No nearer than their lengths are; a name may be a megabyte.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -70,5 +73,6 @@ mod tests {
         assert_eq!(closest("epoch", known), Some("epochs"));
         assert_eq!(closest("learning_rat", known), Some("learning_rate"));
         assert_eq!(closest("zebra", known), None);
+        assert_eq!(closest(&"batch".repeat(1 << 20), known), None);
     }
 }

@@ -385,7 +385,8 @@ pub(crate) enum ReportFormat {
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "give a whole number, 1 or more".to_owned())
+    let number = text.parse::<u32>().ok().filter(|number| *number > 0);
+    number.map(|number| number as usize).ok_or_else(|| format!("give a whole number from 1 to {}", u32::MAX))
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

@@ -16,6 +16,8 @@ use crate::store::{Store, file_of, read_manifest};
 
 /// Runs that are looked through for stages that refused a model.
 const RUNS: usize = 100;
+/// Other models that are told.
+const MOST_TOLD: usize = 3;
 
 /// The model that the last run of a pipeline exported, of those runs that ended well; but for models that a stage refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,10 @@ impl Exported {
         let pipeline = file_of(&self.owner).map_or_else(|| self.owner.clone(), |file| file.display().to_string());
         match self.others.as_slice() {
             [] => format!("`{pipeline}`"),
+            others if others.len() > MOST_TOLD => {
+                let more = others.len() - MOST_TOLD;
+                format!("`{pipeline}`, which exported {} and {more} more too", others[..MOST_TOLD].join(", "))
+            }
             others => format!("`{pipeline}`, which exported {} too", others.join(", ")),
         }
     }
@@ -51,13 +57,12 @@ impl Exported {
     fn last_of(store: &Store, fits: impl Fn(&str) -> bool) -> Option<Self> {
         let of_run = |run: Value| {
             let owner = run["owner"].as_str().filter(|owner| fits(owner))?;
-            let mut models = made_by(&run).into_iter().filter_map(|fingerprint| {
-                let (folder, stage) = model_of(store, fingerprint)?;
-                (!is_refused(store, owner, fingerprint)).then_some((folder, stage))
-            });
-            let (folder, _) = models.next()?;
-            let others = models.map(|(_, stage)| format!("`{stage}`")).collect();
-            Some(Self { folder, owner: owner.to_owned(), others })
+            let is_model = |(fingerprint, _): &(Fingerprint, String)| folder_of_model(store, *fingerprint).is_some();
+            let models: Vec<_> = made_by(&run).into_iter().filter(is_model).collect();
+            let (chosen, _) = *models.iter().find(|(fingerprint, _)| !is_refused(store, owner, *fingerprint))?;
+            let others = models.into_iter().filter(|(fingerprint, _)| *fingerprint != chosen);
+            let others = others.map(|(_, stage)| format!("`{stage}`")).collect();
+            Some(Self { folder: folder_of_model(store, chosen)?, owner: owner.to_owned(), others })
         };
         store.runs().filter(ended_well).find_map(of_run)
     }
@@ -71,12 +76,16 @@ fn stages(run: &Value) -> impl Iterator<Item = &Value> {
     run["stages"].as_array().into_iter().flatten()
 }
 
-/// What a run made or found there, from the end of the plan on. Records have stages as they ended, which is chance.
-fn made_by(run: &Value) -> Vec<Fingerprint> {
-    let made = |stage: &Value| Some((stage["index"].as_u64()?, stage["fingerprint"].as_str()?.parse().ok()?));
-    let mut made: Vec<(u64, Fingerprint)> = stages(run).filter_map(made).collect();
-    made.sort_by_key(|(index, _)| Reverse(*index));
-    made.into_iter().map(|(_, fingerprint)| fingerprint).collect()
+/// What a run made or found there, by the run's names of stages, from the end of the plan on. Records have stages as they ended,
+/// which is chance.
+fn made_by(run: &Value) -> Vec<(Fingerprint, String)> {
+    let made = |stage: &Value| {
+        let fingerprint = stage["fingerprint"].as_str()?.parse().ok()?;
+        Some((stage["index"].as_u64()?, fingerprint, stage["stage"].as_str()?.to_owned()))
+    };
+    let mut made: Vec<_> = stages(run).filter_map(made).collect();
+    made.sort_by_key(|(index, ..)| Reverse(*index));
+    made.into_iter().map(|(_, fingerprint, stage)| (fingerprint, stage)).collect()
 }
 
 /// Whether a stage that reads the model, such as `score`, failed when a run with this model last came to it. A run of a part of
@@ -101,12 +110,10 @@ fn is_refused(store: &Store, owner: &str, model: Fingerprint) -> bool {
     false
 }
 
-/// An exported model's folder, and the stage that made it.
-fn model_of(store: &Store, fingerprint: Fingerprint) -> Option<(PathBuf, String)> {
-    KINDS.iter().map(|kind| store.folder(kind.name, fingerprint)).find_map(|folder| {
-        let manifest = read_manifest(&folder).ok().filter(|manifest| manifest.artifact == ArtifactKind::OnnxModel)?;
-        Some((folder, manifest.stage))
-    })
+fn folder_of_model(store: &Store, fingerprint: Fingerprint) -> Option<PathBuf> {
+    let is_model =
+        |folder: &PathBuf| read_manifest(folder).is_ok_and(|manifest| manifest.artifact == ArtifactKind::OnnxModel);
+    KINDS.iter().map(|kind| store.folder(kind.name, fingerprint)).find(is_model)
 }
 
 /// When a run's record was last written.

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -26,6 +27,7 @@ use bam_contract::artifact::onnx::TASKS;
 use bam_contract::fault::Fault;
 use bam_contract::task::TaskSpec;
 use bam_inference::answer::{Answer, likeliest};
+use bam_inference::rows::STDIN;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -121,8 +123,10 @@ fn open(args: &PredictArgs, pending: &Pending) -> Result<(Output, bool)> {
         Fault::new(message, "`--output FILE` lies in an existing folder that you may write to")
     };
     let target = Target::of(&args.output).with_context(creating)?;
+    // A file may be read by redirection too.
+    let input = if args.input == Path::new(STDIN) { Path::new("/proc/self/fd/0") } else { &args.input };
     if let Target::File(path) = &target
-        && let (Ok(own), Ok(read)) = (path.canonicalize(), args.input.canonicalize())
+        && let (Ok(own), Ok(read)) = (path.canonicalize(), input.canonicalize())
     {
         let hint = "name another file: answers hold none of the texts";
         ensure!(own != read, Fault::new(format!("`{}` is the input", args.output.display()), hint));

@@ -13,7 +13,7 @@ use super::api::Timings;
 use super::app::App;
 use super::cutting::Uncut;
 use super::engine::Engine;
-use super::error::ApiError;
+use super::error::{ApiError, shortened};
 use super::inputs::Texts;
 use super::queue::Refused;
 
@@ -141,7 +141,7 @@ pub(super) fn head(heads: &[TaskSpec], name: &str) -> Result<usize, ApiError> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("its tasks are {}", known.join(", ")),
         };
-        ApiError::invalid("unknown_task", format!("the model has no task `{name}`"), hint)
+        ApiError::invalid("unknown_task", format!("the model has no task `{}`", shortened(name)), hint)
     })
 }
 

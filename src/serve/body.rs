@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::app::App;
-use super::error::ApiError;
+use super::error::{ApiError, shortened};
 
 /// So much is parsed where requests are accepted; more would keep others waiting.
 const AT_ONCE_BYTES: usize = 16 << 10;
@@ -65,9 +65,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let (path, cause) = (error.path().to_string(), error.inner());
         if cause.is_data() {
             // The place in the text helps nobody who wrote a program: the field does.
+            let at = format!(" at line {} column {}", cause.line(), cause.column());
             let what = cause.to_string();
-            let what = in_words_of_json(what.split(" at line ").next().unwrap_or_default());
-            let place = if path == "." { String::new() } else { format!("`{path}`: ") };
+            let what = in_words_of_json(what.strip_suffix(&at).unwrap_or(&what));
+            let place = if path == "." { String::new() } else { format!("`{}`: ", shortened(&path)) };
             return ApiError::invalid("wrong_shape", format!("{place}{what}"), SHAPES);
         }
         malformed(cause)
@@ -76,10 +77,22 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// serde names what it expected by Rust's types.
+/// serde names what there is, and what it expected, by Rust's types. Between them are the client's own words.
 fn in_words_of_json(what: &str) -> String {
-    let words = [("expected usize", "expected a whole number"), ("a sequence", "a list"), ("a map", "an object")];
-    words.iter().fold(what.to_owned(), |what, (rusts, jsons)| what.replace(rusts, jsons))
+    let (is, expected) = what.rsplit_once(", expected ").unwrap_or((what, ""));
+    let is = match is {
+        "invalid type: sequence" => "invalid type: list".into(),
+        "invalid type: map" => "invalid type: object".into(),
+        other => shortened(other),
+    };
+    match expected {
+        "" => is.into_owned(),
+        "usize" => format!("{is}, expected a whole number"),
+        "a sequence" => format!("{is}, expected a list"),
+        "a map" => format!("{is}, expected an object"),
+        other if other.starts_with("struct ") => format!("{is}, expected an object"),
+        other => format!("{is}, expected {other}"),
+    }
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {

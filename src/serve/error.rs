@@ -1,5 +1,7 @@
 //! Errors as clients read them: `{"error": {"code", "message", "hint"}}`.
 
+use std::borrow::Cow;
+
 use anyhow::anyhow;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,6 +10,9 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::ui::error::warn;
+
+/// What a client wrote is told again in so many characters: an answer must not be many times as large as its request.
+const MOST_TOLD: usize = 200;
 
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -48,6 +53,8 @@ pub(super) enum Refusals {
     TooLarge(ErrorBody),
     #[response(status = 415, description = "the body is not said to be JSON, or is compressed")]
     NotJson(ErrorBody),
+    #[response(status = 421, description = "the `host` is not one that the server goes by")]
+    ForeignHost(ErrorBody),
     #[response(status = 422, description = "well-formed, but not to be answered")]
     Invalid(ErrorBody),
     #[response(
@@ -64,6 +71,14 @@ pub(super) enum Refusals {
         headers(("retry-after" = u64, description = "seconds"))
     )]
     NotReady(ErrorBody),
+}
+
+/// A client's own words, as far as they are told again.
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MOST_TOLD) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 impl ApiError {

@@ -75,6 +75,7 @@ pub(super) struct Limits {
 #[utoipa::path(get, path = "/v1/tasks", tag = "about", responses(
     (status = 200, body = TasksResponse),
     (status = 401, description = "a key is needed", body = ErrorBody),
+    (status = 421, description = "the `host` is not one that the server goes by", body = ErrorBody),
     (status = 503, description = "not ready", body = ErrorBody, headers(("retry-after" = u64, description = "seconds"))),
 ))]
 pub(super) async fn tasks(State(app): State<Arc<App>>) -> Result<Json<TasksResponse>, ApiError> {
@@ -98,6 +99,7 @@ fn task_infos(engine: &Engine) -> Vec<TaskInfo> {
 #[utoipa::path(get, path = "/v1/info", tag = "about", responses(
     (status = 200, body = InfoResponse),
     (status = 401, description = "a key is needed", body = ErrorBody),
+    (status = 421, description = "the `host` is not one that the server goes by", body = ErrorBody),
     (status = 503, description = "not ready", body = ErrorBody, headers(("retry-after" = u64, description = "seconds"))),
 ))]
 pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoResponse>, ApiError> {
@@ -150,6 +152,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
     (status = 200, content((String = "application/openmetrics-text"), (String = "text/plain"))),
     (status = 401, description = "a key is needed", body = ErrorBody),
+    (status = 421, description = "the `host` is not one that the server goes by", body = ErrorBody),
 ))]
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> impl IntoResponse {
     let text = app.metrics.text(app.waiting());

@@ -127,3 +127,28 @@ impl PartialSchema for Input {
         OneOfBuilder::new().item(text).item(Ref::from_schema_name(Texts::name())).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn each_form_of_the_schema_is_read() {
+        let read = |inputs: Value| serde_json::from_value::<Inputs>(inputs).map(|Inputs(inputs)| inputs);
+        let texts = |inputs: Value| -> Vec<_> {
+            read(inputs).unwrap().into_iter().map(|Texts { text, pair }| (text, pair)).collect()
+        };
+        let (a, pair) = (|| ("a".to_owned(), None), || ("a".to_owned(), Some("b".to_owned())));
+        assert_eq!(texts(json!("a")), [a()]);
+        assert_eq!(texts(json!({ "text": "a" })), [a()]);
+        assert_eq!(texts(json!({ "text": "a", "pair": null })), [a()]);
+        assert_eq!(texts(json!({ "text": "a", "pair": "b" })), [pair()]);
+        assert_eq!(texts(json!(["a", { "text": "a", "pair": "b" }])), [a(), pair()]);
+        assert_eq!(texts(json!([])), []);
+        for wrong in [json!(null), json!(7), json!([["a", "b"]]), json!({ "pair": "b" }), json!({ "text": null })] {
+            assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+}

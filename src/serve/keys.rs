@@ -104,11 +104,11 @@ mod tests {
         let keys = Keys::read(&path).unwrap();
         assert_eq!(["one", "two", "# ours", "", "on"].map(|key| keys.know(key)), [true, true, false, false, false]);
         assert_eq!(format!("{keys:?}"), "2 keys");
-        for text in ["\u{feff}one\n", "clé\n", "one two\n"] {
+        for (text, line) in [("\u{feff}one\n", 1), ("clé\n", 1), ("# ours\n\none two\n", 3)] {
             std::fs::write(&path, text).unwrap();
-            assert!(
-                Keys::read(&path).unwrap_err().to_string().ends_with("keys` holds a key that no request can bring")
-            );
+            let said = Keys::read(&path).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("line {line} of `")), "{said}");
+            assert!(said.ends_with("keys` is a key that no request can bring"), "{said}");
         }
         std::fs::write(&path, "#\n").unwrap();
         assert!(Keys::read(&path).unwrap_err().to_string().ends_with("keys` holds no key"));

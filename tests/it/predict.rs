@@ -272,6 +272,10 @@ fn answers_do_not_take_the_place_of_the_texts() {
         assert_eq!(said.code, 2, "{}", said.stderr);
         assert!(said.stderr.starts_with(&format!("error: `{output}` is the input\n")), "{}", said.stderr);
         assert_eq!(sandbox.read("rows.jsonl"), "{\"text\": \"a fine day\"}\n");
+        let mut redirected = sandbox.command(&["predict", "--input-format", "jsonl", "--output", output]);
+        let redirected = redirected.stdin(File::open(sandbox.path("rows.jsonl")).unwrap()).output().unwrap();
+        assert_eq!(redirected.status.code(), Some(2), "{}", String::from_utf8_lossy(&redirected.stderr));
+        assert_eq!(sandbox.read("rows.jsonl"), "{\"text\": \"a fine day\"}\n");
     }
 }
 

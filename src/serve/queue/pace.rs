@@ -19,7 +19,7 @@ pub(super) struct Pace {
     rate: Rate,
     /// No batch has been computed yet.
     is_guessed: bool,
-    /// What a token costs in a batch of several rows, the others' padding and the pass itself included; in tokens, lately.
+    /// What a token costs in a batch of a queue's rows, the others' padding and the pass itself included; in tokens, lately.
     cost: f64,
     /// Requests that waited while batches were computed, lately.
     sharing: f64,
@@ -46,8 +46,8 @@ impl Pace {
             }
             self.rate.note(cost, time);
         }
-        // One alone, on a server that has little to do, doesn't tell what those of a queue will cost.
-        if batch.len() > 1 {
+        // One alone, on a server that has nothing else to do, doesn't tell what those of a queue will cost.
+        if batch.len() > 1 || requests > 0 {
             self.cost += LAST * (cost as f64 / tokens_of(batch) as f64 - self.cost);
         }
         let share = if lane == Lane::Shared { 1.0 / self.sessions as f64 } else { 1.0 };

@@ -288,7 +288,7 @@ fn a_large_request_that_would_not_end_in_time_at_its_share_is_refused_in_a_lasti
         timeout: Duration::from_secs(30),
     };
     let ask = |queue: &Arc<Queue>| queue.ask(rows(&[50; 100]), vec![0]).map(drop);
-    // 5,000 tokens would take 5 s alone, and at least 50 s beside ten others.
+    // 5,000 tokens, each row a pass, would take more than 5 s alone, and more than 50 s beside ten others.
     let queue = Queue::new(bounds, 1);
     let waiting = rush(&queue, 10, Duration::from_millis(100));
     assert_eq!(ask(&queue), Ok(()));

@@ -86,7 +86,7 @@ fn what_is_unsafe_or_wrong_is_refused_before_anything_listens() {
         (&["--listen", "[::]:0"], "`--listen [::]:0` lets others in, and there are no keys"),
         (&["--listen", ":8099"], "invalid value ':8099' for '--listen <ADDRESS>': it lacks the host: `127.0.0.1:8099`"),
         (&["--timeout", "0s"], "invalid value '<secs>' for '--timeout <TIME>': give a time above zero"),
-        (&["--max-inputs", "0"], "invalid value '0' for '--max-inputs <N>': give a whole number, 1 or more"),
+        (&["--max-inputs", "0"], "invalid value '0' for '--max-inputs <N>': give a whole number from 1 to 4294967295"),
         (&["--threads", "1", "--sessions", "4"], "`--sessions 4` are more than there are threads: 1"),
         (&["--api-keys", "no-keys.txt"], "`no-keys.txt` holds no key"),
         (&["--api-keys", "odd-keys.txt"], "line 1 of `odd-keys.txt` is a key that no request can bring"),

