@@ -94,6 +94,20 @@ fn rows_alone_on_all_threads_leave_the_pace_of_sessions_side_by_side_as_it_was()
 }
 
 #[test]
+fn rows_of_a_queue_tell_what_a_token_costs_though_each_is_a_pass_of_its_own() {
+    let wait = Duration::from_hours(1);
+    let queue = Queue::new(Bounds { queue_tokens: 100_000, batch_tokens: 1, wait, timeout: wait }, 1);
+    let _request = queue.ask(rows(&[50; 200]), vec![0]).unwrap();
+    for _ in 0..100 {
+        let batch = queue.take(Lane::Shared).unwrap();
+        assert_eq!(lengths(&batch), [50]);
+        queue.computed(&batch, Duration::from_millis(66), Lane::Shared);
+    }
+    let time = lock(&queue.state).pace.time_of(5000).as_secs_f64();
+    assert!((6.4..=6.6).contains(&time), "{time}");
+}
+
+#[test]
 fn what_a_row_took_when_the_model_was_loaded_is_the_pace_until_a_batch_is_computed() {
     let queue = queue(100_000, 2);
     queue.assume(84, Duration::from_millis(50));
@@ -104,7 +118,8 @@ fn what_a_row_took_when_the_model_was_loaded_is_the_pace_until_a_batch_is_comput
     assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full);
     drop(others);
     let _two = queue.ask(rows(&[84, 84]), vec![0]).unwrap();
-    let first = queue.take(Lane::Shared).unwrap();
+    // Nothing waits beside them, so that a row alone doesn't tell what a token of a queue costs.
+    let [first, _second] = [(); 2].map(|()| queue.take(Lane::Shared).unwrap());
     queue.computed(&first, Duration::from_millis(20), Lane::Shared);
     assert_eq!(time_of_1000(), Duration::from_millis(100));
 }
