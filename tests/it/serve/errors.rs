@@ -75,6 +75,15 @@ fn every_error_has_one_form() {
     for route in ["/v1/predict", "/v1/tokenize"] {
         assert_error(&server.post(route, &json!({ "inputs": [long, long, long] })), "too_many_tokens");
     }
+    let huge = format!("{{\"inputs\": \"{}\"}}", "a".repeat(20_001));
+    let answer = server.try_request("POST", "/v1/predict", &[json_type], &huge).unwrap();
+    assert_eq!(answer.status, 413);
+    assert_error(&answer, "body_too_large");
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_place_and_in_words_of_json() {
+    let server = serve(&[]);
     let wrong = [
         (
             json!({ "inputs": 7 }),
@@ -118,8 +127,4 @@ fn every_error_has_one_form() {
     let near = server.post("/v1/predict", &json!({ "inputs": "a", "tasks": ["sentimnt"] })).json();
     assert_eq!(near["error"]["message"], "the model has no task `sentimnt`");
     assert_eq!(near["error"]["hint"], "did you mean `sentiment`?");
-    let huge = format!("{{\"inputs\": \"{}\"}}", "a".repeat(20_001));
-    let answer = server.try_request("POST", "/v1/predict", &[json_type], &huge).unwrap();
-    assert_eq!(answer.status, 413);
-    assert_error(&answer, "body_too_large");
 }
