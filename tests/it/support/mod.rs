@@ -102,7 +102,9 @@ impl Sandbox {
             let content = self.manifest(&stage)["content"].as_str().expect("a digest").to_owned();
             (stage, content)
         };
-        self.names_in("artifacts/latest").into_iter().map(digest).collect()
+        // A link that was being replaced when its run was killed is left to `bam gc`.
+        let stages = self.names_in("artifacts/latest").into_iter().filter(|name| !name.starts_with('.'));
+        stages.map(digest).collect()
     }
 
     pub(crate) fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
