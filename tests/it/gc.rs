@@ -1,7 +1,8 @@
 //! What `bam gc` removes, and what it leaves.
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +37,21 @@ fn gc_removes_what_was_cut_off() {
     let left = sandbox.names_in("artifacts").into_iter().filter(|name| name.starts_with(".tmp"));
     assert_eq!(left.collect::<Vec<_>>(), [".tmpyoung"]);
     assert_eq!(sandbox.bam(&["verify"]).code, 0);
+}
+
+#[test]
+fn gc_removes_links_that_were_being_replaced() {
+    let sandbox = Sandbox::with_small_pipeline();
+    sandbox.bam(&["run", "pipeline.yaml", "examples@sentiment"]);
+    let link = |name: &str| sandbox.path(&format!("artifacts/latest/{name}"));
+    for name in [".examples@sentiment-1", ".examples@sentiment-2"] {
+        symlink(fs::read_link(link("examples@sentiment")).unwrap(), link(name)).unwrap();
+    }
+    let aged = Command::new("touch").args(["-h", "-d", "2 hours ago"]).arg(link(".examples@sentiment-1")).status();
+    assert!(aged.unwrap().success());
+    let gc = sandbox.bam(&["gc"]);
+    assert_eq!(gc.code, 0, "{}", gc.stderr);
+    assert_eq!(sandbox.names_in("artifacts/latest"), [".examples@sentiment-2", "examples@sentiment"]);
 }
 
 #[test]
