@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Peak memory of trainings: by size of the batch, by the options that lower it, and by rows of the task.
 
-    python3 benches/memory.py --glue DIR [--encoder DIR] [--sizes minilm base] [--batches 1 8 32 128]
+    python3 benches/memory.py --glue DIR [--encoder DIR] [--sizes minilm base] [--batches 32 128]
         [--tables batches options rows]
 
 Weights and AdamW's moments are 12 bytes for each weight. A training's activations are what its memory grows by from the end of
 a step to the height of one, in a training of its own whose allocator gives back at once what is freed; /proc is read for that, 50
-times a second. A few steps are taken, for the first ones have shown what is held; what a batch holds depends on its longest
+times a second, so that no other worker of `bam` may run. A few steps are taken, for the first ones have shown what is held; what a batch holds depends on its longest
 rows, and all trainings draw theirs in one order. `base` has random weights and the encoder's tokenizer. safetensors and
 numpy must be importable here.
 """
@@ -114,9 +114,9 @@ def by_rows(given):
 def main():
     arguments = project.arguments(__doc__)
     arguments.add_argument("--sizes", nargs="+", default=["minilm", "base"], choices=["minilm", *project.SIZES])
-    arguments.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128], metavar="ROWS")
+    arguments.add_argument("--batches", nargs="+", type=int, default=[32, 128], metavar="ROWS")
     arguments.add_argument("--threads", nargs="+", type=int, default=[1, machine.cores()], metavar="N")
-    arguments.add_argument("--steps", type=int, default=10, help="of each training")
+    arguments.add_argument("--steps", type=int, default=8, help="of each training")
     tables = ["batches", "options", "rows"]
     arguments.add_argument("--tables", nargs="+", default=tables, choices=tables)
     given = arguments.parse_args()
