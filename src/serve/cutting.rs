@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::queue::TIMES_ITS_OWN;
 use super::rate::Rate;
 use crate::mutex::lock;
 
+/// A request may wait for as many times its own size, however long that takes: else large ones would have one client at a time.
+const TIMES_ITS_OWN: usize = 8;
 /// What a request costs beside its bytes, in bytes: a thread is handed the work and the result.
 const OVERHEAD_BYTES: usize = 256;
 

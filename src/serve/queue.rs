@@ -6,6 +6,7 @@
 mod batches;
 mod lanes;
 mod pace;
+mod patience;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -18,19 +19,16 @@ use std::time::Duration;
 use bam_contract::artifact::tokens::TokenRows;
 use tokio::sync::oneshot;
 
-use batches::{PASS_OVERHEAD_TOKENS, batches_of, even_share, tokens_of};
+use batches::{batches_of, even_share, tokens_of};
 pub(super) use lanes::Lane;
 use lanes::Lanes;
 use pace::Pace;
+use patience::Patience;
 pub(super) use request::{Answered, Row};
 use request::{Outcome, Request};
 use turns::{Turn, Turns};
 
 use crate::mutex::lock;
-
-/// A request may wait for as many times its own size, however long that takes: else large ones, and slow models, would
-/// have one client at a time.
-pub(super) const TIMES_ITS_OWN: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -65,6 +63,7 @@ struct State {
     taken_tokens: usize,
     lanes: Lanes,
     pace: Pace,
+    patience: Patience,
     closed: bool,
 }
 
@@ -109,6 +108,7 @@ impl Queue {
             taken_tokens: 0,
             lanes: Lanes::new(sessions),
             pace: Pace::new(sessions),
+            patience: Patience::new(bounds.wait),
             closed: false,
         };
         Arc::new(Self { state: Mutex::new(state), shared: Condvar::new(), whole: Condvar::new(), bounds })
@@ -123,7 +123,7 @@ impl Queue {
     pub(super) fn ask(self: &Arc<Self>, rows: TokenRows, tasks: Vec<usize>) -> Result<Ticket, Refused> {
         let mut state = lock(&self.state);
         let turns = state.turns.of(&rows);
-        state.check_room(&self.bounds, rows.input_ids.len(), turns.last())?;
+        state.check_room(&self.bounds, &rows, turns.last())?;
         state.requests += usize::from(!turns.is_empty());
         state.turns.came(turns.len());
         state.tokens += rows.input_ids.len();
@@ -214,16 +214,23 @@ impl Queue {
 }
 
 impl State {
-    /// Refuses so many tokens, the last of which have this turn, where they would never fit, wait too long or not end in time.
-    fn check_room(&self, bounds: &Bounds, tokens: usize, last: Option<&Turn>) -> Result<(), Refused> {
+    /// Refuses a request's rows, the last of which has this turn, where they would never fit, wait too long or not end in time.
+    fn check_room(&mut self, bounds: &Bounds, request: &TokenRows, last: Option<&Turn>) -> Result<(), Refused> {
+        let tokens = request.input_ids.len();
         if tokens > bounds.queue_tokens {
             return Err(Refused::TooLarge);
         }
         if self.tokens + tokens > bounds.queue_tokens {
             return Err(self.full(self.tokens + self.taken_tokens));
         }
-        let before = last.map_or(0, |last| self.tokens_before(*last));
-        if self.pace.time_of(before) > bounds.wait && before > TIMES_ITS_OWN * (tokens + PASS_OVERHEAD_TOKENS) {
+        let (rows, before) = last.map_or((0, 0), |last| self.before(*last));
+        if self.waiting() == 0 && self.lanes.are_mostly_idle() {
+            self.patience.drained();
+        }
+        let rest = self.pace.time_of((1..request.len()).map(|row| request.tokens(row)).sum());
+        // However slow the model is, each session may have its next row at hand.
+        if rows >= self.lanes.sessions() && self.pace.time_of(before) > self.patience.with(rest) {
+            self.patience.refused(rest);
             return Err(self.full(before));
         }
         // Those that come later go ahead of a large one's later rows.
@@ -234,10 +241,11 @@ impl State {
         Ok(())
     }
 
-    /// Tokens of other requests that wait and will be computed before a row that comes now.
-    fn tokens_before(&self, turn: Turn) -> usize {
-        let in_batches = self.batches.iter().map(|batch| tokens_of(batch)).sum::<usize>();
-        self.taken_tokens + in_batches + self.rows.range(..turn).map(|(_, row)| row.tokens()).sum::<usize>()
+    /// Rows that wait and will be taken before one that comes now, and their tokens and those that are being computed.
+    fn before(&self, turn: Turn) -> (usize, usize) {
+        let in_batches = self.batches.iter().flatten();
+        let waiting = in_batches.chain(self.rows.range(..turn).map(|(_, row)| row));
+        waiting.fold((0, self.taken_tokens), |(rows, tokens), row| (rows + 1, tokens + row.tokens()))
     }
 
     /// Rows that wait.
@@ -269,7 +277,7 @@ impl State {
             Lane::Shared => self.lanes.free(),
             Lane::Whole => 1,
         };
-        let of_one = bounds.batch_tokens.min(self.pace.budget(bounds.wait));
+        let of_one = bounds.batch_tokens.min(self.pace.budget(self.patience.now()));
         let budget = of_one.saturating_mul(sessions);
         let (mut first, mut tokens) = (Vec::new(), 0);
         while let Some(row) = self.rows.first_entry() {

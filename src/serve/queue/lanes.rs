@@ -26,6 +26,11 @@ impl Lanes {
         Self { sessions, busy: 0, whole_is_busy: false }
     }
 
+    /// Those that compute side by side.
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions
+    }
+
     /// Whether a session that has nothing to do may take from so many rows that wait.
     pub(super) fn may_take(&self, lane: Lane, waiting: usize) -> bool {
         match lane {
@@ -53,6 +58,11 @@ impl Lanes {
     /// Sessions side by side that compute nothing.
     pub(super) fn free(&self) -> usize {
         self.sessions - self.busy
+    }
+
+    /// Whether less than half of them compute.
+    pub(super) fn are_mostly_idle(&self) -> bool {
+        2 * self.busy < self.sessions
     }
 
     pub(super) fn took(&mut self, lane: Lane) {

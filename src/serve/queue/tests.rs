@@ -6,6 +6,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
+use batches::PASS_OVERHEAD_TOKENS;
 
 fn rows(lengths: &[usize]) -> TokenRows {
     let mut rows = TokenRows::default();
@@ -113,8 +114,8 @@ fn what_a_row_took_when_the_model_was_loaded_is_the_pace_until_a_batch_is_comput
     queue.assume(84, Duration::from_millis(50));
     let time_of_1000 = || lock(&queue.state).pace.time_of(1000);
     assert_eq!(time_of_1000(), Duration::from_millis(250));
-    let others: Vec<Ticket> = (0..10).map(|_| queue.ask(rows(&[100]), vec![0]).unwrap()).collect();
-    let full = Refused::Full { tokens: 1000, time: Duration::from_millis(250) };
+    let others: Vec<Ticket> = (0..5).map(|_| queue.ask(rows(&[100]), vec![0]).unwrap()).collect();
+    let full = Refused::Full { tokens: 500, time: Duration::from_millis(125) };
     assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full);
     drop(others);
     let _two = queue.ask(rows(&[84, 84]), vec![0]).unwrap();
@@ -238,15 +239,45 @@ fn the_budget_is_of_tokens_and_a_dropped_ticket_gives_its_share_back() {
 #[test]
 fn what_waits_is_bounded_in_time_but_for_requests_that_take_long_themselves() {
     let queue = queue_with_a_pace();
-    let _within = [100; 2].map(|length| queue.ask(rows(&[length]), vec![0]).unwrap());
-    let _at_the_bound = queue.ask(rows(&[10]), vec![0]).unwrap();
-    let full = Refused::Full { tokens: 210, time: Duration::from_micros(111_048) };
+    let _within = [100, 40, 60].map(|length| queue.ask(rows(&[length]), vec![0]).unwrap());
+    let full = Refused::Full { tokens: 200, time: Duration::from_micros(105_760) };
     assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full);
     // What a session has taken it has still to compute.
     assert_eq!(lengths(&queue.take(Lane::Shared).unwrap()), [100]);
     assert_eq!(queue.ask(rows(&[10]), vec![0]).unwrap_err(), full);
-    let _of_its_like = queue.ask(rows(&[30]), vec![0]).unwrap();
-    assert_eq!(queue.waiting(), (3, 140));
+    // In a rush: 25 ms and twice what the rows after the first take, 37 ms and 53.
+    assert_eq!(queue.ask(rows(&[100, 70]), vec![0]).unwrap_err(), full);
+    let _large = queue.ask(rows(&[100, 100]), vec![0]).unwrap();
+    assert_eq!(queue.waiting(), (4, 300));
+}
+
+#[test]
+fn each_session_may_have_its_next_row_at_hand_however_slow_the_model_is() {
+    let queue = queue(100_000, 2);
+    queue.assume(50, Duration::from_secs(1));
+    let ask = || queue.ask(rows(&[50]), vec![0]);
+    let _computed = [(); 2].map(|()| ask().unwrap());
+    let batches = [(); 2].map(|()| queue.take(Lane::Shared).unwrap());
+    assert_eq!(batches.each_ref().map(|batch| lengths(batch)), [[50], [50]]);
+    let _next = [(); 2].map(|()| ask().unwrap());
+    assert!(matches!(ask().unwrap_err(), Refused::Full { tokens: 200, .. }));
+}
+
+#[test]
+fn once_one_is_refused_the_others_wait_for_a_part_of_the_time_until_the_queue_has_drained() {
+    let queue = queue_with_a_pace();
+    let ask = || queue.ask(rows(&[10]), vec![0]);
+    let fill = || std::iter::from_fn(|| ask().ok()).collect::<VecDeque<Ticket>>();
+    let mut waiting = fill();
+    assert_eq!(waiting.len(), 19);
+    // Of 100 tokens, which are worth half the time, some have to go before there is room.
+    waiting.truncate(10);
+    assert!(matches!(ask(), Err(Refused::Full { tokens: 100, .. })));
+    waiting.truncate(4);
+    waiting.push_back(ask().unwrap());
+    assert!(ask().is_err());
+    waiting.clear();
+    assert_eq!(fill().len(), 19);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_full_queue_refuses_and_says_for_how_long() {
 
 #[test]
 fn what_would_wait_too_long_is_refused_however_little_it_is() {
-    // One row a batch, and no time to wait: beyond 8 of its like there is no room.
+    // One row a batch, and no time to wait: beyond the row that the session has next there is no room.
     let server = serve(&["--max-wait", "1us", "--batch-tokens", "1", "--threads", "1"]);
     let long = json!({ "inputs": "word ".repeat(60), "tasks": ["sentiment"] });
     let short = json!({ "inputs": "a fine day", "tasks": ["sentiment"] });
