@@ -65,6 +65,9 @@ def bodies(model, count=2000):
 def serving(command, environment, cpus):
     """A server, from when it answers until the block ends."""
     command = ["taskset", "-c", cpus, *map(str, command)]
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", PORT)) == 0:
+            sys.exit(f"another program answers on port {PORT}; end it first")
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
         try:
@@ -76,6 +79,8 @@ def serving(command, environment, cpus):
                 if child.poll() is not None:
                     log.seek(0)
                     sys.exit(f"{' '.join(command)} ended:\n{log.read().decode()}")
+            else:
+                sys.exit(f"{' '.join(command)} doesn't answer within a minute")
             yield
         finally:
             child.terminate()
@@ -137,7 +142,9 @@ class Generator:
 
     def most(self, start, seconds, steps):
         """The highest rate at which 99 of 100 requests take no longer than the limit and none fails: by growth from one
-        that is surely kept, then by bisection. A rate has a second try, for a machine's own pauses are no server's."""
+        that is kept, then by bisection. A rate has a second try, for a machine's own pauses are no server's."""
+        while not any(self.keeps(start, seconds) for _ in range(2)):
+            start /= 2
         low, high = start, None
         while steps > 0:
             rate = low * 1.4 if high is None else (low + high) / 2

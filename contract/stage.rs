@@ -26,8 +26,8 @@ pub use fold::Fold;
 pub use judging::{CompareParams, SubmitParams};
 pub use layers::Layers;
 pub use params::{
-    Average, DataParams, EnsembleParams, ExportParams, GrammarRows, GraphPrecision, PredictParams, ScoreParams,
-    TokenizeParams,
+    Average, DataParams, EnsembleParams, ExportParams, FEWEST_TOKENS, GrammarRows, GraphPrecision, PredictParams,
+    ScoreParams, TokenizeParams,
 };
 pub use train::{Heads, Keep, Precision, Reduction, RegressionOutput, ScheduleShape, TrainParams, Unfreeze};
 

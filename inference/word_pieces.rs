@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result};
 use bam_contract::artifact::encoder::{TOKENIZER, tokenizer_file};
 use bam_contract::fault::Fault;
+use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Deserialize;
 use tokenizers::models::wordpiece::WordPiece;
@@ -59,6 +60,14 @@ impl Default for Config {
 /// Has each call tokenize on its own thread alone: for a program that makes calls side by side.
 pub fn keep_to_one_thread() {
     set_parallelism(false);
+}
+
+/// Has all calls tokenize on so many threads.
+///
+/// # Errors
+/// When threads were taken for it already, or can't be had.
+pub fn keep_to_threads(threads: usize) -> Result<()> {
+    ThreadPoolBuilder::new().num_threads(threads).build_global().context("starting the threads that tokenize")
 }
 
 impl WordPieces {

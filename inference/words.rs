@@ -5,12 +5,14 @@
 //! vocabulary. All others are left to the library.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Result, Tokenizer};
 
 /// How many words are kept. Those that come later are cut anew each time.
 const MOST_WORDS: usize = 1 << 14;
+/// So many are looked up under one lock: some microseconds.
+const WORDS_AT_A_TIME: usize = 256;
 /// In bytes. Longer ones seldom come again.
 const LONGEST_WORD: usize = 32;
 
@@ -42,26 +44,37 @@ impl Words {
     /// Ids of a text that can be cut, without special tokens.
     pub(crate) fn cut(&self, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 4);
-        let mut new = Vec::new();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        for word in words(text) {
-            if let Some(pieces) = known.get(word) {
+        let mut new: HashMap<&str, Box<[u32]>> = HashMap::new();
+        // A lock that is held for a whole text would keep all others waiting, once one of them wants to write.
+        let mut known = self.known();
+        for (number, word) in words(text).enumerate() {
+            if number % WORDS_AT_A_TIME == WORDS_AT_A_TIME - 1 {
+                drop(known);
+                known = self.known();
+            }
+            if let Some(pieces) = known.get(word).or_else(|| new.get(word)) {
                 ids.extend(pieces);
                 continue;
             }
+            drop(known);
             let encoding = tokenizer.encode_fast(word, false)?;
             ids.extend(encoding.get_ids());
-            if word.len() <= LONGEST_WORD {
-                new.push((word, encoding));
+            if word.len() <= LONGEST_WORD && new.len() < MOST_WORDS {
+                new.insert(word, encoding.get_ids().into());
             }
+            known = self.known();
         }
         let room = MOST_WORDS.saturating_sub(known.len());
         drop(known);
         if !new.is_empty() && room > 0 {
-            let new = new.into_iter().take(room).map(|(word, encoding)| (word.into(), encoding.get_ids().into()));
+            let new = new.into_iter().take(room).map(|(word, pieces)| (word.into(), pieces));
             self.known.write().unwrap_or_else(PoisonError::into_inner).extend(new);
         }
         Ok(ids)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Box<[u32]>>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{encoder, weights};
 use crate::digest::{Digest, Fingerprint};
 use crate::fault::Fault;
-use crate::stage::{GraphPrecision, RegressionOutput};
+use crate::stage::{FEWEST_TOKENS, GraphPrecision, RegressionOutput};
 use crate::task::TaskSpec;
 
 pub(super) const FILE: &str = "bam.json";
@@ -31,10 +31,17 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// # Errors
+    /// When there is none, it isn't of this form, has no task, or a model that has no room for a pair.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let text = fs::read_to_string(&path).with_context(|| format!("reading `{}`", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("`{}` describes no model", path.display()))
+        let info: Self =
+            serde_json::from_str(&text).with_context(|| format!("`{}` describes no model", path.display()))?;
+        ensure!(!info.tasks.is_empty(), "`{FILE}` names no task");
+        let least = FEWEST_TOKENS;
+        ensure!(info.max_tokens >= least, "`{FILE}`: `max_tokens: {}`, where {least} are the least", info.max_tokens);
+        Ok(info)
     }
 
     pub fn write(&self, folder: &Path) -> Result<()> {
@@ -62,10 +69,9 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What checkpoints and ONNX models share: `bam.json` with at least one task, and the tokenizer.
+/// What checkpoints and ONNX models share: `bam.json` and the tokenizer.
 pub(super) fn check_model(folder: &Path) -> Result<ModelInfo> {
     let info = ModelInfo::read(folder)?;
-    ensure!(!info.tasks.is_empty(), "`{FILE}` names no task");
     encoder::tokenizer_file(folder)?;
     Ok(info)
 }
@@ -98,6 +104,22 @@ pub fn head_prefix(tasks: &[TaskSpec], task: &TaskSpec) -> String {
 mod tests {
     use super::*;
     use crate::tasks;
+
+    #[test]
+    fn a_model_has_a_task_and_room_for_a_pair() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |tasks: Vec<TaskSpec>, max_tokens: usize| {
+            let info = serde_json::json!({
+                "fingerprint": "0".repeat(64), "tasks": tasks, "regression_output": "linear", "max_tokens": max_tokens,
+            });
+            fs::write(folder.path().join(FILE), info.to_string()).unwrap();
+            ModelInfo::read(folder.path()).map(drop).map_err(|error| format!("{error:#}"))
+        };
+        let task = || tasks::builtin("rte").unwrap();
+        assert_eq!(read(vec![task()], 5), Ok(()));
+        assert_eq!(read(vec![task()], 4).unwrap_err(), "`bam.json`: `max_tokens: 4`, where 5 are the least");
+        assert_eq!(read(vec![], 5).unwrap_err(), "`bam.json` names no task");
+    }
 
     #[test]
     fn a_head_is_found_by_name_and_must_agree_on_the_order_of_labels() {

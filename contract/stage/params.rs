@@ -169,6 +169,9 @@ impl DataParams {
     }
 }
 
+/// What a pair takes whose texts are a word piece each.
+pub const FEWEST_TOKENS: usize = 5;
+
 /// Parameters of `tokenize`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -187,8 +190,9 @@ pub struct TokenizeParams {
 
 impl TokenizeParams {
     pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
-        let too_few = self.max_tokens < 5;
-        too_few.then(|| ("max_tokens", "needs at least 5: [CLS] a [SEP] b [SEP]".to_owned())).into_iter().collect()
+        let too_few = self.max_tokens < FEWEST_TOKENS;
+        let message = || format!("needs at least {FEWEST_TOKENS}: [CLS] a [SEP] b [SEP]");
+        too_few.then(|| ("max_tokens", message())).into_iter().collect()
     }
 }
 

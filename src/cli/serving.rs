@@ -130,7 +130,8 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = at_least_one)]
     pub(crate) queue_tokens: usize,
 
-    /// Refuse with 429 what would wait longer for a session than this; in a rush, than a quarter of it
+    /// Refuse with 429 an input that would wait longer for a session than this; in a rush, than a quarter of it. Requests of
+    /// many inputs may wait longer
     #[arg(long, value_name = "TIME", default_value = "100ms")]
     pub(crate) max_wait: humantime::Duration,
 

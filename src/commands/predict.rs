@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Error, Result};
 use bam_contract::task::TaskSpec;
 use bam_inference::model::OnnxModel;
+use bam_inference::word_pieces::keep_to_threads;
 
 use super::{model, signals};
 use crate::cli::PredictArgs;
@@ -15,6 +16,8 @@ use crate::store::{Store, read_manifest};
 use crate::ui::rows::RowsStory;
 
 pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
+    let threads = args.threads.unwrap_or_else(machine::cores);
+    keep_to_threads(threads)?;
     let (folder, whose) = if let Some(named) = &args.model {
         (model::named(named, store)?.canonicalize()?, String::new())
     } else {
@@ -25,7 +28,7 @@ pub(super) fn predict(args: &PredictArgs, store: &Store) -> Result<()> {
     let model = OnnxModel::open(&folder)?;
     let rows = Rows::of(args, &model.info.tasks)?;
     let tasks = rows.tasks(&args.tasks, &model.info.tasks)?;
-    let mut session = model.session(args.threads.unwrap_or_else(machine::cores))?;
+    let mut session = model.session(threads)?;
     model.test(&mut session)?;
     let pending = Pending::default();
     signals::end_after(pending.discarder())?;

@@ -3,10 +3,10 @@
 //! Requests share the sessions: the rows of a large one are spread over the time that it takes at an equal share, so that
 //! small ones come in between.
 
+mod admission;
 mod batches;
 mod lanes;
 mod pace;
-mod patience;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -19,11 +19,11 @@ use std::time::Duration;
 use bam_contract::artifact::tokens::TokenRows;
 use tokio::sync::oneshot;
 
+use admission::Admission;
 use batches::{batches_of, even_share, tokens_of};
 pub(super) use lanes::Lane;
 use lanes::Lanes;
 use pace::Pace;
-use patience::Patience;
 pub(super) use request::{Answered, Row};
 use request::{Outcome, Request};
 use turns::{Turn, Turns};
@@ -63,7 +63,7 @@ struct State {
     taken_tokens: usize,
     lanes: Lanes,
     pace: Pace,
-    patience: Patience,
+    admission: Admission,
     closed: bool,
 }
 
@@ -108,7 +108,7 @@ impl Queue {
             taken_tokens: 0,
             lanes: Lanes::new(sessions),
             pace: Pace::new(sessions),
-            patience: Patience::new(bounds.wait),
+            admission: Admission::new(bounds.wait),
             closed: false,
         };
         Arc::new(Self { state: Mutex::new(state), shared: Condvar::new(), whole: Condvar::new(), bounds })
@@ -225,12 +225,13 @@ impl State {
         }
         let (rows, before) = last.map_or((0, 0), |last| self.before(*last));
         if self.waiting() == 0 && self.lanes.are_mostly_idle() {
-            self.patience.drained();
+            self.admission.drained();
         }
-        let rest = self.pace.time_of((1..request.len()).map(|row| request.tokens(row)).sum());
+        let longest = (0..request.len()).map(|row| request.tokens(row)).max().unwrap_or(0);
+        let rest = self.pace.time_of(tokens - longest);
         // However slow the model is, each session may have its next row at hand.
-        if rows >= self.lanes.sessions() && self.pace.time_of(before) > self.patience.with(rest) {
-            self.patience.refused(rest);
+        if rows >= self.lanes.sessions() && self.pace.time_of(before) > self.admission.wait_with(rest) {
+            self.admission.refused(rest);
             return Err(self.full(before));
         }
         // Those that come later go ahead of a large one's later rows.
@@ -277,7 +278,7 @@ impl State {
             Lane::Shared => self.lanes.free(),
             Lane::Whole => 1,
         };
-        let of_one = bounds.batch_tokens.min(self.pace.budget(self.patience.now()));
+        let of_one = bounds.batch_tokens.min(self.pace.budget(self.admission.wait()));
         let budget = of_one.saturating_mul(sessions);
         let (mut first, mut tokens) = (Vec::new(), 0);
         while let Some(row) = self.rows.first_entry() {

@@ -78,6 +78,16 @@ fn many_names_for_one_task_take_no_more_than_one() {
 }
 
 #[test]
+fn a_text_of_a_million_marks_takes_little_more_memory_than_its_own() {
+    let server = serve(&[]);
+    server.results(&json!("a fine day"), &["sentiment"]);
+    let before = server.peak_memory_bytes();
+    server.results(&json!("!".repeat(1_000_000)), &["sentiment"]);
+    let after = server.peak_memory_bytes();
+    assert!(after < before + (64 << 20), "{before} bytes before, {after} after");
+}
+
+#[test]
 fn a_text_of_nothing_is_cut_first_and_others_after_it() {
     let server = serve(&[]);
     for text in ["", "", "a fine day", ""] {
