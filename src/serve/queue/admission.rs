@@ -35,9 +35,10 @@ impl Admission {
         if self.is_rush() { most / IN_A_RUSH } else { most }
     }
 
-    /// Notes that a request was refused whose rows but the longest take so long. Large ones tell nothing of the others.
+    /// Notes that a request was refused whose rows but the longest take so long. Those that may wait for more than twice as long as
+    /// a row alone tell nothing of it.
     pub(super) fn refused(&mut self, rest: Duration) {
-        if rest <= self.most && !self.is_rush() {
+        if rest <= self.most / TIMES_THE_REST && !self.is_rush() {
             self.rush_began = Some(Instant::now());
         }
     }
@@ -62,9 +63,9 @@ mod tests {
         let mut admission = Admission::new(ms(100));
         let all = |admission: &Admission| [0, 10, 200].map(|rest| admission.wait_with(ms(rest)).as_millis());
         assert_eq!(all(&admission), [100, 180, 1700]);
-        admission.refused(ms(101));
+        admission.refused(ms(13));
         assert_eq!(admission.wait(), ms(100));
-        admission.refused(ms(100));
+        admission.refused(ms(12));
         assert_eq!(all(&admission), [25, 45, 425]);
         admission.drained();
         assert_eq!(all(&admission), [100, 180, 1700]);
