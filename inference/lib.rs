@@ -6,6 +6,7 @@ pub mod model;
 pub mod padding;
 pub mod row;
 pub mod rows;
+mod segments;
 pub mod session;
 pub mod word_pieces;
 mod words;

@@ -14,6 +14,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::utils::parallelism::{get_parallelism, set_parallelism};
 use tokenizers::{AddedToken, Tokenizer};
 
+use crate::segments::{SEGMENT_BYTES, Segments};
 use crate::words::Words;
 
 const CLS: &str = "[CLS]";
@@ -25,6 +26,7 @@ const MASK: &str = "[MASK]";
 #[derive(Debug)]
 pub struct WordPieces {
     tokenizer: Tokenizer,
+    segments: Segments,
     words: Option<Words>,
     pub cls_id: u32,
     pub sep_id: u32,
@@ -87,7 +89,7 @@ impl WordPieces {
         };
         id(UNKNOWN)?;
         let (cls_id, sep_id, pad_id) = (id(CLS)?, id(SEP)?, id(PAD)?);
-        Ok(Self { words: Words::of(&tokenizer), tokenizer, cls_id, sep_id, pad_id })
+        Ok(Self { segments: Segments::of(&tokenizer), words: Words::of(&tokenizer), tokenizer, cls_id, sep_id, pad_id })
     }
 
     /// Number of tokens, added ones included.
@@ -106,21 +108,38 @@ impl WordPieces {
     }
 
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = match &self.words {
-            Some(words) if words.can_cut(text) => words.cut(text, &self.tokenizer),
-            _ => self.tokenizer.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()),
-        };
-        ids.map_err(Error::from_boxed).context("tokenizing")
+        let mut ids = Vec::with_capacity(text.len() / 4);
+        for segment in self.segments.cut(text, SEGMENT_BYTES) {
+            match &self.words {
+                Some(words) if words.can_cut(segment) => words.cut(segment, &self.tokenizer, &mut ids),
+                _ => self.tokenizer.encode_fast(segment, false).map(|encoding| ids.extend(encoding.get_ids())),
+            }
+            .map_err(Error::from_boxed)
+            .context("tokenizing")?;
+        }
+        Ok(ids)
     }
 
-    /// The pieces of one text, uncut, with their places in it.
-    pub fn pieces(&self, text: &str) -> Result<Vec<Piece>> {
-        let encoding =
-            self.tokenizer.encode_char_offsets(text, false).map_err(Error::from_boxed).context("tokenizing")?;
-        let tokens = encoding.get_ids().iter().zip(encoding.get_tokens()).zip(encoding.get_offsets());
-        Ok(tokens
-            .map(|((id, token), (start, end))| Piece { id: *id, token: token.clone(), start: *start, end: *end })
-            .collect())
+    /// The first pieces of one text, as many as there are or as `most`, with their places in it.
+    pub fn pieces(&self, text: &str, most: usize) -> Result<Vec<Piece>> {
+        let (mut pieces, mut before) = (Vec::new(), 0);
+        for segment in self.segments.cut(text, SEGMENT_BYTES) {
+            let encoding = self.tokenizer.encode_char_offsets(segment, false);
+            let encoding = encoding.map_err(Error::from_boxed).context("tokenizing")?;
+            let tokens = encoding.get_ids().iter().zip(encoding.get_tokens()).zip(encoding.get_offsets());
+            let piece = |((id, token), (start, end)): ((&u32, &String), &(usize, usize))| Piece {
+                id: *id,
+                token: token.clone(),
+                start: before + start,
+                end: before + end,
+            };
+            pieces.extend(tokens.map(piece).take(most - pieces.len()));
+            if pieces.len() == most {
+                break;
+            }
+            before += segment.chars().count();
+        }
+        Ok(pieces)
     }
 }
 

@@ -26,6 +26,7 @@ mod linger;
 mod listen;
 mod metrics;
 mod pages;
+mod patience;
 mod places;
 mod predict;
 mod queue;

@@ -99,15 +99,15 @@ fn json(model: &OnnxModel, inputs: &[Texts], most: usize) -> Result<Option<Vec<u
 }
 
 fn tokenized(model: &OnnxModel, input: &Texts) -> Result<Tokenized> {
-    let text = model.word_pieces.pieces(&input.text)?;
-    let pair = input.pair.as_deref().map(|pair| model.word_pieces.pieces(pair)).transpose()?;
-    let ids = |pieces: &[Piece]| pieces.iter().map(|piece| piece.id).collect::<Vec<_>>();
-    let pair_ids = pair.as_deref().map(ids);
-    let row = row(&ids(&text), pair_ids.as_deref(), model.info.max_tokens, &model.word_pieces);
+    let texts = [Some(input.text.as_str()), input.pair.as_deref()];
+    let ids = model.word_pieces.encode(texts.into_iter().flatten())?;
+    let row = row(&ids[0], ids.get(1).map(Vec::as_slice), model.info.max_tokens, &model.word_pieces);
+    let listed =
+        |text: &str, kept: usize| anyhow::Ok(word_pieces(model.word_pieces.pieces(text, kept + MOST_LOST)?, kept));
     let [kept_text, kept_pair] = row.kept;
-    let all = text.len() + pair.as_ref().map_or(0, Vec::len);
-    let (text, pair) = (word_pieces(text, kept_text), pair.map(|pair| word_pieces(pair, kept_pair)));
-    let unlisted = all - text.len() - pair.as_ref().map_or(0, Vec::len);
+    let text = listed(&input.text, kept_text)?;
+    let pair = input.pair.as_ref().map(|pair| listed(pair, kept_pair)).transpose()?;
+    let unlisted = ids.iter().map(Vec::len).sum::<usize>() - text.len() - pair.as_ref().map_or(0, Vec::len);
     Ok(Tokenized {
         input_ids: row.input_ids,
         token_type_ids: row.token_type_ids,
@@ -123,5 +123,5 @@ fn word_pieces(pieces: Vec<Piece>, kept: usize) -> Vec<WordPiece> {
         let Piece { id, token, start, end } = piece;
         WordPiece { id, token, start, end, lost: place >= kept }
     };
-    pieces.into_iter().take(kept + MOST_LOST).enumerate().map(told).collect()
+    pieces.into_iter().enumerate().map(told).collect()
 }

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A request may wait for as many times what its rows but the longest take: else large ones would have one client at a time.
-const TIMES_THE_REST: u32 = 8;
+use crate::serve::patience::{TIMES_ITS_OWN, with_its_own};
+
 /// The part of the time for which requests may wait in a rush.
 const IN_A_RUSH: u32 = 4;
 /// After so long it is seen anew whether there is a rush.
@@ -31,14 +31,14 @@ impl Admission {
 
     /// The same for one whose rows but the longest take so long.
     pub(super) fn wait_with(&self, rest: Duration) -> Duration {
-        let most = self.most.saturating_add(rest.saturating_mul(TIMES_THE_REST));
+        let most = with_its_own(self.most, rest);
         if self.is_rush() { most / IN_A_RUSH } else { most }
     }
 
     /// Notes that a request was refused whose rows but the longest take so long. Those that may wait for more than twice as long as
     /// a row alone tell nothing of it.
     pub(super) fn refused(&mut self, rest: Duration) {
-        if rest <= self.most / TIMES_THE_REST && !self.is_rush() {
+        if rest <= self.most / TIMES_ITS_OWN && !self.is_rush() {
             self.rush_began = Some(Instant::now());
         }
     }
