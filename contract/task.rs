@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::metric::Metric;
 use spelling::Spelling;
 
-/// One task, as a row of the built-in table ([`crate::tasks`]) or under `tasks:` of a pipeline file.
+/// One task, as a row of the built-in table or under `tasks:` of a pipeline file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskSpec {
@@ -52,6 +52,7 @@ pub struct TaskSpec {
     /// Leave out rows with more or fewer columns than the first one, with a warning, instead of failing
     /// there: QQP as released has a few questions with line breaks in them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub skip_broken: bool,
     /// Metrics of the task, the one that chooses the best checkpoint first.
     pub metrics: Vec<Metric>,

@@ -82,12 +82,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         to: Export,
     },
-    /// Print a JSON Schema of pipeline files, for editors
+    /// Print a JSON Schema of pipeline files, for editors, or a page of their parameters
     #[command(after_help = SCHEMA_HELP)]
     Schema {
         /// Of profiles, which `bam run --profile` takes
         #[arg(long)]
         profile: bool,
+        /// All parameters as a page to read, in Markdown
+        #[arg(long, conflicts_with = "profile")]
+        markdown: bool,
     },
     /// Print a script that completes commands and options in a shell
     #[command(after_help = COMPLETIONS_HELP)]
@@ -101,6 +104,7 @@ const SCHEMA_HELP: &str = "\
 Examples:
   bam schema > pipeline.schema.json
   bam schema --profile > profile.schema.json
+  bam schema --markdown > parameters.md
 
 A first line `# yaml-language-server: $schema=pipeline.schema.json` in a pipeline file has editors check it as it is written.";
 

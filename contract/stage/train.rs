@@ -27,6 +27,7 @@ pub struct TrainParams {
     pub init: Option<StageRef>,
     /// Whether the heads that `init` has for these tasks are kept.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "new"))]
     pub heads: Heads,
     /// Keep only the first layers (`4`), or those of a list (`[1, 3, 5]`, counted from 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,22 +52,26 @@ pub struct TrainParams {
     /// Most tokens that go through the encoder at once. A batch that has more takes several passes, whose gradients add up
     /// (gradient accumulation), so that its activations take no more memory than those of so many tokens.
     #[serde(default = "defaults::pass_tokens", skip_serializing_if = "defaults::is_pass_tokens")]
+    #[schemars(extend("default" = defaults::pass_tokens()))]
     pub pass_tokens: usize,
     /// Compute each layer again on the way back instead of keeping its activations (activation checkpointing): a third more time
     /// for a fraction of the memory.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
     pub recompute: bool,
     /// Share of the steps over which the learning rate rises from 0.
     #[serde(default = "defaults::warmup")]
     pub warmup: f64,
     /// The learning rate's way over the steps.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "linear"))]
     pub schedule: ScheduleShape,
     /// Learning rate of each layer relative to the one above it; the heads have the full rate.
     #[serde(default = "defaults::layer_decay")]
     pub layer_decay: f64,
     /// Which layers are trained from when on.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "all"))]
     pub unfreeze: Unfreeze,
     /// Decoupled weight decay, on all but biases and `LayerNorm`.
     #[serde(default = "defaults::weight_decay")]
@@ -86,6 +91,7 @@ pub struct TrainParams {
     /// T of classification: teacher's and student's logits are divided by it where they are compared, and that part
     /// of the loss is multiplied by T² (Hinton et al. 2015).
     #[serde(default = "defaults::temperature", skip_serializing_if = "defaults::is_temperature")]
+    #[schemars(extend("default" = defaults::temperature()))]
     pub temperature: f64,
     /// Tasks are drawn with probability proportional to `rows ^ sampling`.
     #[serde(default = "defaults::sampling")]

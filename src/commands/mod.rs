@@ -55,9 +55,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Graph(args) => graph::graph(&args, &store).map(|()| ExitCode::SUCCESS),
         Command::Export { to } => export::export(&to, &store).map(|()| ExitCode::SUCCESS),
-        Command::Schema { profile: of_profiles } => {
+        Command::Schema { profile: of_profiles, markdown } => {
             let schema = if of_profiles { profile::schema() } else { pipeline::schema() };
-            ui::data(&format!("{schema:#}\n"));
+            ui::data(&if markdown { pipeline::reference(&schema) } else { format!("{schema:#}\n") });
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

@@ -5,6 +5,7 @@
 mod agreement;
 mod axes;
 mod cluster;
+mod columns;
 mod end_to_end;
 mod engine;
 mod exec;

@@ -215,3 +215,25 @@ fn every_entry_is_described() {
     undescribed("", &schema(), &mut found);
     assert_eq!(found, [""; 0]);
 }
+
+/// `docs/parameters.md` is what `bam schema --markdown` prints; `BAM_UPDATE_FIXTURES=1` writes it anew.
+#[test]
+fn the_page_of_parameters_is_that_of_this_program() {
+    // As it is: a sandbox takes what is in brackets for times.
+    let said = Sandbox::new().command(&["schema", "--markdown"]).output().unwrap();
+    let page = String::from_utf8(said.stdout).unwrap();
+    assert!(said.status.success() && said.stderr.is_empty());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/parameters.md");
+    if std::env::var_os("BAM_UPDATE_FIXTURES").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap();
+    assert!(page == kept, "{} is of another program; BAM_UPDATE_FIXTURES=1 writes it anew", path.display());
+    // Each link has its place, and each place is led to.
+    let found = |pattern: &str| -> std::collections::BTreeSet<String> {
+        Regex::new(pattern).unwrap().captures_iter(&kept).map(|found| found[1].to_lowercase()).collect()
+    };
+    let places = found("(?m)^### (.*)$");
+    assert!(places.contains("anneal") && places.contains("columns"));
+    assert_eq!(found(r"\(#([a-z]+)\)"), places);
+}
