@@ -51,6 +51,7 @@ bench: build ## measure against DVC, Snakemake, onnxruntime, FastAPI and, with G
 	.deps/bench/bin/python benches/variants.py --bam $(TARGET)/bam
 	$(CARGO) install --quiet --locked --version 1.16.0 --root .deps/bench oha
 	.deps/bench/bin/python benches/serve.py --bam $(TARGET)/bam --oha .deps/bench/bin/oha
+	.deps/bench/bin/python benches/rush.py --bam $(TARGET)/bam --oha .deps/bench/bin/oha
 ifneq ($(GLUE),)
 	.deps/bench/bin/python benches/train.py --bam $(TARGET)/bam --glue $(GLUE)
 	.deps/bench/bin/python benches/predict.py --bam $(TARGET)/bam --glue $(GLUE)

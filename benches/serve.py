@@ -94,23 +94,60 @@ def post(text):
         return json.load(answer)
 
 
+class Connection:
+    """One that is kept: what an answer takes, and the answer."""
+
+    def __init__(self):
+        self.stream = socket.create_connection(("127.0.0.1", PORT))
+        self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+
+    def ask(self, line, body=""):
+        """Milliseconds and the answer's body; the request comes 2 ms after what was before it."""
+        head = f"{line} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        request = (head + body).encode()
+        time.sleep(0.002)
+        start = time.perf_counter()
+        self.stream.sendall(request)
+        answer = b""
+        while not is_whole(answer):
+            more = self.stream.recv(65536)
+            if not more:
+                sys.exit("the server closed the connection")
+            answer += more
+        return (time.perf_counter() - start) * 1000, answer.split(b"\r\n\r\n", 1)[1]
+
+
+def is_whole(answer):
+    head, found, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+    return bool(found) and len(body) >= int(length[1] if length else 0)
+
+
 def one_at_a_time(text, count=500):
-    """Milliseconds that a request takes on a quiet server, and what of them is not the model's; medians."""
-    head = "POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    request = f"{head}content-length: {len(text)}\r\n\r\n{text}".encode()
-    times, rests = [], []
-    with socket.create_connection(("127.0.0.1", PORT)) as stream:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Milliseconds that a request takes on a quiet server, and what of them is not the model's; medians. Tells too what HTTP
+    alone takes of that: an answer of `GET /livez` right after a prediction, and after another of its kind."""
+    times, rests, lives = [], [], []
+    with Connection() as connection:
         for _ in range(count):
-            time.sleep(0.002)
-            start = time.perf_counter()
-            stream.sendall(request)
-            answer = stream.recv(65536)
-            while not answer.endswith(b"}"):
-                answer += stream.recv(65536)
-            times.append((time.perf_counter() - start) * 1000)
-            compute_ms = json.loads(answer.split(b"\r\n\r\n", 1)[1]).get("timings", {}).get("compute_ms")
-            rests += [] if compute_ms is None else [times[-1] - compute_ms]
+            took, answer = connection.ask("POST /v1/predict", text)
+            times.append(took)
+            compute_ms = json.loads(answer).get("timings", {}).get("compute_ms")
+            if compute_ms is not None:
+                rests.append(took - compute_ms)
+        if rests:
+            for _ in range(count):
+                connection.ask("POST /v1/predict", text)
+                lives.append(connection.ask("GET /livez")[0])
+            again = [connection.ask("GET /livez")[0] for _ in range(count)]
+    if lives:
+        told = " and ".join(f"{statistics.median(live):.2f}" for live in (lives, again))
+        print(f"  GET /livez after a prediction and after itself: {told} ms", file=sys.stderr)
     return statistics.median(times), statistics.median(rests) if rests else None
 
 
@@ -118,6 +155,13 @@ class Generator:
     def __init__(self, oha, cpus, file):
         self.command = ["taskset", "-c", cpus, oha, "--no-tui", "--output-format", "json", "-m", "POST"]
         self.command += ["-T", "application/json", "-Z", file, "-t", "30s", "--stats-success-breakdown"]
+
+    @classmethod
+    def of(cls, given, texts, folder):
+        """As the arguments say, of these requests, which are put into a file of the folder."""
+        file = folder / "bodies.jsonl"
+        file.write_text("\n".join(texts) + "\n")
+        return cls(given.oha, given.client_cpus, file)
 
     def call(self, *arguments):
         command = [*self.command, *arguments, f"http://127.0.0.1:{PORT}/v1/predict"]
@@ -170,50 +214,63 @@ def measure(generator, short, seconds, steps):
     ]
 
 
-def main():
+def arguments(about):
+    """Those of each measurement of the server."""
     cores = sorted(os.sched_getaffinity(0))
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--bam", type=pathlib.Path, default=ROOT / "target/release/bam")
     arguments.add_argument("--oha", default="oha")
     arguments.add_argument("--precisions", nargs="+", default=["fp32", "int8"], choices=["fp32", "fp16", "int8"], help="of the model")
     arguments.add_argument("--server-cpus", default=",".join(map(str, cores[:-1] or cores)))
     arguments.add_argument("--client-cpus", default=str(cores[-1]))
     arguments.add_argument("--seconds", type=int, default=8, help="of each measurement")
-    arguments.add_argument("--steps", type=int, default=5, help="of the search for the highest rate")
     arguments.add_argument("--serve", default="", help="more arguments of `bam serve`")
-    given = arguments.parse_args()
-    bam = given.bam.resolve()
+    return arguments
+
+
+def command_of(given, model):
+    return [given.bam.resolve(), "serve", model, "--listen", f"127.0.0.1:{PORT}", *given.serve.split()]
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--steps", type=int, default=5, help="of the search for the highest rate")
+    parser.add_argument("--alone", action="store_true", help="measure bam's server alone")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        models = make_models(bam, folder)
+        models = make_models(given.bam.resolve(), folder)
         print(machine.line())
         print(f"Server on processors {given.server_cpus}, generator on {given.client_cpus}; {given.seconds} s a measurement.")
         for precision in given.precisions:
             print(f"\n| {precision} | one alone | beyond the model | most/s, p99 ≤ 100 ms | at 90 % of it: p50 / p95 / p99 | at twice: answered, p99 |")
             print("|---|---|---|---|---|---|", flush=True)
-            table((models / f"onnx@{precision}").resolve(), bam, folder, given)
+            table((models / f"onnx@{precision}").resolve(), folder, given)
 
 
-def table(model, bam, folder, given):
+def table(model, folder, given):
     """Prints a row for each server of a model."""
     texts, short = bodies(model)
-    (folder / "bodies.jsonl").write_text("\n".join(texts) + "\n")
-    generator = Generator(given.oha, given.client_cpus, folder / "bodies.jsonl")
-    threads = len(os.sched_getaffinity(0) & cpus_of(given.server_cpus))
-    uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", ROOT / "benches", "python_server:app", "--port", PORT]
-    uvicorn += ["--log-level", "warning"]
-    one = {"MODEL": str(model), "THREADS": str(threads)}
-    servers = [
-        ("bam serve", [bam, "serve", model, "--listen", f"127.0.0.1:{PORT}", *given.serve.split()], {}),
-        (f"FastAPI, a process of {threads} thread{'s' if threads > 1 else ''}", uvicorn, one),
-    ]
-    if threads > 1:
-        several = [*uvicorn, "--workers", threads]
-        servers.append((f"FastAPI, {threads} processes of a thread", several, {**one, "THREADS": "1"}))
+    generator = Generator.of(given, texts, folder)
+    servers = [("bam serve", command_of(given, model), {})]
+    if not given.alone:
+        servers += peers(model, len(os.sched_getaffinity(0) & cpus_of(given.server_cpus)))
     for what, command, environment in servers:
         print(what, file=sys.stderr)
         with serving(command, environment, given.server_cpus):
             print("| " + " | ".join([what, *measure(generator, short, given.seconds, given.steps)]) + " |", flush=True)
+
+
+def peers(model, threads):
+    """The Python server, with all threads in a process and with a process for each."""
+    uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", ROOT / "benches", "python_server:app", "--port", PORT]
+    uvicorn += ["--log-level", "warning"]
+    one = {"MODEL": str(model), "THREADS": str(threads)}
+    servers = [(f"FastAPI, a process of {threads} thread{'s' if threads > 1 else ''}", uvicorn, one)]
+    if threads > 1:
+        several = [*uvicorn, "--workers", threads]
+        servers.append((f"FastAPI, {threads} processes of a thread", several, {**one, "THREADS": "1"}))
+    return servers
 
 
 def cpus_of(text):

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -249,6 +249,11 @@ fn listed(slot: &str, stages: &[StageRef], accepts: &'static [ArtifactKind]) -> 
         at: vec![slot.to_owned(), index.to_string()],
     };
     stages.iter().enumerate().map(numbered).collect()
+}
+
+/// Takes the default out of a parameter's schema: the pipeline has another for it.
+fn without_default(schema: &mut Schema) {
+    schema.remove("default");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Large texts in segments that can be cut into word pieces one after another: the library takes some hundred bytes for each
 //! character that it cuts at a time.
 
-use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
 /// How large segments are at least, in bytes.
 pub(crate) const SEGMENT_BYTES: usize = 16 << 10;
@@ -13,18 +13,23 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// BERT's tokenizer cuts at blanks and around marks, so a text may end after either, unless an added token holds it or takes
-    /// the blanks beside it. Others may look at a text as a whole.
+    /// BERT's tokenizer cuts at blanks and around marks, so a text may end after either, unless an added token holds the mark or
+    /// takes the blanks beside it. Of an added token that isn't plain ASCII, and of other tokenizers, it isn't known what they
+    /// look at. An underscore is a mark to BERT and a letter to tokens that stand for words.
     pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
         let cuts_as_bert = matches!(tokenizer.get_normalizer(), Some(NormalizerWrapper::BertNormalizer(_)))
             && matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
         let added = tokenizer.get_added_tokens_decoder();
-        let takes_blanks = added.values().any(|token| token.lstrip || token.rstrip);
+        let is_plain = |token: &AddedToken| {
+            !token.lstrip && !token.rstrip && token.content.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         let is_end = |byte: &u8| {
-            (byte.is_ascii_punctuation() || matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+            let is_mark = byte.is_ascii_punctuation() && *byte != b'_';
+            (is_mark || matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
                 && !added.values().any(|token| token.content.as_bytes().contains(byte))
         };
-        let ends = if cuts_as_bert && !takes_blanks { (0..128).filter(is_end).collect() } else { Vec::new() };
+        let has_ends = cuts_as_bert && added.values().all(is_plain);
+        let ends = if has_ends { (0..128).filter(is_end).collect() } else { Vec::new() };
         Self { ends }
     }
 
@@ -49,7 +54,6 @@ mod tests {
     use std::path::Path;
 
     use proptest::prelude::*;
-    use tokenizers::AddedToken;
 
     use super::*;
 
@@ -66,21 +70,37 @@ mod tests {
         assert_eq!(cut("a [SEP] b", 2), ["a [SEP] ", "b"]);
         assert_eq!(cut("\u{e9}\u{e9}\u{e9}\n\u{e9}", 1), ["\u{e9}\u{e9}\u{e9}\n", "\u{e9}"]);
         assert_eq!((cut("", 2), cut("nothing", 3), cut("so.", 2)), (vec![""], vec!["nothing"], vec!["so."]));
-        let mut tokenizer = tokenizer();
-        tokenizer.add_tokens(&[AddedToken::from("two words", false)]);
-        let segments = Segments::of(&tokenizer);
-        assert_eq!(segments.cut("two words, and", 2).collect::<Vec<_>>(), ["two words,", " and"]);
-        tokenizer.add_tokens(&[AddedToken::from("<x>", false).lstrip(true)]);
-        assert_eq!(Segments::of(&tokenizer).cut("a, b, c", 1).count(), 1);
+    }
+
+    #[test]
+    fn texts_stay_whole_where_an_added_token_may_look_beyond_an_end() {
+        let count = |token: AddedToken, text: &str| {
+            let mut tokenizer = tokenizer();
+            tokenizer.add_tokens(&[token]);
+            Segments::of(&tokenizer).cut(text, 1).count()
+        };
+        let plain = |content: &str| AddedToken::from(content, false);
+        assert_eq!(count(plain("bam"), "a, b_bam. c"), 3);
+        assert_eq!(count(plain("a.b"), "a.b c"), 2);
+        for token in [
+            plain("two words"),
+            plain("a\u{2260}b"),
+            plain("a\u{a0}b"),
+            plain("<x>").lstrip(true),
+            plain("<x>").rstrip(true),
+        ] {
+            assert_eq!(count(token, "two\twords, a=b <x> "), 1);
+        }
     }
 
     proptest! {
         #[test]
         fn segments_have_the_pieces_of_the_whole(
-            text in "([ -~]{0,12}|\\PC{0,6}|(the|not|good|[SEP]|\\[SEP\\]|e\u{301}|=\u{338}|\u{3a3}|\u{3002}|\u{4e00})[ ]?|[ \t\n\r\u{a0}\0]){0,20}",
+            text in "([ -~]{0,12}|\\PC{0,6}|x_bam|(the|bam|a\\.b|not|good|[SEP]|\\[SEP\\]|e\u{301}|=\u{338}|\u{3a3}|\u{3002}|\u{4e00})[ ]?|[ \t\n\r\u{a0}\0]){0,20}",
             least_bytes in 0_usize..20,
         ) {
-            let tokenizer = tokenizer();
+            let mut tokenizer = tokenizer();
+            tokenizer.add_tokens(&[AddedToken::from("bam", false).single_word(true), AddedToken::from("a.b", false)]);
             let segments = Segments::of(&tokenizer);
             let pieces = |text: &str, before: usize| -> Vec<(u32, (usize, usize))> {
                 let encoding = tokenizer.encode_char_offsets(text, false).unwrap();

@@ -179,3 +179,27 @@ fn from_vocabulary(path: &Path, folder: &Path) -> Result<Tokenizer> {
     tokenizer.add_special_tokens(&special);
     Ok(tokenizer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_many_segments_has_the_librarys_pieces() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny-bert");
+        let word_pieces = WordPieces::open(&folder).unwrap();
+        let text = format!("{}{}", "It is not good, \u{e9}\u{300}. ".repeat(1500), "the movie! ".repeat(3000));
+        assert!(text.len() > 3 * SEGMENT_BYTES);
+        let whole = word_pieces.tokenizer.encode_char_offsets(text.as_str(), false).unwrap();
+        assert_eq!(word_pieces.encode([text.as_str()].into_iter()).unwrap(), [whole.get_ids()]);
+        let count = whole.len();
+        for most in [0, 1, count / 2, count - 1, count, count + 1] {
+            let pieces = word_pieces.pieces(&text, most).unwrap();
+            assert_eq!(pieces.len(), most.min(count));
+            for (piece, at) in pieces.into_iter().zip(0..) {
+                let (start, end) = whole.get_offsets()[at];
+                assert_eq!(piece, Piece { id: whole.get_ids()[at], token: whole.get_tokens()[at].clone(), start, end });
+            }
+        }
+    }
+}

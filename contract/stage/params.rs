@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::train::Precision;
-use super::{Fold, StageRef};
+use super::{Fold, StageRef, without_default};
 use crate::external::External;
 use crate::fault::{Fault, closest};
 use crate::task::{Split, TaskSpec};
@@ -53,6 +53,7 @@ pub struct GrammarRows {
     pub test: usize,
     /// Seed of the rows; by default the pipeline's.
     #[serde(default)]
+    #[schemars(transform = without_default)]
     pub seed: u64,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Anneal, Fold, Layers, StageRef};
+use super::{Anneal, Fold, Layers, StageRef, without_default};
 
 /// Parameters of `train`. Teacher and student alike: one task or many, with teachers or without.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -110,6 +110,7 @@ pub struct TrainParams {
     pub precision: Precision,
     /// Seed of heads, sampling and dropout; by default the pipeline's.
     #[serde(default)]
+    #[schemars(transform = without_default)]
     pub seed: u64,
 }
 

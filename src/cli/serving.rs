@@ -132,7 +132,7 @@ pub(crate) struct BoundArgs {
 
     /// Refuse with 429 an input that would wait longer for a session than this; in a rush, than a quarter of it. Requests of
     /// many inputs may wait longer
-    #[arg(long, value_name = "TIME", default_value = "100ms")]
+    #[arg(long, value_name = "TIME", default_value = "80ms")]
     pub(crate) max_wait: humantime::Duration,
 
     /// Most inputs of one request

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const HEAD: &str = "# Parameters
 
-All that a [pipeline file](pipelines.md) may say, as `bam schema --markdown` prints it. Wherever a value isn't text anyway, a variable may stand.
+All that stages, tasks and resources of a [pipeline file](pipelines.md) may say, as `bam schema --markdown` prints it. Wherever a value isn't text anyway, a variable may stand.
 ";
 /// Names of things that are told in words wherever they stand.
 const IN_WORDS: [(&str, &str); 3] =
@@ -116,18 +116,18 @@ impl<'a> Page<'a> {
             let counts = |choice: &&Value| choice["type"] != "null" && referred(choice) != Some("Variable");
             return joined(choices.iter().filter(counts).map(|choice| self.takes(choice)));
         }
-        match &schema["type"] {
-            Value::Array(types) => {
-                let types = types.iter().filter_map(Value::as_str).filter(|name| *name != "null");
-                joined(types.map(|name| of_type(name).to_owned()))
-            }
-            Value::String(name) if name == "array" => {
+        let types: Vec<&str> = match &schema["type"] {
+            Value::Array(types) => types.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
+            name => name.as_str().into_iter().collect(),
+        };
+        match types[..] {
+            ["array"] => {
                 let items = schema.get("items").map(|items| self.takes(items));
                 format!("list: {}", items.unwrap_or_else(|| "anything".to_owned()))
             }
-            Value::String(name) if name == "object" => self.mapping(schema),
-            Value::String(name) => of_type(name).to_owned(),
-            _ => "anything".to_owned(),
+            ["object"] => self.mapping(schema),
+            [] => "anything".to_owned(),
+            _ => joined(types.iter().map(|name| of_type(name).to_owned())),
         }
     }
 

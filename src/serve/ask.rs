@@ -11,7 +11,7 @@ use bam_inference::model::{OnnxModel, Texts as Row};
 
 use super::api::Timings;
 use super::app::App;
-use super::cutting::Uncut;
+use super::cutting::{Size, Uncut};
 use super::engine::Engine;
 use super::error::{ApiError, shortened};
 use super::inputs::Texts;
@@ -74,13 +74,13 @@ pub(super) async fn ask(app: &App, engine: &Engine, cut: Cut, tasks: Vec<usize>)
 
 /// Inputs as rows, and what cutting them took.
 async fn word_pieces(app: &App, model: &Arc<OnnxModel>, inputs: Vec<Texts>) -> Result<(TokenRows, Duration), ApiError> {
-    let bytes: usize = inputs.iter().map(Texts::bytes).sum();
-    let (rows, time) = if bytes <= AT_ONCE_BYTES {
+    let size = Size::of(&inputs);
+    let (rows, time) = if size.bytes <= AT_ONCE_BYTES {
         let started = Instant::now();
         (encode(model, &inputs), started.elapsed())
     } else {
         let model = model.clone();
-        app.cutting.cut(bytes, move || encode(&model, &inputs)).await.map_err(uncut)?
+        app.cutting.cut(size, move || encode(&model, &inputs)).await.map_err(uncut)?
     };
     Ok((rows.map_err(|error| ApiError::internal(format!("{error:#}")))?, time))
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::inputs::Texts;
 use super::patience::with_its_own;
 use super::rate::Rate;
 use crate::mutex::lock;
 
 /// What a request costs beside its bytes, in bytes: a thread is handed the work and the result.
 const OVERHEAD_BYTES: usize = 256;
-/// Larger requests are cut one at a time: the library may take some hundred bytes of memory for each of theirs.
+/// Requests with a longer input are cut one at a time: the library may take some hundred bytes of memory for each of a text's.
 const LARGE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -26,14 +27,29 @@ impl Cutting {
         Self { small: Pool::new(threads, most), large: Pool::new(1, most) }
     }
 
-    /// Does work about so many bytes of text on a pool; what it gave, and how long it took.
+    /// Does work about inputs of such a size on a pool; what it gave, and how long it took.
     pub(super) async fn cut<R: Send + 'static>(
         &self,
-        bytes: usize,
+        size: Size,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<(R, Duration), Uncut> {
-        let pool = if bytes > LARGE_BYTES { &self.large } else { &self.small };
-        pool.cut(bytes, work).await
+        let pool = if size.longest_bytes > LARGE_BYTES { &self.large } else { &self.small };
+        pool.cut(size.bytes, work).await
+    }
+}
+
+/// Of inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// In all.
+    pub(super) bytes: usize,
+    longest_bytes: usize,
+}
+
+impl Size {
+    pub(super) fn of(inputs: &[Texts]) -> Self {
+        let bytes = inputs.iter().map(Texts::bytes);
+        Self { bytes: bytes.clone().sum(), longest_bytes: bytes.max().unwrap_or(0) }
     }
 }
 
@@ -41,6 +57,7 @@ impl Cutting {
 struct Pool {
     /// One permit per request that may be cut at a time.
     permits: Arc<Semaphore>,
+    threads: u32,
     waiting: Mutex<Waiting>,
     /// How long those before a request may take that takes no time itself.
     most: Duration,
@@ -67,7 +84,8 @@ pub(super) enum Uncut {
 impl Pool {
     fn new(threads: usize, most: Duration) -> Self {
         let waiting = Mutex::new(Waiting { bytes: 0, rate: Rate::new(threads) });
-        Self { permits: Arc::new(Semaphore::new(threads)), waiting, most }
+        let permits = Arc::new(Semaphore::new(threads));
+        Self { permits, threads: threads as u32, waiting, most }
     }
 
     async fn cut<R: Send + 'static>(
@@ -92,7 +110,9 @@ impl Pool {
     /// Takes a place among those that wait. Dropped, it is free again.
     fn place(&self, bytes: usize) -> Result<Place<'_>, Uncut> {
         let mut waiting = lock(&self.waiting);
-        let [time, own] = [waiting.bytes, bytes].map(|bytes| waiting.rate.time_of(bytes as f64));
+        let time = waiting.rate.time_of(waiting.bytes as f64);
+        // One thread cuts it.
+        let own = waiting.rate.time_of(bytes as f64).saturating_mul(self.threads);
         if time > with_its_own(self.most, own) {
             return Err(Uncut::Full { bytes: waiting.bytes, time });
         }
@@ -130,11 +150,22 @@ mod tests {
         assert_eq!(lock(&pool.waiting).bytes, 133);
     }
 
+    #[test]
+    fn a_request_that_takes_long_itself_may_wait_as_long_on_any_number_of_threads() {
+        let pool = Pool::new(16, Duration::from_millis(100));
+        lock(&pool.waiting).rate.note(1000, Duration::from_secs(1));
+        // 2 s of 16 threads' work; of one, 0.25 s.
+        let _others = pool.place(32_000).unwrap();
+        assert!(pool.place(230).is_err());
+        assert!(pool.place(250).is_ok());
+    }
+
     #[tokio::test]
-    async fn large_requests_go_one_at_a_time_and_small_ones_beside_them() {
+    async fn large_inputs_go_one_at_a_time_and_many_small_ones_beside_them() {
         let cutting = Arc::new(Cutting::new(4, Duration::MAX));
+        let large = Size { bytes: LARGE_BYTES + 1, longest_bytes: LARGE_BYTES + 1 };
         let at_once = Arc::new(Mutex::new((0, 0)));
-        let large = |_| {
+        let cut_large = |_| {
             let (cutting, at_once) = (cutting.clone(), at_once.clone());
             let work = move || {
                 let mut count = lock(&at_once);
@@ -144,20 +175,24 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
                 lock(&at_once).0 -= 1;
             };
-            tokio::spawn(async move { cutting.cut(LARGE_BYTES + 1, work).await.map(drop) })
+            tokio::spawn(async move { cutting.cut(large, work).await.map(drop) })
         };
-        for large in (0..8).map(large).collect::<Vec<_>>() {
-            large.await.unwrap().unwrap();
+        for done in (0..8).map(cut_large).collect::<Vec<_>>() {
+            done.await.unwrap().unwrap();
         }
         assert_eq!(lock(&at_once).1, 1);
-        // A small one ends though a large one doesn't.
+        // Many small ones end though a large one doesn't.
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let endless = {
-            let cutting = cutting.clone();
-            tokio::spawn(async move { cutting.cut(LARGE_BYTES + 1, move || ended.recv()).await.map(drop) })
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let endless = cutting.clone();
+        let work = move || {
+            _ = begin.send(());
+            ended.recv()
         };
-        tokio::task::yield_now().await;
-        assert_eq!(cutting.cut(LARGE_BYTES, || 7).await.unwrap().0, 7);
+        let endless = tokio::spawn(async move { endless.cut(large, work).await.map(drop) });
+        begun.await.unwrap();
+        let small = cutting.cut(Size { bytes: 10 * LARGE_BYTES, longest_bytes: LARGE_BYTES }, || 7);
+        assert_eq!(tokio::time::timeout(Duration::from_mins(1), small).await.expect("it ends").unwrap().0, 7);
         drop(end);
         endless.await.unwrap().unwrap();
     }

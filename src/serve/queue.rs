@@ -20,7 +20,7 @@ use bam_contract::artifact::tokens::TokenRows;
 use tokio::sync::oneshot;
 
 use admission::Admission;
-use batches::{batches_of, even_share, tokens_of};
+use batches::{batches_of, cost_of, even_share, tokens_of};
 pub(super) use lanes::Lane;
 use lanes::Lanes;
 use pace::Pace;
@@ -158,7 +158,7 @@ impl Queue {
     pub(super) fn computed(&self, batch: &[Row], time: Duration, lane: Lane) {
         let mut state = lock(&self.state);
         state.taken_tokens -= tokens_of(batch);
-        state.lanes.computed(lane);
+        state.lanes.computed(lane, cost_of(batch));
         let requests = state.requests;
         state.pace.note(batch, time, requests, lane);
         // The others have waited for it; it looks for more itself.
@@ -221,7 +221,8 @@ impl State {
             return Err(Refused::TooLarge);
         }
         if self.tokens + tokens > bounds.queue_tokens {
-            return Err(self.full(self.tokens + self.taken_tokens));
+            let time = self.pace.time_until_free(&self.lanes, self.tokens);
+            return Err(Refused::Full { tokens: self.tokens + self.taken_tokens, time });
         }
         let (rows, before) = last.map_or((0, 0), |last| self.before(*last));
         if self.waiting() == 0 && self.lanes.are_mostly_idle() {
@@ -230,23 +231,24 @@ impl State {
         let longest = (0..request.len()).map(|row| request.tokens(row)).max().unwrap_or(0);
         let rest = self.pace.time_of(tokens - longest);
         // However slow the model is, each session may have its next row at hand.
-        if rows >= self.lanes.sessions() && self.pace.time_of(before) > self.admission.wait_with(rest) {
+        let time = self.pace.time_until_free(&self.lanes, before);
+        if rows >= self.lanes.sessions() && time > self.admission.wait_with(rest) {
             self.admission.refused(rest);
-            return Err(self.full(before));
+            return Err(Refused::Full { tokens: before + self.taken_tokens, time });
         }
         // Those that come later go ahead of a large one's later rows.
         let shared = self.pace.shared_with(tokens, self.requests);
         if shared > 0 && self.pace.time_of(shared + tokens) > bounds.timeout {
-            return Err(self.full(shared));
+            return Err(Refused::Full { tokens: shared, time: self.pace.time_of(shared) });
         }
         Ok(())
     }
 
-    /// Rows that wait and will be taken before one that comes now, and their tokens and those that are being computed.
+    /// Rows that wait and will be taken before one that comes now, and their tokens.
     fn before(&self, turn: Turn) -> (usize, usize) {
         let in_batches = self.batches.iter().flatten();
         let waiting = in_batches.chain(self.rows.range(..turn).map(|(_, row)| row));
-        waiting.fold((0, self.taken_tokens), |(rows, tokens), row| (rows + 1, tokens + row.tokens()))
+        waiting.fold((0, 0), |(rows, tokens), row| (rows + 1, tokens + row.tokens()))
     }
 
     /// Rows that wait.
@@ -261,7 +263,7 @@ impl State {
         }
         let batch = self.batches.pop_front()?;
         let tokens = tokens_of(&batch);
-        self.lanes.took(lane);
+        self.lanes.took(lane, cost_of(&batch));
         self.turns.took(tokens, self.requests);
         for row in &batch {
             self.no_longer_waits(row);
@@ -290,10 +292,6 @@ impl State {
         }
         let most = of_one.min(even_share(&first, sessions));
         self.batches = batches_of(first, most).into();
-    }
-
-    fn full(&self, tokens: usize) -> Refused {
-        Refused::Full { tokens, time: self.pace.time_of(tokens) }
     }
 
     fn no_longer_waits(&mut self, row: &Row) {

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::ask::{check_number, too_many_tokens, uncut};
 use super::body::Body;
+use super::cutting::Size;
 use super::error::{ApiError, Refusals};
 use super::inputs::{Inputs, Texts};
 
@@ -74,10 +75,10 @@ pub(super) async fn tokenize(
     let engine = app.engine()?;
     let Inputs(inputs) = request.inputs;
     check_number(&app, inputs.len())?;
-    let bytes = inputs.iter().map(Texts::bytes).sum();
+    let size = Size::of(&inputs);
     let (model, most) = (engine.model.clone(), app.settings.queue.queue_tokens);
     // The answer may be some megabytes: it is written there too.
-    let (json, _) = app.cutting.cut(bytes, move || json(&model, &inputs, most)).await.map_err(uncut)?;
+    let (json, _) = app.cutting.cut(size, move || json(&model, &inputs, most)).await.map_err(uncut)?;
     let json = json.map_err(|error| ApiError::internal(format!("{error:#}")))?;
     let json = json.ok_or_else(|| too_many_tokens(&app))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json))

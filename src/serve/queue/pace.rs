@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::batches::{PASS_OVERHEAD_TOKENS, cost_of, tokens_of};
-use super::lanes::Lane;
+use super::lanes::{Lane, Lanes};
 use super::request::Row;
 use crate::serve::rate::{LAST, Rate};
 
@@ -19,15 +19,15 @@ pub(super) struct Pace {
     rate: Rate,
     /// No batch has been computed yet.
     is_guessed: bool,
-    /// What a token costs in a batch of a queue's rows, the others' padding and the pass itself included; in tokens, lately.
-    cost: f64,
+    /// What a batch of a queue's rows costs, padding and the pass itself included, and the tokens it has; lately.
+    cost: Option<[f64; 2]>,
     /// Requests that waited while batches were computed, lately.
     sharing: f64,
 }
 
 impl Pace {
     pub(super) fn new(sessions: usize) -> Self {
-        Self { sessions, rate: Rate::new(sessions), is_guessed: true, cost: 1.0, sharing: 0.0 }
+        Self { sessions, rate: Rate::new(sessions), is_guessed: true, cost: None, sharing: 0.0 }
     }
 
     /// What a session takes for a row of so many tokens: a guess, until batches are computed.
@@ -48,16 +48,30 @@ impl Pace {
         }
         // One alone, on a server that has nothing else to do, doesn't tell what those of a queue will cost.
         if batch.len() > 1 || requests > 0 {
-            self.cost += LAST * (cost as f64 / tokens_of(batch) as f64 - self.cost);
+            let last = [cost, tokens_of(batch)].map(|tokens| tokens as f64);
+            let [before_cost, before_tokens] = self.cost.unwrap_or(last);
+            let mean = |before: f64, last: f64| before + LAST * (last - before);
+            self.cost = Some([mean(before_cost, last[0]), mean(before_tokens, last[1])]);
         }
         let share = if lane == Lane::Shared { 1.0 / self.sessions as f64 } else { 1.0 };
         let weight = time.as_secs_f64() * share / RUSH_SECS;
         self.sharing += weight.min(1.0) * (requests as f64 - self.sharing);
     }
 
-    /// How long so many tokens of rows that wait will take.
+    /// How long so many tokens of rows that wait will take all sessions.
     pub(super) fn time_of(&self, tokens: usize) -> Duration {
-        self.rate.time_of(tokens as f64 * self.cost)
+        self.rate.time_of(tokens as f64 * self.of_a_token())
+    }
+
+    /// When a session is free for what comes after so many tokens of rows that wait.
+    pub(super) fn time_until_free(&self, lanes: &Lanes, tokens: usize) -> Duration {
+        let of_one = lanes.until_free(tokens as f64 * self.of_a_token());
+        self.rate.time_of(of_one * self.sessions as f64)
+    }
+
+    /// What a token costs.
+    fn of_a_token(&self) -> f64 {
+        self.cost.map_or(1.0, |[cost, tokens]| cost / tokens)
     }
 
     /// Tokens of others that come before the end of a request that comes now, if as many go on to wait as do now: each has
@@ -68,6 +82,6 @@ impl Pace {
 
     /// Most tokens that are divided into batches together, for each session.
     pub(super) fn budget(&self, wait: Duration) -> usize {
-        self.rate.units_in(wait.as_secs_f64() * SHARE / self.cost)
+        self.rate.units_in(wait.as_secs_f64() * SHARE / self.of_a_token())
     }
 }
