@@ -133,7 +133,9 @@ mod tests {
         ) {
             let sessions = taken.len() + idle;
             let mut lanes = Lanes::new(sessions);
-            taken.iter().for_each(|cost| lanes.took(Lane::Shared, *cost));
+            for cost in &taken {
+                lanes.took(Lane::Shared, *cost);
+            }
             let mut ends = [taken, vec![0; idle]].concat();
             for _ in 0..waiting {
                 *ends.iter_mut().min().unwrap() += 1;
