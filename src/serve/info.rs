@@ -126,14 +126,18 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<InfoRespons
 }
 
 /// Whether the program runs
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/livez", tag = "health", responses(
+    (status = 200, description = "it does", body = String),
+    (status = 421, description = "the `host` is not one that the server goes by", body = ErrorBody),
+))]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
 /// Whether requests will be answered: the model is loaded, and has answered as at its export
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, body = String),
+    (status = 200, description = "they will", body = String),
+    (status = 421, description = "the `host` is not one that the server goes by", body = ErrorBody),
     (
         status = 503,
         description = "loading, or about to end",
